@@ -1,0 +1,33 @@
+"""Likelihood-free MCMC with amortized approximate ratio estimators, for sbi.
+
+Hermans, Begy & Louppe (2020), arXiv:1903.04057. The names below are imported on first
+use, so that `import sbi_aalr` itself stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sbi_aalr._version import __version__
+
+if TYPE_CHECKING:
+    from sbi_aalr.posterior import MHPosterior
+    from sbi_aalr.posterior_parameters import MHPosteriorParameters
+    from sbi_aalr.trainer import AALR
+
+__all__ = ["AALR", "MHPosterior", "MHPosteriorParameters", "__version__"]
+
+_HOMES = {
+    "AALR": "sbi_aalr.trainer",
+    "MHPosterior": "sbi_aalr.posterior",
+    "MHPosteriorParameters": "sbi_aalr.posterior_parameters",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

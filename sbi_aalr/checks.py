@@ -1,0 +1,137 @@
+"""Checks of what users pass in: one helper a rule, one wording for all.
+
+Every message says the name, the rule, what was given and, where it is not obvious,
+what to do.
+"""
+
+from collections.abc import Collection, Sequence
+from numbers import Integral, Real
+from typing import cast
+
+import torch
+from torch import Tensor
+
+
+def check_positive_int(name: str, value: object) -> int:
+    """Return `value` as an int, or raise if it is not a whole number above zero."""
+    return _check_int(name, value, minimum=1, rule="a positive int")
+
+
+def check_non_negative_int(name: str, value: object) -> int:
+    """Return `value` as an int, or raise if it is not a whole number from zero up."""
+    return _check_int(name, value, minimum=0, rule="an int of at least 0")
+
+
+def check_positive_float(name: str, value: object) -> float:
+    """Return `value` as a float, or raise if it is not finite and above zero."""
+    number = _check_real(name, value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"`{name}` must be a positive finite number, got {value!r}.")
+    return number
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as a float, or raise if it is not strictly between 0 and 1."""
+    number = _check_real(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"`{name}` must lie strictly between 0 and 1, got {value!r}.")
+    return number
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> str:
+    """Return `value`, or raise if it is not one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        options = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {options}, got {value!r}.")
+    return value
+
+
+def check_finite(name: str, value: Tensor) -> Tensor:
+    """Return `value`, or raise if it holds NaN or infinity, saying how many and where.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: Tensor of any shape whose first dimension counts rows.
+
+    Raises:
+        ValueError: If any entry is NaN or infinite.
+    """
+    bad = ~torch.isfinite(value)
+    if bad.any():
+        rows = bad.reshape(bad.shape[0], -1).any(dim=1) if bad.ndim else bad.reshape(1)
+        first = int(rows.nonzero()[0])
+        raise ValueError(
+            f"`{name}` must be finite, got NaN or infinity in {int(rows.sum())} of "
+            f"{rows.numel()} rows (first: row {first}). Remove or repair these rows."
+        )
+    return value
+
+
+def check_simulations(
+    theta: object,
+    x: object,
+    allow_invalid_x: bool = False,
+    earlier: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return stored simulations as float32 tensors, or raise.
+
+    Args:
+        theta: Parameters, shape `(N, D)`.
+        x: Data, shape `(N, *event_shape)`.
+        allow_invalid_x: Let NaN and infinity in `x` pass.
+        earlier: Parameters and data stored before, whose widths these must have.
+
+    Raises:
+        TypeError: If either is no floating-point tensor.
+        ValueError: If they are empty, differ in their number of rows or from `earlier`
+            in their width, or hold NaN or infinity.
+    """
+    for name, value in (("theta", theta), ("x", x)):
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"`{name}` must be a torch tensor, got {type(value).__name__}. Convert "
+                f"it with torch.as_tensor({name}, dtype=torch.float32)."
+            )
+        if value.ndim < 2 or value.numel() == 0:
+            raise ValueError(
+                f"`{name}` must have at least one row and one column, got shape "
+                f"{tuple(value.shape)}."
+            )
+    theta, x = cast(Tensor, theta).float(), cast(Tensor, x).float()
+    if theta.ndim != 2:
+        raise ValueError(f"`theta` must be (N, D), got shape {tuple(theta.shape)}.")
+    if theta.shape[0] != x.shape[0]:
+        raise ValueError(
+            "`theta` and `x` must have the same number of rows, got "
+            f"{theta.shape[0]} and {x.shape[0]}."
+        )
+    for name, value, before in zip(
+        ("theta", "x"), (theta, x), earlier or (), strict=False
+    ):
+        if value.shape[1:] != before.shape[1:]:
+            raise ValueError(
+                f"`{name}` must have rows of shape {tuple(before.shape[1:])} as in the "
+                f"simulations appended before, got {tuple(value.shape[1:])}."
+            )
+    check_finite("theta", theta)
+    if not allow_invalid_x:
+        check_finite("x", x)
+    return theta, x
+
+
+def _check_int(name: str, value: object, minimum: int, rule: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(
+            f"`{name}` must be {rule}, got {value!r} of type {type(value).__name__}."
+        )
+    if value < minimum:
+        raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
+    return int(value)
+
+
+def _check_real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            f"`{name}` must be a number, got {value!r} of type {type(value).__name__}."
+        )
+    return float(value)

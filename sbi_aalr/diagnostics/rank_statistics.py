@@ -1,0 +1,219 @@
+"""R-hat and effective sample sizes for many observations at once, in torch.
+
+The same figures as arviz-stats gives one parameter at a time, computed over a whole
+batch on the device where the draws are, so that a sampler can ask after every round.
+
+References:
+    Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Bayesian Analysis 16(2);
+    Margossian et al. (2024), arXiv:2110.13017, for nested R-hat; Geyer (1992) for the
+    truncation of the autocorrelation.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Bounds the memory of sorting and of Fourier transforms, in elements.
+_MAX_ELEMENTS = 2**24
+_MIN_DRAWS = 4
+
+
+def rhat(theta: Tensor) -> Tensor:
+    """Rank-normalised split R-hat, the larger of its bulk and its folded form.
+
+    Args:
+        theta: Draws, shape `(C, S, B, D)`.
+
+    Returns:
+        R-hat, shape `(B, D)`; infinite where no chain moves and they differ; NaN where
+        a parameter does not vary at all, for a single chain or fewer than 4 draws.
+
+    Example:
+        >>> bool(rhat(torch.randn(4, 500, 1, 1)) < 1.02)
+        True
+    """
+    return _over_observations(_rhat, theta)
+
+
+def ess_bulk(theta: Tensor) -> Tensor:
+    """Effective sample size of the rank-normalised draws.
+
+    Args:
+        theta: Draws, shape `(C, S, B, D)`.
+
+    Returns:
+        Effective draws, shape `(B, D)`; NaN where a parameter does not vary at all.
+    """
+    return _over_observations(
+        lambda draws: _ess(_normalise_ranks(_split(draws))), theta
+    )
+
+
+def ess_tail(theta: Tensor) -> Tensor:
+    """Effective sample size of the 5 % and 95 % quantiles, the smaller of the two.
+
+    Args:
+        theta: Draws, shape `(C, S, B, D)`.
+
+    Returns:
+        Effective draws, shape `(B, D)`; NaN where a parameter does not vary at all.
+    """
+    return _over_observations(_ess_tail, theta)
+
+
+def count_stuck_chains(theta: Tensor) -> Tensor:
+    """Count the chains that never moved.
+
+    Among many chains, one that is stuck hardly changes R-hat.
+
+    Args:
+        theta: Draws, shape `(C, S, B, D)`.
+
+    Returns:
+        Number of chains, long, shape `(B, D)`; zero for fewer than 4 draws.
+    """
+    if theta.shape[1] < _MIN_DRAWS:
+        return torch.zeros(theta.shape[2:], dtype=torch.long, device=theta.device)
+    return (theta == theta[:, :1]).all(dim=1).sum(dim=0)
+
+
+def nested_rhat(theta: Tensor, superchain: Tensor) -> Tensor:
+    """Rank-normalised nested R-hat, for many short chains.
+
+    Chains that started near each other form a superchain, and what is compared are the
+    means of superchains, so that a chain need not be long for its mean to be sharp.
+
+    Args:
+        theta: Draws, shape `(C, S, B, D)`.
+        superchain: Which of `K` superchains of equal size each chain belongs to, long,
+            shape `(C, B)`.
+
+    Returns:
+        Nested R-hat, shape `(B, D)`.
+    """
+    order = superchain.argsort(dim=0, stable=True)
+    size = theta.shape[0] // (int(superchain.max()) + 1)
+    index = order[:, None, :, None].expand_as(theta)
+    theta = theta.gather(0, index)
+    return _over_observations(lambda draws: _nested(draws, size), theta)
+
+
+def _over_observations(function: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+    """Apply to as many observations at a time as memory should hold."""
+    if theta.shape[1] < _MIN_DRAWS:
+        return theta.new_full(theta.shape[2:], torch.nan)
+    per_observation = theta[:, :, :1].numel()
+    step = max(1, _MAX_ELEMENTS // per_observation)
+    return torch.cat([function(part) for part in theta.split(step, dim=2)])
+
+
+def _split(theta: Tensor) -> Tensor:
+    """Cut each chain into two halves; the middle draw of an odd number goes."""
+    half = theta.shape[1] // 2
+    return torch.cat((theta[:, :half], theta[:, theta.shape[1] - half :]))
+
+
+def _normalise_ranks(theta: Tensor) -> Tensor:
+    """Replace draws by the Gaussian quantiles of their ranks, ties sharing theirs."""
+    chains, draws, *rest = theta.shape
+    values = theta.reshape(chains * draws, -1).T.contiguous()
+    ordered = values.sort(dim=-1).values
+    below = torch.searchsorted(ordered, values)
+    not_above = torch.searchsorted(ordered, values, right=True)
+    rank = (below + not_above + 1).double() / 2
+    quantile = (rank - 0.375) / (values.shape[-1] + 0.25)
+    normal = torch.special.ndtri(quantile).to(theta.dtype)
+    return normal.T.reshape(chains, draws, *rest)
+
+
+def _rhat(theta: Tensor) -> Tensor:
+    if theta.shape[0] < 2:
+        return theta.new_full(theta.shape[2:], torch.nan)
+    halves = _split(theta)
+    folded = (halves - _quantile(halves.flatten(0, 1), 0.5)).abs()
+    bulk = _plain_rhat(_normalise_ranks(halves))
+    return torch.maximum(bulk, _plain_rhat(_normalise_ranks(folded)))
+
+
+def _plain_rhat(theta: Tensor) -> Tensor:
+    draws = theta.shape[1]
+    between = draws * theta.mean(dim=1).var(dim=0)
+    within = theta.var(dim=1).mean(dim=0)
+    ratio = ((between / within + draws - 1) / draws).sqrt()
+    # Without movement the variance within chains is zero up to rounding.
+    return torch.where(_still(theta) & (between > 0), torch.inf, ratio)
+
+
+def _still(theta: Tensor) -> Tensor:
+    """Whether no chain moves at all, `(C, S, ...)` -> `(...)`."""
+    return (theta == theta[:, :1]).all(dim=1).all(dim=0)
+
+
+def _ess(theta: Tensor) -> Tensor:
+    chains, draws = theta.shape[:2]
+    mean = theta.mean(dim=1)
+    covariance = _autocovariance(theta - mean.unsqueeze(1)).mean(dim=0)
+    within = covariance[0] * draws / (draws - 1)
+    total = covariance[0] + (mean.var(dim=0) if chains > 1 else 0.0)
+    rho = 1 - (within - covariance) / total
+    rho[0] = 1.0
+    # Geyer's sum over pairs of lags, as far as they are positive, made monotone.
+    num_pairs = draws // 2
+    pairs = rho[: 2 * num_pairs].unflatten(0, (num_pairs, 2)).sum(dim=1)
+    positive = (pairs > 0).cumprod(dim=0).bool()
+    # The last lags are left out, as there is next to nothing to estimate them from.
+    positive[(draws - 3) // 2 :] = False
+    monotone = pairs.cummin(dim=0).values
+    last = positive.sum(dim=0, keepdim=True)
+    tail = rho[: 2 * num_pairs : 2].gather(0, last)[0].clamp(min=0)
+    time = -1 + 2 * torch.where(positive, monotone, 0.0).sum(dim=0) + tail
+    time = time.clamp(min=1 / math.log10(chains * draws))
+    varies = theta.amax(dim=(0, 1)) > theta.amin(dim=(0, 1))
+    return torch.where(varies, chains * draws / time, torch.nan)
+
+
+def _autocovariance(centred: Tensor) -> Tensor:
+    """Autocovariance along the draws, biased, all lags, by Fourier transform."""
+    draws = centred.shape[1]
+    size = 2 ** math.ceil(math.log2(2 * draws))
+    spectrum = torch.fft.rfft(centred, n=size, dim=1)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return torch.fft.irfft(power, n=size, dim=1)[:, :draws] / draws
+
+
+def _ess_tail(theta: Tensor) -> Tensor:
+    halves = _split(theta)
+    flat = theta.flatten(0, 1)
+    low, high = (
+        torch.where(halves <= _quantile(flat, level), 1.0, 0.0).to(theta.dtype)
+        for level in (0.05, 0.95)
+    )
+    return torch.minimum(_ess(low), _ess(high))
+
+
+def _quantile(flat: Tensor, level: float) -> Tensor:
+    """Linear quantile over the first dimension; torch's own has a size limit."""
+    ordered = flat.sort(dim=0).values
+    place = level * (flat.shape[0] - 1)
+    low = math.floor(place)
+    high = min(low + 1, flat.shape[0] - 1)
+    return torch.lerp(ordered[low], ordered[high], place - low)
+
+
+def _nested(theta: Tensor, size: int) -> Tensor:
+    halves = _split(theta)
+    folded = (halves - _quantile(halves.flatten(0, 1), 0.5)).abs()
+    bulk = _plain_nested(_normalise_ranks(halves), size)
+    return torch.maximum(bulk, _plain_nested(_normalise_ranks(folded), size))
+
+
+def _plain_nested(halves: Tensor, size: int) -> Tensor:
+    # (2 halves, K superchains, M chains, S, ...) with both halves in one superchain.
+    grouped = halves.unflatten(0, (2, -1, size)).transpose(0, 1).flatten(1, 2)
+    chain_mean = grouped.mean(dim=2)
+    between = chain_mean.mean(dim=1).var(dim=0)
+    within = (chain_mean.var(dim=1) + grouped.var(dim=2).mean(dim=1)).mean(dim=0)
+    ratio = (1 + between / within).sqrt()
+    return torch.where(_still(halves) & (between > 0), torch.inf, ratio)

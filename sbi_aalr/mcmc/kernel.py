@@ -1,0 +1,246 @@
+"""What every Markov kernel shares: its states, its reports and its four functions.
+
+A kernel is a set of pure functions over `C` chains and `B` observations at once, after
+the pattern of blackjax (Cabezas et al., 2024, arXiv:2402.10797). Tensors that belong to
+an observation carry `B` as their first dimension in the kernel's parameters, so that
+observations can leave the batch when they are done.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from sbi_aalr.types import LogProbFn
+
+
+class State(NamedTuple):
+    """What the next step needs.
+
+    Attributes:
+        position: Where the chains stand, shape `(C, B, D)`.
+        log_prob: Log-density there, carried and never recomputed, shape `(C, B)`.
+    """
+
+    position: Tensor
+    log_prob: Tensor
+
+
+class Info(NamedTuple):
+    """What a diagnostic wants to know about one step.
+
+    Attributes:
+        acceptance_rate: Metropolis acceptance probability, shape `(C, B)`.
+        accepted: Whether the proposal was taken, bool, shape `(C, B)`.
+        proposal: The proposed state, whether it was taken or not.
+        component: Which kernel of a mixture was used, long, shape `(C, B)`, or None.
+    """
+
+    acceptance_rate: Tensor
+    accepted: Tensor
+    proposal: State
+    component: Tensor | None = None
+
+
+class Proposal(NamedTuple):
+    """Where a kernel would go next.
+
+    Attributes:
+        position: Proposed positions, shape `(C, B, D)`.
+        log_correction: log q(theta|theta') - log q(theta'|theta), shape `(C, B)`; zero
+            for a symmetric proposal.
+        component: Which kernel of a mixture made each proposal, long, shape `(C, B)`.
+    """
+
+    position: Tensor
+    log_correction: Tensor | float = 0.0
+    component: Tensor | None = None
+
+
+class Kernel(NamedTuple):
+    """A Markov kernel and its warm-up, as four pure functions.
+
+    Attributes:
+        build: `(generator, starts)` -> parameters, with starts of shape `(C, B, D)`.
+        propose: `(generator, position, others, log_prob_fn, parameters)` -> `Proposal`.
+            `others` are the chains that stand still meanwhile.
+        tune: Parameters after one warm-up step, `(parameters, info)` -> parameters.
+        refit: Parameters after a warm-up window, `(generator, parameters, draws)` ->
+            parameters, where `draws` has shape `(S, C, B, D)`.
+        uses_population: Whether proposals are made from the positions of other chains.
+            The chains then move in two halves, each proposing from the half that
+            stands still; moving all at once would break detailed balance.
+    """
+
+    build: Callable[[Generator, Tensor], Any]
+    propose: Callable[[Generator, Tensor, Tensor, LogProbFn, Any], Proposal]
+    tune: Callable[[Any, Info], Any]
+    refit: Callable[[Generator, Any, Tensor], Any]
+    uses_population: bool = False
+
+
+def init(position: Tensor, log_prob_fn: LogProbFn) -> State:
+    """Evaluate the starting positions.
+
+    Args:
+        position: Starts, shape `(C, B, D)`.
+        log_prob_fn: Log-density, nats.
+
+    Returns:
+        The state from which the first step is taken.
+
+    Raises:
+        ValueError: If the log-density of any start is NaN or infinite.
+
+    Example:
+        >>> state = init(torch.zeros(2, 1, 3), lambda theta: -theta.square().sum(-1))
+        >>> state.log_prob.shape
+        torch.Size([2, 1])
+    """
+    log_prob = log_prob_fn(position)
+    bad = ~torch.isfinite(log_prob)
+    if bad.any():
+        chain, observation = (int(i) for i in bad.nonzero()[0])
+        raise ValueError(
+            "Every chain must start where the log-density is finite, but "
+            f"{int(bad.sum())} of {bad.numel()} do not: chain {chain} of observation "
+            f"{observation} starts at {position[chain, observation].tolist()} with "
+            f"log-density {float(log_prob[chain, observation])}. Start inside the "
+            "prior's support."
+        )
+    return State(position, log_prob)
+
+
+def accept(
+    generator: Generator,
+    state: State,
+    proposal: State,
+    log_correction: Tensor | float = 0.0,
+) -> tuple[State, Info]:
+    """Take or leave a proposal by the Metropolis-Hastings rule, Algorithm 2.
+
+    A log-density difference that is NaN or plus infinity is a rejection: such a
+    proposal has no valid density, and a chain that moved there would never leave.
+
+    Args:
+        generator: Source of randomness, on the device of the state.
+        state: Current state.
+        proposal: Proposed state, of the same shapes.
+        log_correction: log q(theta|theta') - log q(theta'|theta), shape `(C, B)`; zero
+            for a symmetric proposal.
+
+    Returns:
+        The next state and the report of this step.
+
+    References:
+        Hermans et al. (2020), arXiv:1903.04057, Algorithm 2; Hastings (1970).
+
+    Example:
+        >>> state = State(torch.zeros(1, 1, 1), torch.zeros(1, 1))
+        >>> nowhere = State(torch.ones(1, 1, 1), torch.full((1, 1), float("nan")))
+        >>> _, info = accept(torch.Generator(), state, nowhere)
+        >>> info.accepted.item()
+        False
+    """
+    log_ratio = proposal.log_prob - state.log_prob + log_correction
+    acceptance_rate = torch.nan_to_num(
+        log_ratio, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf
+    )
+    acceptance_rate = acceptance_rate.clamp(max=0.0).exp()
+    uniform = torch.rand(
+        log_ratio.shape,
+        generator=generator,
+        device=log_ratio.device,
+        dtype=log_ratio.dtype,
+    )
+    accepted = uniform < acceptance_rate
+    position = torch.where(accepted.unsqueeze(-1), proposal.position, state.position)
+    log_prob = torch.where(accepted, proposal.log_prob, state.log_prob)
+    return State(position, log_prob), Info(acceptance_rate, accepted, proposal)
+
+
+def step(
+    generator: Generator,
+    state: State,
+    log_prob_fn: LogProbFn,
+    *,
+    kernel: Kernel,
+    parameters: Any,
+) -> tuple[State, Info]:
+    """Move every chain once, with one evaluation of the log-density for each.
+
+    Args:
+        generator: Source of randomness, on the device of the state.
+        state: Current state.
+        log_prob_fn: Log-density, nats.
+        kernel: What proposes.
+        parameters: The kernel's parameters; while they stay fixed, the target is left
+            invariant.
+
+    Returns:
+        The next state and the report of this step.
+
+    References:
+        Hermans et al. (2020), arXiv:1903.04057, Algorithm 2.
+    """
+    if not kernel.uses_population:
+        return _step_part(
+            generator, state, state.position, log_prob_fn, kernel, parameters
+        )
+    half = state.position.shape[0] // 2
+    first, second = State(*(t[:half] for t in state)), State(*(t[half:] for t in state))
+    first, info_first = _step_part(
+        generator, first, second.position, log_prob_fn, kernel, parameters
+    )
+    second, info_second = _step_part(
+        generator, second, first.position, log_prob_fn, kernel, parameters
+    )
+    return _concatenate(first, second), _concatenate(info_first, info_second)
+
+
+def _step_part(
+    generator: Generator,
+    state: State,
+    others: Tensor,
+    log_prob_fn: LogProbFn,
+    kernel: Kernel,
+    parameters: Any,
+) -> tuple[State, Info]:
+    position, log_correction, component = kernel.propose(
+        generator, state.position, others, log_prob_fn, parameters
+    )
+    proposal = State(position, log_prob_fn(position))
+    state, info = accept(generator, state, proposal, log_correction)
+    return state, info._replace(component=component)
+
+
+def _concatenate(first: Any, second: Any) -> Any:
+    if first is None:
+        return None
+    if isinstance(first, Tensor):
+        return torch.cat((first, second))
+    return type(first)(
+        *(_concatenate(a, b) for a, b in zip(first, second, strict=True))
+    )
+
+
+def select(tree: Any, index: Tensor) -> Any:
+    """Keep the observations `index` of a kernel's parameters.
+
+    Args:
+        tree: A tensor with first dimension `B`, or (nested) NamedTuples and tuples of
+            such tensors.
+        index: Positions of the observations to keep, long, shape `(B',)`.
+
+    Returns:
+        The same structure with first dimensions `B'`.
+
+    Example:
+        >>> select((torch.arange(3),), torch.tensor([2, 0]))
+        (tensor([2, 0]),)
+    """
+    if isinstance(tree, Tensor):
+        return tree[index]
+    children = (select(child, index) for child in tree)
+    return type(tree)(*children) if hasattr(tree, "_fields") else tuple(children)

@@ -1,0 +1,98 @@
+"""Where chains start: prior draws resampled by their tempered posterior weights.
+
+A resample by the full weights collapses on a handful of points when the data say much,
+and then the modes come out in the wrong proportions. The weights are tempered just so
+far that about as many candidates share the weight as there are chains; the starts are
+then wider than the posterior, as R-hat needs them, and cover all of its modes.
+
+References:
+    Rubin (1988) for sampling-importance-resampling; Jasra et al. (2011) for choosing a
+    temperature by the effective sample size.
+"""
+
+import torch
+from torch import Generator, Tensor
+
+_NUM_BISECTIONS = 30
+
+
+def resample(
+    generator: Generator, candidates: Tensor, log_weight: Tensor, num_chains: int
+) -> Tensor:
+    """Choose starts among candidates that all observations share.
+
+    Args:
+        generator: Source of randomness, on the device of the candidates.
+        candidates: Prior draws, shape `(K, D)`.
+        log_weight: Log-ratio of each candidate for each observation, shape `(K, B)`,
+            nats; NaN counts as no weight.
+        num_chains: Starts to choose for each observation, `C`.
+
+    Returns:
+        Starts, shape `(C, B, D)`, all different where `K >= C` candidates have weight.
+
+    Raises:
+        ValueError: If an observation gives no candidate a finite weight.
+    """
+    log_weight = torch.nan_to_num(
+        log_weight, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf
+    )
+    top = log_weight.max(dim=0).values
+    if torch.isinf(top).any():
+        observation = int(torch.isinf(top).nonzero()[0])
+        raise ValueError(
+            f"None of {candidates.shape[0]} prior draws has a finite log-ratio for "
+            f"observation {observation}. Check `x` and the estimator."
+        )
+    log_weight = log_weight - top
+    low, high = torch.zeros_like(top), torch.ones_like(top)
+    for _ in range(_NUM_BISECTIONS):
+        middle = (low + high) / 2
+        weight = (middle * log_weight).exp().nan_to_num()
+        size = weight.sum(0).square() / weight.square().sum(0)
+        enough = size >= num_chains
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    # The largest of weight-shifted Gumbel noise is a draw; the C largest are a draw
+    # without replacement.
+    noise = torch.rand(
+        log_weight.shape, generator=generator, device=log_weight.device
+    ).clamp(min=1e-30)
+    score = low * log_weight - (-noise.log()).log()
+    score = torch.where(torch.isinf(log_weight), -torch.inf, score)
+    num_usable = int(torch.isfinite(score).sum(0).min())
+    index = score.topk(min(num_chains, num_usable), dim=0).indices
+    repeats = -(-num_chains // index.shape[0])
+    return candidates[index.repeat(repeats, 1)[:num_chains]]
+
+
+def group_nearby(starts: Tensor, num_groups: int) -> Tensor:
+    """Group chains by where they start.
+
+    Chains are halved again and again along the parameter in which they spread most, so
+    that chains that are stuck where they started are stuck in the same group.
+
+    Args:
+        starts: Shape `(C, B, D)`.
+        num_groups: Number of groups of equal size, a power of two.
+
+    Returns:
+        Group of each chain, long, shape `(C', B)`; `C'` leaves out the last chains that
+        would make the groups unequal.
+    """
+    size = starts.shape[0] // num_groups
+    starts = starts[: size * num_groups]
+    scaled = starts / starts.std(dim=0).clamp(min=1e-30)
+    order = torch.arange(scaled.shape[0], device=starts.device)
+    order = order.unsqueeze(1).expand(scaled.shape[:2])
+    groups = 1
+    while groups < num_groups:
+        ordered = scaled.gather(0, order.unsqueeze(-1).expand_as(scaled))
+        blocks = ordered.unflatten(0, (groups, -1))
+        widest = blocks.var(dim=1).argmax(dim=-1)[:, None, :, None]
+        key = blocks.gather(-1, widest.expand(*blocks.shape[:-1], 1)).squeeze(-1)
+        rank = key.argsort(dim=1)
+        order = order.unflatten(0, (groups, -1)).gather(1, rank).flatten(0, 1)
+        groups *= 2
+    group = torch.arange(scaled.shape[0], device=starts.device) // size
+    group = group.unsqueeze(1).expand_as(order)
+    return torch.empty_like(order).scatter_(0, order, group)

@@ -1,0 +1,145 @@
+"""Builders of ratio estimators: callables `build(theta, x) -> RatioEstimator`.
+
+A builder sees a first batch of simulations, from which it takes shapes and scales. All
+of them fit wherever sbi takes a classifier, `NRE_A`, `NRE_B` and `NRE_C` included.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from sbi.neural_nets import classifier_nn
+from sbi.neural_nets.net_builders.classifier import build_resnet_classifier
+from sbi.neural_nets.net_builders.estimator_configs import ClassifierConfig
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor, nn
+
+from sbi_aalr.checks import check_choice
+
+# The distance between these quantiles of a Gaussian is two standard deviations.
+_QUANTILES = (0.1587, 0.8413)
+_MAX_ROWS = 100_000
+
+
+class Scale(nn.Module):
+    """Centre and scale each feature by its median and quantiles.
+
+    Heavy tails move a mean and blow up a standard deviation, and then most of the data
+    share a small part of the range; quantiles do not see them. Features without spread
+    between the quantiles fall back on their standard deviation, constant ones on 1.
+
+    Args:
+        batch: Rows to take the scales from, shape `(N, *event_shape)`.
+    """
+
+    location: Tensor
+    spread: Tensor
+
+    def __init__(self, batch: Tensor) -> None:
+        super().__init__()
+        rows = batch[:_MAX_ROWS].detach().double()
+        location = rows.median(dim=0).values
+        levels = torch.tensor(_QUANTILES, dtype=rows.dtype, device=rows.device)
+        low, high = torch.quantile(rows.flatten(1), levels, dim=0)
+        spread = ((high - low) / 2).reshape(location.shape)
+        spread = torch.where(spread > 0, spread, rows.std(dim=0, correction=0))
+        spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+        self.register_buffer("location", location.to(batch.dtype))
+        self.register_buffer("spread", spread.to(batch.dtype))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Scale rows, shape `(N, *event_shape)`, to order one."""
+        return (rows - self.location) / self.spread
+
+
+def mlp(
+    hidden_features: Sequence[int] = (256, 256, 256),
+    embedding_net_theta: nn.Module | None = None,
+    embedding_net_x: nn.Module | None = None,
+) -> Callable[[Tensor, Tensor], RatioEstimator]:
+    """Return a builder of the paper's network: an MLP with SELU on (theta, x).
+
+    With the defaults and SLCP this is 13 -> 256 -> 256 -> 256 -> 1.
+
+    Args:
+        hidden_features: Width of each hidden layer.
+        embedding_net_theta: Applied to scaled parameters `(N, D)`; must give `(N, F)`.
+        embedding_net_x: Applied to scaled data `(N, *event_shape)`; must give
+            `(N, F)`. Without one, data are flattened.
+
+    Returns:
+        A callable `build(theta, x) -> RatioEstimator`.
+
+    References:
+        Hermans et al. (2020), arXiv:1903.04057, appendix; Klambauer et al. (2017),
+        arXiv:1706.02515, for SELU.
+
+    Example:
+        >>> estimator = mlp()(torch.randn(64, 5), torch.randn(64, 8))
+        >>> estimator(torch.zeros(3, 5), torch.zeros(3, 8)).shape
+        torch.Size([3])
+    """
+
+    def build(theta: Tensor, x: Tensor) -> RatioEstimator:
+        embed_theta = nn.Sequential(
+            Scale(theta), embedding_net_theta or nn.Flatten(start_dim=1)
+        )
+        embed_x = nn.Sequential(Scale(x), embedding_net_x or nn.Flatten(start_dim=1))
+        with torch.no_grad():
+            width = embed_theta(theta[:2]).shape[1] + embed_x(x[:2]).shape[1]
+        layers: list[nn.Module] = []
+        for hidden in hidden_features:
+            layers += [nn.Linear(width, hidden), nn.SELU()]
+            width = hidden
+        return RatioEstimator(
+            net=nn.Sequential(*layers, nn.Linear(width, 1)),
+            theta_shape=theta.shape[1:],
+            x_shape=x.shape[1:],
+            embedding_net_theta=embed_theta,
+            embedding_net_x=embed_x,
+        )
+
+    return build
+
+
+Builder = Callable[[Tensor, Tensor], RatioEstimator]
+
+CLASSIFIERS: dict[str, Callable[[], Builder]] = {
+    "selu_mlp": mlp,
+    "mlp": lambda: classifier_nn("mlp"),
+    "resnet": lambda: classifier_nn("resnet"),
+    "linear": lambda: classifier_nn("linear"),
+}
+
+
+def resolve_classifier(classifier: object) -> Builder:
+    """Return the builder that a user's `classifier` argument stands for.
+
+    An estimator built from a name remembers it in `classifier_name`, so that it can be
+    rebuilt when a saved posterior is loaded.
+
+    Args:
+        classifier: A name in `CLASSIFIERS`, a callable `build(theta, x)`, or sbi's
+            `ClassifierConfig`, which configures its residual network.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If it is an unknown name.
+    """
+    if isinstance(classifier, str):
+        name = check_choice("classifier", classifier, CLASSIFIERS)
+
+        def build(theta: Tensor, x: Tensor) -> RatioEstimator:
+            estimator = CLASSIFIERS[name]()(theta, x)
+            estimator.classifier_name = name
+            return estimator
+
+        return build
+    if isinstance(classifier, ClassifierConfig):
+        settings = classifier.to_dict()
+        return lambda theta, x: build_resnet_classifier(theta, x, **settings)
+    if callable(classifier) and not isinstance(classifier, nn.Module):
+        return classifier
+    raise TypeError(
+        "`classifier` must be a name, a callable build(theta, x) -> RatioEstimator or "
+        f"an sbi ClassifierConfig, got {type(classifier).__name__}."
+    )

@@ -1,0 +1,340 @@
+"""`MHPosterior`: batched likelihood-free Metropolis-Hastings as an sbi posterior."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from sbi.inference.posteriors.base_posterior import NeuralPosterior
+from sbi.inference.potentials import ratio_estimator_based_potential
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from sbi.sbi_types import Shape, TorchTransform
+from sbi.utils import mcmc_transform
+from sbi.utils.torchutils import process_device
+from sbi.utils.user_input_checks_utils import move_distribution_to_device
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr import saving
+from sbi_aalr.batches import sample_observations
+from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.last_run import LastRun, RunReports
+from sbi_aalr.posterior_parameters import MHPosteriorParameters
+from sbi_aalr.potential import check_x
+
+# With fewer draws a chain, R-hat and ESS are too noisy to stop on.
+_MIN_DRAWS = 100
+
+
+class MHPosterior(RunReports, NeuralPosterior):
+    r"""Posterior p(theta|x) sampled by likelihood-free Metropolis-Hastings.
+
+    The target is log r(x|theta) + log p(theta), with the log-ratio from a ratio
+    estimator. Chains of one observation or of thousands run side by side, x is embedded
+    once for each, and draws go on until R-hat and the effective sample size are good
+    enough, or `max_steps` is spent and a `ConvergenceWarning` says so.
+
+    Args:
+        potential_fn: sbi's potential: from `ratio_estimator_based_potential`, or any
+            other, or a callable of theta `(N, D)` and x.
+        proposal: Where candidates for the starts come from; the prior by default.
+        theta_transform: To unconstrained space, for `map`; built from the prior by
+            default.
+        parameters: Settings; see `MHPosteriorParameters`.
+        device: Where to sample; the potential's device by default.
+        **settings: Single settings by name, over those in `parameters`.
+
+    Raises:
+        TypeError: If there is neither a proposal nor a prior in the potential.
+
+    References:
+        Hermans et al. (2020), arXiv:1903.04057, Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        potential_fn: Any,
+        proposal: Distribution | None = None,
+        theta_transform: TorchTransform | None = None,
+        parameters: MHPosteriorParameters | None = None,
+        device: str | torch.device | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(potential_fn, theta_transform, device)
+        self.proposal = proposal or self.potential_fn.prior
+        if self.proposal is None:
+            raise TypeError(
+                "`proposal` must be a distribution to start chains from, got None, and "
+                "`potential_fn` has no prior. Pass the prior as `proposal`."
+            )
+        if theta_transform is None:
+            self.theta_transform = mcmc_transform(self.proposal, device=self._device)
+        parameters = parameters or MHPosteriorParameters()
+        self.parameters = parameters.with_param(**settings)
+        self._last_run: LastRun | None = None
+        self._purpose = (
+            "It samples from the posterior by likelihood-free Metropolis-Hastings and "
+            "evaluates its log-density with .log_prob()."
+        )
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: RatioEstimator, prior: Distribution, **settings: Any
+    ) -> Self:
+        """Sample with a ratio estimator that any of sbi's trainers has fitted.
+
+        Args:
+            estimator: The ratio estimator, of NRE_A, NRE_B, NRE_C, BNRE or AALR.
+            prior: The prior it was trained with.
+            **settings: Settings by name; see `MHPosteriorParameters`.
+
+        Returns:
+            The posterior.
+        """
+        potential_fn, transform = ratio_estimator_based_potential(
+            estimator, prior, x_o=None
+        )
+        return cls(potential_fn, prior, transform, **settings)
+
+    def sample(
+        self,
+        sample_shape: Shape = (),
+        x: Tensor | None = None,
+        show_progress_bars: bool = True,
+        seed: int | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Draw from the posterior given one observation.
+
+        Args:
+            sample_shape: Shape of the draws.
+            x: Observation, shape `event_shape` or `(T, *event_shape)` for `T` i.i.d.
+                trials, whose log-ratios are summed; by default the default x.
+            show_progress_bars: Whether to show steps and convergence.
+            seed: Makes the run repeatable; by default torch's global generator does.
+            **settings: Settings for this run only; see `MHPosteriorParameters`.
+
+        Returns:
+            Draws, shape `(*sample_shape, D)`, prior units.
+
+        Raises:
+            ValueError: If no x is set, or it has another shape than in training, NaN or
+                infinity.
+
+        Warns:
+            ConvergenceWarning: If the chains did not converge in `max_steps`.
+        """
+        trials = self._x_else_default_x(x).unsqueeze(0)
+        draws = self._sample(
+            sample_shape, trials, seed, show_progress_bars, settings, batched=False
+        )
+        return draws[:, 0].reshape(*torch.Size(sample_shape), -1)
+
+    def sample_batched(
+        self,
+        sample_shape: Shape,
+        x: Tensor,
+        show_progress_bars: bool = True,
+        seed: int | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Draw from the posterior given each of many observations.
+
+        Args:
+            sample_shape: Shape of the draws for each observation.
+            x: Observations, shape `(B, *event_shape)`.
+            show_progress_bars: Whether to show steps and converged observations.
+            seed: Makes the run repeatable; by default torch's global generator does.
+            **settings: Settings for this run only; see `MHPosteriorParameters`.
+
+        Returns:
+            Draws, shape `(*sample_shape, B, D)`, prior units.
+
+        Raises:
+            ValueError: If x has another shape than in training, NaN or infinity.
+
+        Warns:
+            ConvergenceWarning: If the chains of any observation did not converge.
+        """
+        observations = self._check_x(x).unsqueeze(1)
+        draws = self._sample(
+            sample_shape, observations, seed, show_progress_bars, settings, batched=True
+        )
+        return draws.reshape(*torch.Size(sample_shape), *draws.shape[1:])
+
+    def log_prob(
+        self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
+    ) -> Tensor:
+        """Evaluate the log-posterior density, log r(x|theta) + log p(theta).
+
+        As r = p(x|theta)/p(x), this is normalised as far as the estimated ratio is:
+        its error is log E_prior[r(x|theta)], which is zero for the exact ratio. For
+        several i.i.d. trials, and for ratios known up to a constant (NRE_B), it is not
+        normalised.
+
+        Args:
+            theta: Parameters, shape `(N, D)` or `(D,)`.
+            x: Observation, or i.i.d. trials; by default the default x.
+            track_gradients: Whether the result can be differentiated.
+
+        Returns:
+            Log-density, shape `(N,)`, nats; minus infinity outside the prior.
+        """
+        return self.potential(theta, x, track_gradients=track_gradients)
+
+    def set_default_x(self, x: Tensor) -> "MHPosterior":
+        """Set the observation that `sample` and `log_prob` use when given none."""
+        self._x = self._check_x(x)
+        self._map = None
+        return self
+
+    def to(self, device: str | torch.device) -> "MHPosterior":
+        """Move estimator, prior and default x to a device."""
+        self._device = process_device(str(device))
+        self.potential_fn.to(self._device)
+        self.proposal = move_distribution_to_device(self.proposal, self._device)
+        self.theta_transform = mcmc_transform(self.proposal, device=self._device)
+        if self._x is not None:
+            self._x = self._x.to(self._device)
+        return self
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the posterior to a folder: safetensors and JSON, no pickle.
+
+        Args:
+            folder: Where to; made if needed.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TypeError: If the posterior has no ratio estimator, whose weights to write.
+        """
+        if not isinstance(self.potential_fn, RatioBasedPotential):
+            raise TypeError(
+                "Only posteriors with a ratio estimator can be saved, got a "
+                f"{type(self.potential_fn).__name__}."
+            )
+        estimator, prior = self.potential_fn.ratio_estimator, self.potential_fn.prior
+        return saving.write(
+            folder, saving.Saved(estimator, prior, self.parameters, self._x)
+        )
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        prior: Distribution | None = None,
+        classifier: object = None,
+        device: str = "cpu",
+        **settings: Any,
+    ) -> Self:
+        """Read a posterior that `save` wrote; nothing in the files is executed.
+
+        Args:
+            folder: Where from.
+            prior: The prior, where JSON could not hold it.
+            classifier: The builder of the network, where it was your own.
+            device: Where to sample.
+            **settings: Settings by name, over those saved.
+
+        Returns:
+            The posterior, without chains.
+
+        Raises:
+            FileNotFoundError: If the folder holds no saved posterior.
+            ValueError: If a file is damaged, or something must be given again.
+        """
+        saved = saving.read(
+            folder, prior=prior, classifier=classifier, settings=settings
+        )
+        posterior = cls.from_estimator(
+            saved.estimator, saved.prior, **saved.parameters.to_dict()
+        )
+        if saved.x is not None:
+            posterior.set_default_x(saved.x)
+        return posterior.to(device)
+
+    def _sample(
+        self,
+        sample_shape: Shape,
+        x: Tensor,
+        seed: int | None,
+        show_progress_bars: bool,
+        settings: dict[str, Any],
+        batched: bool,
+    ) -> Tensor:
+        """Run the chains and return `(N, B, D)` draws, spread over all of them."""
+        parameters = self.parameters.with_param(**settings)
+        num_samples = _count(sample_shape)
+        draws = -(-num_samples // parameters.num_chains)
+        limited = parameters.max_rhat is not None or parameters.min_ess is not None
+        if seed is None:
+            seed = int(torch.randint(2**31, ()))
+        with torch.no_grad():
+            warmup, chains, figures = sample_observations(
+                self.potential_fn,
+                self.proposal,
+                x,
+                parameters,
+                # Even, so that thinning by two loses no draw.
+                num_draws=2 * -(-max(draws, _MIN_DRAWS) // 2) if limited else draws,
+                seed=check_non_negative_int("seed", seed),
+                show_progress_bars=show_progress_bars,
+            )
+        observed = x[:, 0] if batched else x[0]
+        self._last_run = LastRun(
+            chains, warmup, figures, observed, batched, parameters, seed
+        )
+        if limited:
+            self._last_run.warn_if_not_converged(stacklevel=4)
+        last = chains.num_draws - 1
+        index = torch.linspace(last if draws == 1 else 0, last, draws).round().long()
+        return chains.theta[:, index].transpose(0, 1).flatten(0, 1)[:num_samples]
+
+    def _x_else_default_x(self, x: Any) -> Tensor:
+        if x is not None:
+            return self._check_x(x)
+        if self._x is None:
+            raise ValueError(
+                "`x` must be given, as no default is set. Pass `x=`, or call "
+                "`set_default_x(x)` first."
+            )
+        return self._x
+
+    def _check_x(self, x: Any) -> Tensor:
+        return check_x(x, self.potential_fn).to(self._device)
+
+    def _calculate_map(
+        self,
+        *args: Any,
+        init_method: str | Tensor = "posterior",
+        num_init_samples: int = 1_000,
+        show_progress_bars: bool = False,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Start sbi's gradient ascent from draws, with or without progress bars."""
+        if isinstance(init_method, str) and init_method == "posterior":
+            init_method = self.sample(
+                (num_init_samples,), show_progress_bars=show_progress_bars
+            )
+        return super()._calculate_map(
+            *args,
+            init_method=init_method,
+            num_init_samples=num_init_samples,
+            show_progress_bars=show_progress_bars,
+            **kwargs,
+        )
+
+
+def _count(sample_shape: Shape) -> int:
+    """Return how many draws a shape asks for, or raise."""
+    if not isinstance(sample_shape, tuple | list | torch.Size):
+        raise TypeError(
+            "`sample_shape` must be a tuple of ints, got "
+            f"{sample_shape!r}. Write `({sample_shape},)` for that many draws."
+        )
+    for size in sample_shape:
+        check_positive_int("sample_shape", size)
+    return torch.Size(sample_shape).numel()

@@ -1,0 +1,83 @@
+"""Settings of `MHPosterior`, in the form of sbi's posterior parameters."""
+
+# No `from __future__ import annotations` here: sbi reads the fields' types at run time,
+# and would then find strings and check nothing.
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from sbi.inference.posteriors.posterior_parameters import PosteriorParameters
+
+from sbi_aalr.checks import (
+    check_choice,
+    check_non_negative_int,
+    check_positive_float,
+    check_positive_int,
+)
+from sbi_aalr.mcmc import KERNELS, Kernel
+
+
+@dataclass(frozen=True)
+class MHPosteriorParameters(PosteriorParameters):
+    """Parameters for initializing `MHPosterior`.
+
+    Fields:
+        kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, or a `Kernel`.
+        num_chains: Chains for each observation.
+        warmup_steps: Steps in which the kernel learns, which are not kept as draws.
+        thin: Steps from one kept draw to the next. Where the chains have not converged
+            after the draws asked for, it is doubled as often as needed.
+        init_strategy: `"resample"` starts chains from prior draws resampled by their
+            tempered posterior weights, `"proposal"` from draws of the prior itself.
+        num_candidates: Prior draws to resample the starts from, shared by all chains
+            and observations.
+        max_rhat: Largest R-hat with which an observation counts as converged; None to
+            draw `thin` times the draws asked for and no more.
+        min_ess: Smallest effective sample size, bulk and tail, with which an
+            observation counts as converged; None to not ask.
+        max_steps: Steps after warm-up at which to give up and warn.
+        max_batch_size: Rows, chains times observations, to hold at a time; None to
+            choose by the device.
+    """
+
+    kernel: Any = "jump_walk"
+    num_chains: int = 100
+    warmup_steps: int = 500
+    thin: int = 10
+    init_strategy: Literal["resample", "proposal"] = "resample"
+    num_candidates: int = 10_000
+    max_rhat: float | None = 1.01
+    min_ess: float | None = 400
+    max_steps: int = 20_000
+    max_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check before sbi casts: it would make 2 of 2.9 chains in silence."""
+        for name in ("num_chains", "thin", "num_candidates", "max_steps"):
+            check_positive_int(name, getattr(self, name))
+        check_non_negative_int("warmup_steps", self.warmup_steps)
+        if self.max_batch_size is not None:
+            check_positive_int("max_batch_size", self.max_batch_size)
+        super().__post_init__()
+
+    def validate(self) -> None:
+        """Check what sbi's own checks of types and choices leave open."""
+        if isinstance(self.kernel, str):
+            check_choice("kernel", self.kernel, KERNELS)
+        elif not isinstance(self.kernel, Kernel):
+            raise TypeError(
+                "`kernel` must be a name or a Kernel, got "
+                f"{type(self.kernel).__name__}. Make one of a proposal with "
+                "`sbi_aalr.mcmc.from_proposal`."
+            )
+        if (
+            self.max_rhat is not None
+            and check_positive_float("max_rhat", self.max_rhat) <= 1
+        ):
+            raise ValueError(f"`max_rhat` must be above 1, got {self.max_rhat!r}.")
+        if self.min_ess is not None:
+            check_positive_float("min_ess", self.min_ess)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name; the kernel is not copied."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}

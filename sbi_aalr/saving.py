@@ -1,0 +1,178 @@
+"""Save a posterior as safetensors and JSON: loading it runs no code from the file.
+
+Weights, buffers and the default observation go into `posterior.safetensors`; the
+network's name, the prior and the settings into `posterior.json`. What cannot be written
+as data, such as a network from your own builder, is given again when loading.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr._version import __version__
+from sbi_aalr.networks import resolve_classifier
+from sbi_aalr.posterior_parameters import MHPosteriorParameters
+from sbi_aalr.prior_json import decode_prior, encode_prior
+
+_FORMAT = 1
+_WEIGHTS = "posterior.safetensors"
+_SETTINGS = "posterior.json"
+_PREFIX = "estimator."
+
+
+class Saved(NamedTuple):
+    """The parts of a saved posterior.
+
+    Attributes:
+        estimator: The ratio estimator, on the CPU.
+        prior: The prior.
+        parameters: Settings of the posterior.
+        x: Default observation, or None.
+    """
+
+    estimator: RatioEstimator
+    prior: Distribution
+    parameters: MHPosteriorParameters
+    x: Tensor | None
+
+
+def write(folder: str | Path, saved: Saved) -> Path:
+    """Write the parts into a folder, which is made if needed.
+
+    Each file appears whole or not at all.
+
+    Args:
+        folder: Where to.
+        saved: What.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{_PREFIX}{name}": value.detach().cpu().contiguous().clone()
+        for name, value in saved.estimator.state_dict().items()
+    }
+    if saved.x is not None:
+        tensors["x"] = saved.x.cpu().contiguous()
+    settings = saved.parameters.to_dict()
+    if not isinstance(settings["kernel"], str):
+        settings["kernel"] = None
+    document = {
+        "format": _FORMAT,
+        "sbi_aalr": __version__,
+        "classifier": getattr(saved.estimator, "classifier_name", None),
+        "theta_shape": list(saved.estimator.theta_shape),
+        "x_shape": list(saved.estimator.x_shape),
+        "prior": encode_prior(saved.prior),
+        "parameters": settings,
+    }
+    text = json.dumps(document, indent=2) + "\n"
+    _replace(folder / _WEIGHTS, lambda path: save_file(tensors, path))
+    _replace(folder / _SETTINGS, lambda path: path.write_text(text))
+    return folder
+
+
+def read(
+    folder: str | Path,
+    *,
+    prior: Distribution | None = None,
+    classifier: object = None,
+    settings: dict[str, Any] | None = None,
+) -> Saved:
+    """Read what `write` wrote.
+
+    Args:
+        folder: Where from.
+        prior: The prior, where it could not be written.
+        classifier: The builder of the network, where it has no name.
+        settings: Settings that replace those saved.
+
+    Returns:
+        The parts.
+
+    Raises:
+        FileNotFoundError: If the folder holds no saved posterior.
+        ValueError: If a file is damaged or of another format, or a part that could not
+            be written is not given.
+    """
+    folder = Path(folder)
+    for name in (_SETTINGS, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"`folder` must hold a saved posterior, but {folder / name} is missing."
+            )
+    document = _read_json(folder / _SETTINGS)
+    try:
+        tensors = load_file(folder / _WEIGHTS)
+    except Exception as error:
+        raise ValueError(f"{folder / _WEIGHTS} is damaged: {error}.") from error
+    parameters = {**document["parameters"], **(settings or {})}
+    classifier = classifier or document["classifier"]
+    prior = prior or (document["prior"] and decode_prior(document["prior"]))
+    for name, value in (
+        ("prior", prior),
+        ("classifier", classifier),
+        ("kernel", parameters["kernel"]),
+    ):
+        if value is None:
+            raise ValueError(
+                f"The posterior was saved with a {name} that JSON cannot hold. Pass "
+                f"the same one again: `load(folder, {name}=...)`."
+            )
+    estimator = _rebuild(document, classifier)
+    weights = {
+        name.removeprefix(_PREFIX): value
+        for name, value in tensors.items()
+        if name.startswith(_PREFIX)
+    }
+    try:
+        estimator.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights in {folder / _WEIGHTS} do not fit the classifier: {error}"
+        ) from error
+    return Saved(
+        estimator.eval(), prior, MHPosteriorParameters(**parameters), tensors.get("x")
+    )
+
+
+def _rebuild(document: dict[str, Any], classifier: object) -> RatioEstimator:
+    """Build the network anew, from rows that only have the right shape."""
+    with torch.random.fork_rng():
+        theta = torch.randn(8, *document["theta_shape"])
+        x = torch.randn(8, *document["x_shape"])
+        return resolve_classifier(classifier)(theta, x)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+        found = document["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if found != _FORMAT:
+        raise ValueError(
+            f"{path} must have format {_FORMAT}, got {found!r}. It was written by "
+            f"sbi_aalr {document.get('sbi_aalr')}; this is {__version__}."
+        )
+    return document
+
+
+def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
+    """Write beside the target first, so that a half-written file is never seen."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_to(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

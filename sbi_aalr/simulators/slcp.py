@@ -1,0 +1,253 @@
+"""SLCP, "simple likelihood, complex posterior": a benchmark with an exact answer.
+
+Five parameters set the mean and the covariance of a 2-D Gaussian of which four points
+are seen. The covariance depends on the squares of two parameters only, so every
+posterior has four modes of equal mass, joined or apart.
+
+References:
+    Papamakarios, Sterratt & Murray (2019), arXiv:1805.07226.
+    Hermans, Begy & Louppe (2020), arXiv:1903.04057.
+"""
+
+import math
+
+import torch
+from sbi.utils import BoxUniform
+from torch import Tensor
+
+from sbi_aalr.checks import check_finite, check_non_negative_int, check_positive_int
+from sbi_aalr.simulators._slcp_density import BOUND, ReducedPosterior
+from sbi_aalr.simulators._slcp_exact import sample_exact
+
+_NUM_PARAMETERS = 5
+_NUM_POINTS = 4
+_NUM_FEATURES = 2 * _NUM_POINTS
+_TRUTH = (0.7, -2.9, -1.0, -0.9, 0.6)
+
+
+class SLCP:
+    r"""Four points of a 2-D Gaussian, with its exact likelihood and posterior.
+
+    The mean is $(\theta_1, \theta_2)$; the standard deviations are $s_1 = \theta_3^2$
+    and $s_2 = \theta_4^2$, the correlation is $\rho = \tanh\theta_5$; the prior is
+    uniform on $(-3, 3)^5$. All quantities are dimensionless.
+
+    Args:
+        device: Torch device of the prior, the true parameters and exact draws.
+
+    Attributes:
+        prior: The prior, a `BoxUniform` on `device`.
+        true_parameters: The parameters used in the paper, shape `(5,)`.
+
+    References:
+        Hermans et al. (2020), arXiv:1903.04057.
+
+    Example:
+        >>> import torch
+        >>> from sbi_aalr.simulators import SLCP
+        >>> _ = torch.manual_seed(0)
+        >>> slcp = SLCP()
+        >>> theta = slcp.prior.sample((10,))
+        >>> slcp.simulate(theta).shape
+        torch.Size([10, 8])
+    """
+
+    prior: BoxUniform
+    true_parameters: Tensor
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        bounds = torch.full((_NUM_PARAMETERS,), BOUND, device=device)
+        self.prior = BoxUniform(-bounds, bounds, device=str(bounds.device))
+        self.true_parameters = torch.tensor(_TRUTH, device=device)
+
+    def simulate(
+        self, theta: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw four points for each row of parameters.
+
+        Args:
+            theta: Parameters, shape `(N, 5)`, on any device. Rows outside the prior
+                are simulated too, and so are zero scales.
+            generator: Source of randomness on theta's device; torch's global one by
+                default.
+
+        Returns:
+            The points as (first, second) coordinate of each in turn, shape `(N, 8)`,
+            with theta's dtype and device.
+
+        Raises:
+            TypeError: If theta is not a tensor of floats.
+            ValueError: If theta has another shape, no rows, or NaN or infinity in it.
+
+        Example:
+            >>> import torch
+            >>> from sbi_aalr.simulators import SLCP
+            >>> theta = torch.tensor([[1.0, -2.0, 0.0, 0.0, 0.5]])
+            >>> SLCP().simulate(theta)
+            tensor([[ 1., -2.,  1., -2.,  1., -2.,  1., -2.]])
+        """
+        _check_features("theta", theta, _NUM_PARAMETERS)
+        if theta.ndim != 2:
+            raise ValueError(
+                "`theta` must have shape (N, 5), got "
+                f"{tuple(theta.shape)}. Add a batch dimension with `theta[None]`."
+            )
+        noise = torch.randn(
+            (2, len(theta), _NUM_POINTS),
+            dtype=theta.dtype,
+            device=theta.device,
+            generator=generator,
+        )
+        mean1, mean2, root1, root2, theta5 = theta[..., None].unbind(1)
+        correlated = torch.tanh(theta5) * noise[0] + noise[1] / torch.cosh(theta5)
+        first = mean1 + root1.square() * noise[0]
+        second = mean2 + root2.square() * correlated
+        return torch.stack([first, second], dim=-1).reshape(len(theta), _NUM_FEATURES)
+
+    def log_likelihood(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Evaluate log p(x|theta), normalising constants included.
+
+        The sum runs in float64 where the device has it. Where a scale is exactly zero
+        there is no density; the result is minus infinity there.
+
+        Args:
+            theta: Parameters, shape `(..., 5)`.
+            x: Points as `simulate` gives them, shape `(..., 8)`. Leading dimensions
+                broadcast against theta's.
+
+        Returns:
+            Log-likelihood, shape of the broadcast leading dimensions, nats. Never NaN;
+            minus infinity where it is too low for the dtype.
+
+        Raises:
+            TypeError: If theta or x is not a tensor of floats.
+            ValueError: If a last dimension is not 5 or 8, if the leading ones do not
+                broadcast, if one is empty, or if there is NaN or infinity.
+
+        Example:
+            >>> import torch
+            >>> from sbi_aalr.simulators import SLCP
+            >>> theta = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0])
+            >>> SLCP().log_likelihood(theta, torch.zeros(3, 8))
+            tensor([-7.3515, -7.3515, -7.3515])
+        """
+        _check_features("theta", theta, _NUM_PARAMETERS)
+        _check_features("x", x, _NUM_FEATURES)
+        try:
+            torch.broadcast_shapes(theta.shape[:-1], x.shape[:-1])
+        except RuntimeError:
+            raise ValueError(
+                "`theta` and `x` must have leading dimensions that broadcast, got "
+                f"{tuple(theta.shape)} and {tuple(x.shape)}. Add dimensions of size 1."
+            ) from None
+        dtype = torch.promote_types(theta.dtype, x.dtype)
+        exact = dtype if theta.device.type == "mps" else torch.float64
+        mean1, mean2, root1, root2, theta5 = theta.to(exact)[..., None].unbind(-2)
+        points = x.to(exact).unflatten(-1, (_NUM_POINTS, 2))
+        degenerate = (root1 * root2 == 0).squeeze(-1)
+        root1, root2 = (torch.where(root == 0, 1.0, root) for root in (root1, root2))
+
+        first = (points[..., 0] - mean1) / root1.square()
+        second = (points[..., 1] - mean2) / root2.square()
+        # 1 - rho^2 = sech(theta_5)^2, which keeps its digits when rho rounds to 1.
+        rest = (second - torch.tanh(theta5) * first) * torch.cosh(theta5)
+        log_volume = (
+            2 * (root1.abs().log() + root2.abs().log())
+            - torch.logaddexp(theta5, -theta5)
+            + math.log(2)
+        )
+        log_density = -(first.square() + rest.square()) / 2 - log_volume
+        total = (log_density - math.log(2 * math.pi)).sum(-1)
+        # Infinite residuals of either sign can meet far outside the prior only.
+        hopeless = degenerate | torch.isnan(total)
+        return torch.where(hopeless, -math.inf, total).to(dtype)
+
+    def sample_posterior(
+        self, num_samples: int, x_o: object, *, seed: int | None = None
+    ) -> Tensor:
+        r"""Draw independent samples from the exact posterior p(theta|x_o).
+
+        Rejection sampling, without chains, weights or repeated rows. Given the scales
+        and the correlation, the mean is a 2-D Gaussian around the points' average, cut
+        off by the prior's box; integrating it out leaves three dimensions. One of them
+        is a truncated gamma variable, the other two lie in a rectangle on which the
+        density has a proven, adaptively refined upper bound. The signs of $\theta_3$
+        and $\theta_4$ are fair coins, because the likelihood depends on their squares:
+        the four modes get a quarter each. Every proposal checks the bound.
+
+        Args:
+            num_samples: Number of draws S.
+            x_o: One observation, shape `(8,)` or `(1, 8)`: a tensor, array or sequence
+                of floats. Work in float64 is done on the CPU.
+            seed: Makes the draws reproducible; torch's global seed decides by default.
+
+        Returns:
+            Draws, shape `(S, 5)`, float32, on the simulator's device.
+
+        Raises:
+            TypeError: If num_samples or seed is not an int, or x_o holds no floats.
+            ValueError: If num_samples is not positive, seed is negative, or x_o has
+                another shape, NaN or infinity, or four equal values in one coordinate
+                (its posterior has no finite mass).
+            RuntimeError: If too few proposals are accepted, which takes an observation
+                far beyond the prior's reach, or if the upper bound is found violated.
+
+        Example:
+            >>> from sbi_aalr.simulators import SLCP
+            >>> x_o = [1.2, -2.8, -0.3, -3.4, 0.4, -2.9, 1.9, -1.6]
+            >>> theta = SLCP().sample_posterior(1_000, x_o, seed=1)
+            >>> theta.shape
+            torch.Size([1000, 5])
+            >>> bool((theta.abs() <= 3).all())
+            True
+        """
+        num_samples = check_positive_int("num_samples", num_samples)
+        generator = torch.Generator()
+        if seed is None:
+            seed = int(torch.randint(2**63 - 1, ()))
+        generator.manual_seed(check_non_negative_int("seed", seed))
+        points = _read_observation(x_o).reshape(_NUM_POINTS, 2)
+        draws = sample_exact(ReducedPosterior(points), num_samples, generator)
+        # Rounding to float32 must not leave the half-open support of the prior.
+        below = torch.nextafter(torch.tensor(BOUND), torch.tensor(0.0))
+        return draws.float().clamp(max=below.item()).to(self.true_parameters.device)
+
+
+def _check_features(name: str, value: object, width: int) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"`{name}` must be a torch.Tensor, got {type(value).__name__}. "
+            "Convert it with `torch.as_tensor`."
+        )
+    if not value.is_floating_point():
+        raise TypeError(
+            f"`{name}` must hold floats, got {value.dtype}. Convert it with `.float()`."
+        )
+    if value.ndim == 0 or value.shape[-1] != width:
+        raise ValueError(
+            f"`{name}` must have a last dimension of {width}, got shape "
+            f"{tuple(value.shape)}. Put the {width} values of a row there."
+        )
+    if value.numel() == 0:
+        raise ValueError(
+            f"`{name}` must have at least one row, got shape {tuple(value.shape)}."
+        )
+    check_finite(name, value)
+
+
+def _read_observation(x_o: object) -> Tensor:
+    try:
+        given = torch.as_tensor(x_o)
+        # Python floats are float64; torch would round a plain sequence of them.
+        value = torch.as_tensor(x_o, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"`x_o` must be a tensor, array or sequence of 8 floats, got {x_o!r}."
+        ) from error
+    _check_features("x_o", given, _NUM_FEATURES)
+    if value.shape not in {(_NUM_FEATURES,), (1, _NUM_FEATURES)}:
+        raise ValueError(
+            "`x_o` must be one observation of shape (8,) or (1, 8), got "
+            f"{tuple(value.shape)}. Pass one row at a time."
+        )
+    return value

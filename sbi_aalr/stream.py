@@ -1,0 +1,113 @@
+"""Fresh (theta, theta', x) batches from a simulator: the data of Algorithm 1."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.checks import check_finite
+from sbi_aalr.types import Simulator
+
+
+class Batch(NamedTuple):
+    """One batch of Algorithm 1.
+
+    Attributes:
+        theta: Parameters, prior draws, shape `(N, D)`.
+        theta_prime: Independent prior draws, shape `(N, D)`.
+        x: Data simulated from `theta`, shape `(N, *event_shape)`.
+    """
+
+    theta: Tensor
+    theta_prime: Tensor
+    x: Tensor
+
+
+def stream(
+    simulator: Simulator,
+    prior: Distribution,
+    num_simulations: int,
+    batch_size: int,
+) -> Iterator[Batch]:
+    """Yield batches of fresh simulations until the budget is spent.
+
+    Args:
+        simulator: Batched simulator.
+        prior: Where theta and theta' come from.
+        num_simulations: Budget, in simulations.
+        batch_size: Rows in a batch; the last batch holds what is left.
+
+    Yields:
+        Batches on the device of the prior's draws.
+
+    Raises:
+        ValueError: If the simulator raises, returns another number of rows, or returns
+            NaN or infinity.
+        TypeError: If it does not return a tensor.
+    """
+    left = num_simulations
+    while left > 0:
+        rows = min(batch_size, left)
+        theta = prior.sample((rows,))
+        x = simulate(simulator, theta).to(theta.device)
+        yield Batch(theta, prior.sample((rows,)), x)
+        left -= rows
+
+
+def simulate(simulator: Simulator, theta: Tensor) -> Tensor:
+    """Run a simulator and check what it returns.
+
+    Args:
+        simulator: Batched simulator.
+        theta: Parameters, shape `(N, D)`.
+
+    Returns:
+        Data, shape `(N, *event_shape)`, float32.
+
+    Raises:
+        ValueError: If the simulator raises, returns another number of rows, or returns
+            NaN or infinity.
+        TypeError: If it does not return a tensor.
+    """
+    try:
+        x = simulator(theta)
+    except Exception as error:
+        raise ValueError(
+            f"`simulator` raised {type(error).__name__}: {error} (for {len(theta)} "
+            f"parameter sets, the first is {theta[0].tolist()})."
+        ) from error
+    if not isinstance(x, Tensor):
+        raise TypeError(f"`simulator` must return a tensor, got {type(x).__name__}.")
+    if x.ndim < 2 or x.shape[0] != theta.shape[0]:
+        raise ValueError(
+            "`simulator` must return one row for each parameter set: "
+            f"({theta.shape[0]}, *event_shape), got {tuple(x.shape)}."
+        )
+    return check_finite("simulator(theta)", x.to(torch.float32))
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and Python, and restore them after.
+
+    Simulators and networks draw from global generators; nothing else can make a run
+    repeat. Without a seed this does nothing.
+    """
+    if seed is None:
+        yield
+        return
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)

@@ -1,0 +1,273 @@
+"""Chains to ArviZ: layout, values, NetCDF, and what a wrong transpose would hide."""
+
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import arviz_stats
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from sbi_aalr import __version__
+from sbi_aalr.diagnostics import summary, to_datatree, to_inference_data
+from sbi_aalr.mcmc.chains import Chains
+
+
+def make_chains(num_chains=2, num_draws=5, num_observations=3, num_parameters=4):
+    """Chains in which every entry of theta spells its own indices."""
+    shape = (num_chains, num_draws, num_observations)
+    c, s, b, d = torch.meshgrid(
+        *(torch.arange(float(n)) for n in (*shape, num_parameters)), indexing="ij"
+    )
+    generator = torch.Generator().manual_seed(1)
+    return Chains(
+        theta=1000 * c + 100 * s + 10 * b + d,
+        log_prob=(1000 * c + 100 * s + 10 * b)[..., 0],
+        acceptance_rate=torch.rand(shape, generator=generator),
+        accepted=torch.rand(shape, generator=generator) < 0.5,
+    )
+
+
+def test_to_datatree_batch_has_documented_groups_dims_and_coords():
+    tree = to_datatree(
+        make_chains(), warmup=make_chains(num_draws=7), observed_data=np.ones((3, 8))
+    )
+    assert set(tree.children) == {
+        "posterior",
+        "sample_stats",
+        "warmup_posterior",
+        "warmup_sample_stats",
+        "observed_data",
+    }
+    for name, num_draws in (("", 5), ("warmup_", 7)):
+        theta = tree[f"{name}posterior"]["theta"]
+        assert theta.dims == ("chain", "draw", "observation", "parameter")
+        assert theta.shape == (2, num_draws, 3, 4)
+        assert list(theta["draw"].values) == list(range(num_draws))
+        statistics = tree[f"{name}sample_stats"]
+        assert set(statistics.data_vars) == {"lp", "acceptance_rate", "accepted"}
+        for variable in statistics.data_vars.values():
+            assert variable.dims == ("chain", "draw", "observation")
+    assert list(tree["posterior"]["parameter"].values) == [
+        "theta_1",
+        "theta_2",
+        "theta_3",
+        "theta_4",
+    ]
+    assert list(tree["posterior"]["observation"].values) == [0, 1, 2]
+    assert tree["sample_stats"]["accepted"].dtype == bool
+    assert tree["observed_data"]["x"].dims == ("observation", "x_dim_0")
+
+
+def test_to_datatree_keeps_every_value_in_its_place():
+    chains = make_chains()
+    tree = to_datatree(chains)
+    for c, s, b, d in np.ndindex(2, 5, 3, 4):
+        where = {"chain": c, "draw": s, "observation": b}
+        value = tree["posterior"]["theta"].isel(**where, parameter=d)
+        assert float(value) == 1000 * c + 100 * s + 10 * b + d
+        statistics = tree["sample_stats"].to_dataset().isel(where)
+        assert float(statistics["lp"]) == 1000 * c + 100 * s + 10 * b
+        rate = chains.acceptance_rate[c, s, b]
+        assert float(statistics["acceptance_rate"]) == float(rate)
+        assert bool(statistics["accepted"]) == bool(chains.accepted[c, s, b])
+
+
+@pytest.mark.parametrize(
+    ("batched", "dims"),
+    [
+        (None, ("chain", "draw", "parameter")),
+        (False, ("chain", "draw", "parameter")),
+        (True, ("chain", "draw", "observation", "parameter")),
+    ],
+)
+def test_to_datatree_one_observation_has_a_dimension_if_batched(batched, dims):
+    tree = to_datatree(make_chains(num_observations=1), batched=batched)
+    assert tree["posterior"]["theta"].dims == dims
+    assert tree["sample_stats"]["lp"].dims == dims[:-1]
+
+
+@pytest.mark.parametrize("convert", [torch.as_tensor, torch.Tensor.numpy])
+def test_to_datatree_takes_bare_draws_without_statistics(convert):
+    theta = make_chains().theta
+    tree = to_datatree(convert(theta[:, :, 1]), warmup=convert(theta[:, :2, 1]))
+    assert set(tree.children) == {"posterior", "warmup_posterior"}
+    assert tree["posterior"]["theta"].dims == ("chain", "draw", "parameter")
+    np.testing.assert_array_equal(tree["posterior"]["theta"], theta[:, :, 1])
+    tree = to_datatree(convert(theta[:, :, :1]))
+    assert tree["posterior"]["theta"].dims[2] == "observation"
+
+
+def test_to_datatree_many_short_chains_do_not_warn():
+    to_datatree(make_chains(num_chains=20, num_draws=3))
+
+
+def test_to_datatree_empty_warmup_gives_no_groups():
+    tree = to_datatree(make_chains(), warmup=make_chains(num_draws=0))
+    assert set(tree.children) == {"posterior", "sample_stats"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [
+        ((), ()),
+        ((8,), ("x_dim_0",)),
+        ((1, 8), ("x_dim_0",)),
+        ((6, 8), ("trial", "x_dim_0")),
+        ((1, 28, 28), ("x_dim_0", "x_dim_1")),
+        ((6, 28, 28), ("trial", "x_dim_0", "x_dim_1")),
+    ],
+)
+def test_to_datatree_single_observation_names_dims_of_data(shape, dims):
+    x = torch.arange(float(np.prod(shape))).reshape(shape)
+    tree = to_datatree(make_chains(num_observations=1), observed_data=x)
+    assert tree["observed_data"]["x"].dims == dims
+    kept = tree["observed_data"]["x"].values
+    np.testing.assert_array_equal(kept, x.numpy().reshape(kept.shape))
+
+
+def test_to_datatree_attributes_say_what_made_it():
+    tree = to_datatree(
+        make_chains(), attributes={"kernel": "random_walk", "thin": 10, "seed": None}
+    )
+    for node in (tree, tree["posterior"], tree["sample_stats"]):
+        assert node.attrs["inference_library"] == "sbi_aalr"
+        assert node.attrs["inference_library_version"] == __version__
+        assert node.attrs["kernel"] == "random_walk"
+        assert node.attrs["thin"] == 10
+        assert "seed" not in node.attrs
+    assert tree.attrs["created_at"] == tree["posterior"].attrs["created_at"]
+
+
+def test_to_datatree_round_trips_through_netcdf(tmp_path):
+    tree = to_datatree(
+        make_chains(),
+        warmup=make_chains(num_draws=2),
+        observed_data=torch.ones(3, 8),
+        parameter_names=["α", "infection rate", "r₀", "s"],
+        attributes={
+            "nothing": None,
+            "flag": True,
+            "proposal_scale": [0.1, 0.2],
+            "scale_tensor": torch.tensor([1.0, 2.0]),
+            "count": np.int32(3),
+            "rate": torch.tensor(0.25),
+            "seed": 2**64 - 1,
+            "note": "",
+            "device": torch.device("cpu"),
+            "options": {"a": None, "b": [True]},
+        },
+    )
+    path = tmp_path / "chains.nc"
+    tree.to_netcdf(path)
+    with xr.open_datatree(path) as stored:
+        assert set(stored.children) == set(tree.children)
+        for name, group in tree.children.items():
+            xr.testing.assert_equal(stored[name].to_dataset(), group.to_dataset())
+        assert stored["sample_stats"]["accepted"].dtype == bool
+        assert stored["posterior"]["theta"].dtype == np.float32
+        attributes = dict(stored["posterior"].attrs)
+        assert stored.attrs["inference_library"] == "sbi_aalr"
+        table = summary(stored)
+    assert "nothing" not in attributes
+    assert attributes["flag"] == 1
+    assert attributes["proposal_scale"] == "[0.1, 0.2]"
+    assert attributes["scale_tensor"] == "[1.0, 2.0]"
+    assert attributes["count"] == 3
+    assert attributes["rate"] == 0.25
+    assert attributes["seed"] == str(2**64 - 1)
+    assert attributes["note"] == ""
+    assert attributes["device"] == '"cpu"'
+    assert attributes["options"] == '{"a": null, "b": [true]}'
+    assert table.equals(summary(tree))
+
+
+def test_stuck_chain_shows_through_the_conversion_but_not_interleaved():
+    generator = torch.Generator().manual_seed(3)
+    theta = torch.randn(10, 1000, 1, 2, generator=generator)
+    theta[4, ..., 1] = 2.5
+    flags = torch.ones(10, 1000, 1)
+    stuck = Chains(theta, flags, flags, flags.bool())
+    rhat = arviz_stats.rhat(to_datatree(stuck))["theta"]
+    assert float(rhat.sel(parameter="theta_1")) < 1.01
+    assert float(rhat.sel(parameter="theta_2")) > 1.1
+    # Negative control: rows of draws read as rows of chains spread the stuck chain
+    # over all the others, and R-hat sees nothing.
+    interleaved = theta.transpose(0, 1).reshape(theta.shape)
+    rhat = arviz_stats.rhat(to_datatree(interleaved))["theta"]
+    assert float(rhat.max()) < 1.01
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "b"], r"`parameter_names` must be 4 names, one a parameter, got 2"),
+        (["a", "b", "a", "c"], r"`parameter_names` must be distinct"),
+        (["a", "b", 3, "c"], r"`parameter_names` must be a list of strings"),
+        ("abcd", r"`parameter_names` must be a list of strings, got 'abcd'"),
+    ],
+)
+def test_to_datatree_refuses_wrong_names(names, message):
+    with pytest.raises(ValueError, match=message):
+        to_datatree(make_chains(), parameter_names=names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"chains": torch.ones(3, 4)}, r"must have shape \(chains, draws"),
+        ({"chains": torch.ones(3, 0, 4)}, r"none of them empty, got \(3, 0, 4\)"),
+        ({"batched": False}, r"`batched` must be True for 3 observations"),
+        ({"warmup": torch.ones(9, 5, 3, 4)}, r"`warmup` must have the chains"),
+        ({"warmup": torch.ones(2, 5, 4)}, r"`warmup` must have the chains"),
+        ({"observed_data": torch.ones(2, 8)}, r"one row for each of 3 observations"),
+        ({"observed_data": 1.0}, r"one row for each of 3 observations"),
+    ],
+)
+def test_to_datatree_refuses_wrong_shapes(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        to_datatree(**{"chains": make_chains(), **arguments})
+
+
+@pytest.mark.parametrize("chains", ["chains.nc", None, [["a"]]])
+def test_to_datatree_refuses_other_types(chains):
+    with pytest.raises(TypeError, match="Expected a tensor or an array of numbers"):
+        to_datatree(chains)
+
+
+def test_to_inference_data_without_arviz_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    with pytest.raises(ImportError, match=r"pip install 'arviz<1'"):
+        to_inference_data(to_datatree(make_chains()))
+
+
+def test_to_inference_data_is_not_for_arviz_1(monkeypatch):
+    monkeypatch.setitem(sys.modules, "arviz", SimpleNamespace(__version__="1.0.0"))
+    with pytest.raises(ImportError, match=r"got 1\.0\.0\. That works on the DataTree"):
+        to_inference_data(to_datatree(make_chains()))
+
+
+def test_to_inference_data_hands_the_tree_to_arviz_0(monkeypatch):
+    # A stand-in with the one function of ArviZ 0.23 that is used.
+    fake = SimpleNamespace(__version__="0.23.4", from_datatree=lambda tree: [tree])
+    monkeypatch.setitem(sys.modules, "arviz", fake)
+    tree = to_datatree(make_chains())
+    assert to_inference_data(tree) == [tree]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("arviz") is None, reason="arviz is not installed"
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_to_inference_data_gives_the_groups_of_the_tree():
+    import arviz
+
+    if not arviz.__version__.startswith("0."):
+        pytest.skip("arviz 1 has no InferenceData")
+    tree = to_datatree(make_chains(), observed_data=torch.ones(3, 8))
+    data = to_inference_data(tree)
+    assert set(data.groups()) == set(tree.children)
+    np.testing.assert_array_equal(data.posterior["theta"], tree["posterior"]["theta"])
+    assert set(arviz.rhat(data).data_vars) == {"theta"}
