@@ -7,13 +7,8 @@ of them fit wherever sbi takes a classifier, `NRE_A`, `NRE_B` and `NRE_C` includ
 from collections.abc import Callable, Sequence
 
 import torch
-from sbi.neural_nets import classifier_nn
-from sbi.neural_nets.net_builders.classifier import build_resnet_classifier
-from sbi.neural_nets.net_builders.estimator_configs import ClassifierConfig
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
-
-from sbi_aalr.checks import check_choice
 
 # The distance between these quantiles of a Gaussian is two standard deviations.
 _QUANTILES = (0.1587, 0.8413)
@@ -101,45 +96,12 @@ def mlp(
     return build
 
 
-Builder = Callable[[Tensor, Tensor], RatioEstimator]
+def is_plain(estimator: RatioEstimator) -> bool:
+    """Whether its logit is `net(cat(embedded theta, embedded x))` and nothing else.
 
-CLASSIFIERS: dict[str, Callable[[], Builder]] = {
-    "selu_mlp": mlp,
-    "mlp": lambda: classifier_nn("mlp"),
-    "resnet": lambda: classifier_nn("resnet"),
-    "linear": lambda: classifier_nn("linear"),
-}
-
-
-def resolve_classifier(classifier: object) -> Builder:
-    """Return the builder that a user's `classifier` argument stands for.
-
-    An estimator built from a name remembers it in `classifier_name`, so that it can be
-    rebuilt when a saved posterior is loaded.
-
-    Args:
-        classifier: A name in `CLASSIFIERS`, a callable `build(theta, x)`, or sbi's
-            `ClassifierConfig`, which configures its residual network.
-
-    Raises:
-        TypeError: If it is none of these.
-        ValueError: If it is an unknown name.
+    Then the two embeddings can be computed apart, each as often as it is needed.
     """
-    if isinstance(classifier, str):
-        name = check_choice("classifier", classifier, CLASSIFIERS)
-
-        def build(theta: Tensor, x: Tensor) -> RatioEstimator:
-            estimator = CLASSIFIERS[name]()(theta, x)
-            estimator.classifier_name = name
-            return estimator
-
-        return build
-    if isinstance(classifier, ClassifierConfig):
-        settings = classifier.to_dict()
-        return lambda theta, x: build_resnet_classifier(theta, x, **settings)
-    if callable(classifier) and not isinstance(classifier, nn.Module):
-        return classifier
-    raise TypeError(
-        "`classifier` must be a name, a callable build(theta, x) -> RatioEstimator or "
-        f"an sbi ClassifierConfig, got {type(classifier).__name__}."
+    return all(
+        getattr(type(estimator), name, None) is getattr(RatioEstimator, name)
+        for name in ("forward", "unnormalized_log_ratio", "combine_theta_and_x")
     )

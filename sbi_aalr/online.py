@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
 from sbi_aalr.losses import binary_cross_entropy
+from sbi_aalr.networks import is_plain
 from sbi_aalr.stream import Batch
 from sbi_aalr.types import Simulator
 
@@ -163,7 +164,12 @@ def batch_loss(estimator: RatioEstimator, batch: Batch) -> Tensor:
     """
     rows = batch.theta.shape[0]
     theta = torch.cat((batch.theta, batch.theta_prime))
-    log_ratio = estimator(theta, torch.cat((batch.x, batch.x)))
+    if is_plain(estimator):
+        x = estimator.embedding_net_x(batch.x)
+        pairs = (estimator.embedding_net_theta(theta), torch.cat((x, x)))
+        log_ratio = estimator.net(torch.cat(pairs, dim=-1)).squeeze(-1)
+    else:
+        log_ratio = estimator(theta, torch.cat((batch.x, batch.x)))
     return binary_cross_entropy(log_ratio[:rows], log_ratio[rows:])
 
 

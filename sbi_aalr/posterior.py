@@ -1,12 +1,10 @@
 """`MHPosterior`: batched likelihood-free Metropolis-Hastings as an sbi posterior."""
 
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.inference.potentials import ratio_estimator_based_potential
-from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Shape, TorchTransform
 from sbi.utils import mcmc_transform
@@ -15,18 +13,18 @@ from sbi.utils.user_input_checks_utils import move_distribution_to_device
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr import saving
 from sbi_aalr.batches import sample_observations
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.last_run import LastRun, RunReports
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.potential import check_x
+from sbi_aalr.saving import SavedPosterior
 
 # With fewer draws a chain, R-hat and ESS are too noisy to stop on.
 _MIN_DRAWS = 100
 
 
-class MHPosterior(RunReports, NeuralPosterior):
+class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
     r"""Posterior p(theta|x) sampled by likelihood-free Metropolis-Hastings.
 
     The target is log r(x|theta) + log p(theta), with the log-ratio from a ratio
@@ -197,64 +195,6 @@ class MHPosterior(RunReports, NeuralPosterior):
         if self._x is not None:
             self._x = self._x.to(self._device)
         return self
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the posterior to a folder: safetensors and JSON, no pickle.
-
-        Args:
-            folder: Where to; made if needed.
-
-        Returns:
-            The folder.
-
-        Raises:
-            TypeError: If the posterior has no ratio estimator, whose weights to write.
-        """
-        if not isinstance(self.potential_fn, RatioBasedPotential):
-            raise TypeError(
-                "Only posteriors with a ratio estimator can be saved, got a "
-                f"{type(self.potential_fn).__name__}."
-            )
-        estimator, prior = self.potential_fn.ratio_estimator, self.potential_fn.prior
-        return saving.write(
-            folder, saving.Saved(estimator, prior, self.parameters, self._x)
-        )
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        prior: Distribution | None = None,
-        classifier: object = None,
-        device: str = "cpu",
-        **settings: Any,
-    ) -> Self:
-        """Read a posterior that `save` wrote; nothing in the files is executed.
-
-        Args:
-            folder: Where from.
-            prior: The prior, where JSON could not hold it.
-            classifier: The builder of the network, where it was your own.
-            device: Where to sample.
-            **settings: Settings by name, over those saved.
-
-        Returns:
-            The posterior, without chains.
-
-        Raises:
-            FileNotFoundError: If the folder holds no saved posterior.
-            ValueError: If a file is damaged, or something must be given again.
-        """
-        saved = saving.read(
-            folder, prior=prior, classifier=classifier, settings=settings
-        )
-        posterior = cls.from_estimator(
-            saved.estimator, saved.prior, **saved.parameters.to_dict()
-        )
-        if saved.x is not None:
-            posterior.set_default_x(saved.x)
-        return posterior.to(device)
 
     def _sample(
         self,

@@ -11,12 +11,12 @@ from typing import cast
 import torch
 from sbi.inference.potentials.base_potential import BasePotential
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
-from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from sbi_aalr.checks import check_finite
+from sbi_aalr.networks import is_plain
 
 # A 256-wide network runs at 156 GFLOP/s on blocks of 1,000 rows and at 80 on 10,000,
 # on a CPU; a GPU wants as many rows as fit.
@@ -35,7 +35,7 @@ class RatioLogProb:
     def __init__(self, potential_fn: RatioBasedPotential, x: Tensor) -> None:
         self._prior_log_prob = prior_log_prob_fn(potential_fn.prior)
         self._estimator = potential_fn.ratio_estimator
-        self._splits = _is_plain(self._estimator)
+        self._splits = is_plain(self._estimator)
         self._x = x
         if self._splits:
             with torch.no_grad():
@@ -181,11 +181,3 @@ def prior_log_prob_fn(prior: Distribution) -> Callable[[Tensor], Tensor]:
 
         return log_prob
     return prior.log_prob
-
-
-def _is_plain(estimator: RatioEstimator) -> bool:
-    """Whether log r is `net(cat(embedded theta, embedded x))` and nothing else."""
-    return all(
-        getattr(type(estimator), name, None) is getattr(RatioEstimator, name)
-        for name in ("forward", "unnormalized_log_ratio", "combine_theta_and_x")
-    )

@@ -1,6 +1,6 @@
 """Priors as JSON: a list of known distributions, so that reading one runs no code."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sbi.utils import BoxUniform, MultipleIndependent
@@ -41,16 +41,16 @@ def encode_prior(prior: Distribution) -> dict[str, Any] | None:
         >>> encode_prior(torch.distributions.Exponential(torch.tensor([2.0])))
         {'type': 'Exponential', 'dtype': 'float32', 'arguments': {'rate': [2.0]}}
     """
-    kind = type(prior)
-    if type(prior) is BoxUniform:
-        base = prior.base_dist
+    kind, known = type(prior), cast(Any, prior)
+    if kind is BoxUniform:
+        base = known.base_dist
         return _encode("BoxUniform", {"low": base.low, "high": base.high})
-    if type(prior) is MultipleIndependent:
-        parts = [encode_prior(part) for part in prior.dists]
+    if kind is MultipleIndependent:
+        parts = [encode_prior(part) for part in known.dists]
         return None if None in parts else {"type": "MultipleIndependent", "of": parts}
-    if type(prior) is distributions.Independent:
-        part = encode_prior(prior.base_dist)
-        ndims = prior.reinterpreted_batch_ndims
+    if kind is distributions.Independent:
+        part = encode_prior(known.base_dist)
+        ndims = known.reinterpreted_batch_ndims
         return part and {"type": "Independent", "of": part, "ndims": ndims}
     name = kind.__name__
     if name not in _ARGUMENTS or kind is not getattr(distributions, name):

@@ -9,16 +9,17 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from safetensors.torch import load_file, save_file
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr._version import __version__
-from sbi_aalr.networks import resolve_classifier
+from sbi_aalr.classifiers import resolve_classifier
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.prior_json import decode_prior, encode_prior
 
@@ -176,3 +177,66 @@ def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class SavedPosterior:
+    """The part of `MHPosterior` that writes itself to disk and comes back."""
+
+    potential_fn: Any
+    parameters: MHPosteriorParameters
+    from_estimator: ClassVar[Callable[..., Any]]
+    _x: Tensor | None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the posterior to a folder: safetensors and JSON, no pickle.
+
+        Args:
+            folder: Where to; made if needed.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TypeError: If the posterior has no ratio estimator, whose weights to write.
+        """
+        if not isinstance(self.potential_fn, RatioBasedPotential):
+            raise TypeError(
+                "Only posteriors with a ratio estimator can be saved, got a "
+                f"{type(self.potential_fn).__name__}."
+            )
+        estimator, prior = self.potential_fn.ratio_estimator, self.potential_fn.prior
+        return write(folder, Saved(estimator, prior, self.parameters, self._x))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        prior: Distribution | None = None,
+        classifier: object = None,
+        device: str = "cpu",
+        **settings: Any,
+    ) -> Self:
+        """Read a posterior that `save` wrote; nothing in the files is executed.
+
+        Args:
+            folder: Where from.
+            prior: The prior, where JSON could not hold it.
+            classifier: The builder of the network, where it was your own.
+            device: Where to sample.
+            **settings: Settings by name, over those saved.
+
+        Returns:
+            The posterior, without chains.
+
+        Raises:
+            FileNotFoundError: If the folder holds no saved posterior.
+            ValueError: If a file is damaged, or something must be given again.
+        """
+        saved = read(folder, prior=prior, classifier=classifier, settings=settings)
+        posterior = cls.from_estimator(
+            saved.estimator, saved.prior, **saved.parameters.to_dict()
+        )
+        if saved.x is not None:
+            posterior.set_default_x(saved.x)
+        return posterior.to(device)

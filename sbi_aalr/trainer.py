@@ -20,7 +20,7 @@ from sbi_aalr.checks import (
     check_positive_int,
     check_simulations,
 )
-from sbi_aalr.networks import resolve_classifier
+from sbi_aalr.classifiers import resolve_classifier
 from sbi_aalr.posterior_builder import PosteriorBuilder
 from sbi_aalr.stream import Batch, seeded, stream
 
@@ -64,6 +64,8 @@ class AALR(PosteriorBuilder):
         >>> estimator = trainer.train_online(slcp.simulate, num_simulations=2_000)
         >>> posterior = trainer.build_posterior()
     """
+
+    _neural_net: RatioEstimator | None
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ FLOORS = [
     [
         {
             "batches",
+            "classifiers",
             "last_run",
             "posterior",
             "posterior_parameters",
@@ -32,7 +33,7 @@ FLOORS = [
         }
     ],
     [{"online", "posterior_builder", "quiet_trainer", "trainer"}],
-    [{"comparison"}, {"report"}, {"__init__"}],
+    [{"comparison"}, {"report"}, {"demo"}, {"__init__"}],
     [{"cli"}],
 ]
 SBI_FLOOR = 3
