@@ -10,6 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 
 def check_positive_int(name: str, value: object) -> int:
@@ -43,6 +44,55 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         options = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {options}, got {value!r}.")
+    return value
+
+
+def check_device(name: str, value: str | torch.device) -> str:
+    """Return `value` as a string, or raise if torch cannot compute there."""
+    try:
+        device = torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"`{name}` must be a torch device such as 'cpu' or 'cuda:0', got {value!r}."
+        ) from error
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"`{name}` must be a torch device that works here, got {str(value)!r}, "
+            f"for which torch says: {reason}."
+        ) from error
+    return str(value)
+
+
+def check_prior(name: str, value: object) -> Distribution:
+    """Return `value`, or raise if it is no distribution of whole parameter sets.
+
+    Raises:
+        TypeError: If it is no torch distribution.
+        ValueError: If a draw is no row of parameters with one log-density.
+    """
+    if not isinstance(value, Distribution):
+        raise TypeError(
+            f"`{name}` must be a torch Distribution, got {type(value).__name__}. Wrap "
+            "it first with sbi.utils.user_input_checks.process_prior."
+        )
+    # Not `fork_rng` without devices: it warns where there are several GPUs.
+    with torch.random.fork_rng(devices=[]):
+        theta = value.sample((2,))
+    log_prob = value.log_prob(theta)
+    if theta.ndim != 2 or log_prob.shape != (2,):
+        raise ValueError(
+            f"`{name}` must give each parameter set (D,) one log-density, got draws "
+            f"{tuple(theta.shape)} with log-densities {tuple(log_prob.shape)} for 2 "
+            "sets. Wrap it in torch.distributions.Independent(..., 1)."
+        )
+    if theta.dtype != torch.float32:
+        raise ValueError(
+            f"`{name}` must draw float32, got {theta.dtype}. Make it from float32 "
+            "tensors, or wrap it with sbi.utils.user_input_checks.process_prior."
+        )
     return value
 
 
@@ -105,18 +155,42 @@ def check_simulations(
             "`theta` and `x` must have the same number of rows, got "
             f"{theta.shape[0]} and {x.shape[0]}."
         )
-    for name, value, before in zip(
-        ("theta", "x"), (theta, x), earlier or (), strict=False
-    ):
-        if value.shape[1:] != before.shape[1:]:
-            raise ValueError(
-                f"`{name}` must have rows of shape {tuple(before.shape[1:])} as in the "
-                f"simulations appended before, got {tuple(value.shape[1:])}."
-            )
+    if earlier:
+        shapes = [before.shape[1:] for before in earlier]
+        check_row_shapes(theta, x, shapes, "the simulations appended before")
     check_finite("theta", theta)
     if not allow_invalid_x:
         check_finite("x", x)
     return theta, x
+
+
+def check_row_shapes(
+    theta: Tensor, x: Tensor, shapes: Sequence[torch.Size], source: str
+) -> None:
+    """Raise if rows of `theta` and `x` do not have the `shapes` that `source` has."""
+    for name, value, shape in zip(("theta", "x"), (theta, x), shapes, strict=True):
+        if value.shape[1:] != shape:
+            raise ValueError(
+                f"`{name}` must have rows of shape {tuple(shape)} as in {source}, got "
+                f"{tuple(value.shape[1:])}."
+            )
+
+
+def check_split(rows: int, validation_fraction: float, batch_size: int) -> None:
+    """Raise if the training or the validation part gives no batch of two rows."""
+    check_fraction("validation_fraction", validation_fraction)
+    if check_positive_int("training_batch_size", batch_size) < 2:
+        raise ValueError(
+            f"`training_batch_size` must be at least 2, got {batch_size}. Each row's "
+            "contrast is another row of its batch."
+        )
+    training = int((1 - validation_fraction) * rows)
+    if min(training, rows - training) < 2:
+        raise ValueError(
+            "`append_simulations` must be given enough rows for two in both the "
+            f"training and the validation part, got {rows} rows with "
+            f"`validation_fraction` = {validation_fraction}. Simulate more."
+        )
 
 
 def _check_int(name: str, value: object, minimum: int, rule: str) -> int:

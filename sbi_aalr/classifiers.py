@@ -1,6 +1,7 @@
 """What a user may pass as `classifier`, and the builder that it stands for."""
 
 from collections.abc import Callable
+from functools import partial
 
 from sbi.neural_nets import classifier_nn
 from sbi.neural_nets.net_builders.classifier import build_resnet_classifier
@@ -48,8 +49,21 @@ def resolve_classifier(classifier: object) -> Builder:
         settings = classifier.to_dict()
         return lambda theta, x: build_resnet_classifier(theta, x, **settings)
     if callable(classifier) and not isinstance(classifier, nn.Module):
-        return classifier
+        return partial(_build_checked, classifier)
     raise TypeError(
         "`classifier` must be a name, a callable build(theta, x) -> RatioEstimator or "
         f"an sbi ClassifierConfig, got {type(classifier).__name__}."
     )
+
+
+def _build_checked(
+    builder: Callable[[Tensor, Tensor], object], theta: Tensor, x: Tensor
+) -> RatioEstimator:
+    estimator = builder(theta, x)
+    if not isinstance(estimator, RatioEstimator):
+        raise TypeError(
+            "`classifier` must build a RatioEstimator, got "
+            f"{type(estimator).__name__}. Wrap the network: RatioEstimator(net, "
+            "theta.shape[1:], x.shape[1:])."
+        )
+    return estimator

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 # The distance between these quantiles of a Gaussian is two standard deviations.
 _QUANTILES = (0.1587, 0.8413)
-_MAX_ROWS = 100_000
+# As many as `torch.quantile` took before torch 2.6.
+_MAX_ENTRIES = 16_000_000
 
 
 class Scale(nn.Module):
@@ -31,15 +32,17 @@ class Scale(nn.Module):
 
     def __init__(self, batch: Tensor) -> None:
         super().__init__()
-        rows = batch[:_MAX_ROWS].detach().double()
+        num_rows = max(2, _MAX_ENTRIES // max(1, batch[0].numel()))
+        rows = batch[:num_rows].detach().double()
         location = rows.median(dim=0).values
         levels = torch.tensor(_QUANTILES, dtype=rows.dtype, device=rows.device)
         low, high = torch.quantile(rows.flatten(1), levels, dim=0)
         spread = ((high - low) / 2).reshape(location.shape)
         spread = torch.where(spread > 0, spread, rows.std(dim=0, correction=0))
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-        self.register_buffer("location", location.to(batch.dtype))
-        self.register_buffer("spread", spread.to(batch.dtype))
+        dtype = batch.dtype if batch.is_floating_point() else torch.get_default_dtype()
+        self.register_buffer("location", location.to(dtype))
+        self.register_buffer("spread", spread.to(dtype))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Scale rows, shape `(N, *event_shape)`, to order one."""

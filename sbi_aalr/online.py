@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
-from sbi.utils.user_input_checks import process_prior, process_simulator
+from sbi.utils.user_input_checks import (
+    get_batch_loop_simulator,
+    process_prior,
+    wrap_as_joblib_efficient_simulator,
+)
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.utils import clip_grad_norm_
@@ -126,6 +129,9 @@ def prepare(
 ) -> tuple[Simulator, Distribution]:
     """Make any simulator that sbi accepts a batched one, and process the prior.
 
+    As in sbi, the simulator is tried on 2 and on 3 parameter sets, which come on top of
+    the budget, to see whether it takes batches.
+
     Args:
         simulator: Over a batch `(N, D)` or one parameter set at a time.
         prior: The prior as the user gave it.
@@ -138,18 +144,22 @@ def prepare(
             not the same.
     """
     prior, _, returns_numpy = process_prior(prior)
+    # What sbi's `process_simulator` does, which tells less about a wrong answer.
+    run = wrap_as_joblib_efficient_simulator(simulator, prior, returns_numpy)
     shapes = []
     for rows in (2, 3):
         # A failure here says nothing: one parameter set at a time is fine as well.
         with contextlib.suppress(Exception):
-            shapes.append(np.shape(simulator(prior.sample((rows,)))))
+            shapes.append(run(prior.sample((rows,))).shape)
     given = [shape[0] for shape in shapes if len(shape) > 1]
-    if len(given) == 2 and given[0] != given[1] and given != [2, 3]:
+    if given == [2, 3]:
+        return run, prior
+    if len(given) == 2 and given[0] != given[1]:
         raise ValueError(
             "`simulator` must return one row for each parameter set, got "
             f"{given[0]} rows for 2 parameter sets and {given[1]} for 3."
         )
-    return process_simulator(simulator, prior, returns_numpy), prior
+    return get_batch_loop_simulator(run), prior
 
 
 def batch_loss(estimator: RatioEstimator, batch: Batch) -> Tensor:

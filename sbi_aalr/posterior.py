@@ -14,10 +14,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.batches import sample_observations
-from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.checks import (
+    check_non_negative_int,
+    check_positive_int,
+    check_prior,
+)
 from sbi_aalr.last_run import LastRun, RunReports
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
-from sbi_aalr.potential import check_x
+from sbi_aalr.potential import check_theta, check_x, log_prob_fn
 from sbi_aalr.saving import SavedPosterior
 
 # With fewer draws a chain, R-hat and ESS are too noisy to stop on.
@@ -90,7 +94,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             The posterior.
         """
         potential_fn, transform = ratio_estimator_based_potential(
-            estimator, prior, x_o=None
+            estimator, check_prior("prior", prior), x_o=None
         )
         return cls(potential_fn, prior, transform, **settings)
 
@@ -177,8 +181,21 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
 
         Returns:
             Log-density, shape `(N,)`, nats; minus infinity outside the prior.
+
+        Raises:
+            ValueError: If theta or x has another width than in training, NaN or
+                infinity.
         """
         return self.potential(theta, x, track_gradients=track_gradients)
+
+    def potential(
+        self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
+    ) -> Tensor:
+        """Evaluate what is sampled: the same as `log_prob`."""
+        position = check_theta(theta, self.potential_fn).to(self._device).unsqueeze(1)
+        trials = self._x_else_default_x(x)
+        with torch.set_grad_enabled(track_gradients):
+            return log_prob_fn(self.potential_fn, trials.unsqueeze(0))(position)[:, 0]
 
     def set_default_x(self, x: Tensor) -> "MHPosterior":
         """Set the observation that `sample` and `log_prob` use when given none."""
@@ -216,6 +233,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             warmup, chains, figures = sample_observations(
                 self.potential_fn,
                 self.proposal,
+                self.theta_transform,
                 x,
                 parameters,
                 # Even, so that thinning by two loses no draw.

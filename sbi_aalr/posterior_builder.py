@@ -8,7 +8,7 @@ from sbi.inference.posteriors.posterior_parameters import PosteriorParameters
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_choice
+from sbi_aalr.checks import check_choice, check_prior
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.quiet_trainer import QuietTrainer
@@ -52,11 +52,22 @@ class PosteriorBuilder(QuietTrainer):
                 "There is no estimator to build a posterior from. Call `train` or "
                 "`train_online` first, or pass `density_estimator`."
             )
-        if prior is not None and not isinstance(prior, Distribution):
+        if density_estimator is not None and not isinstance(
+            density_estimator, RatioEstimator
+        ):
             raise TypeError(
-                f"`prior` must be a torch Distribution, got {type(prior).__name__}."
+                "`density_estimator` must be a RatioEstimator, got "
+                f"{type(density_estimator).__name__}."
             )
+        if prior is not None:
+            check_prior("prior", prior)
         if sample_with == "mh" and posterior_parameters is None:
+            if kwargs:
+                raise ValueError(
+                    f"`{next(iter(kwargs))}` must come with the sampler it is for: add "
+                    "`sample_with='mcmc'` or another of sbi's. For the default sampler "
+                    "pass `posterior_parameters=MHPosteriorParameters(...)`."
+                )
             posterior_parameters = MHPosteriorParameters()
         return super().build_posterior(
             density_estimator,

@@ -25,6 +25,7 @@ class MHPosteriorParameters(PosteriorParameters):
         kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, or a `Kernel`.
         num_chains: Chains for each observation.
         warmup_steps: Steps in which the kernel learns, which are not kept as draws.
+            Up to half as many go before, in which starts are annealed to the posterior.
         thin: Steps from one kept draw to the next. Where the chains have not converged
             after the draws asked for, it is doubled as often as needed.
         init_strategy: `"resample"` starts chains from prior draws resampled by their

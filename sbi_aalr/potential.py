@@ -5,6 +5,7 @@ rows are evaluated in blocks that fit the cache, and i.i.d. trials are summed. A
 potential is evaluated as it is, one observation at a time.
 """
 
+import copy
 from collections.abc import Callable
 from typing import cast
 
@@ -24,6 +25,10 @@ _BLOCK_ROWS = {"cpu": 1024}
 _BLOCK_ROWS_ELSEWHERE = 2**18
 
 
+def _block_rows(device: torch.device) -> int:
+    return _BLOCK_ROWS.get(device.type, _BLOCK_ROWS_ELSEWHERE)
+
+
 class RatioLogProb:
     """log r(x|theta) + log p(theta), up to log p(theta|x) exactly, over a batch.
 
@@ -36,18 +41,25 @@ class RatioLogProb:
         self._prior_log_prob = prior_log_prob_fn(potential_fn.prior)
         self._estimator = potential_fn.ratio_estimator
         self._splits = is_plain(self._estimator)
-        self._x = x
         if self._splits:
             with torch.no_grad():
                 rows = self._estimator.embedding_net_x(x.flatten(0, 1))
-            self._x = rows.unflatten(0, x.shape[:2])
+            x = rows.unflatten(0, x.shape[:2])
+        self._set_x(x)
 
     def select(self, index: Tensor) -> "RatioLogProb":
         """The same function for the observations `index` only."""
-        chosen = object.__new__(RatioLogProb)
-        chosen.__dict__.update(self.__dict__)
-        chosen._x = self._x[index]
+        chosen = copy.copy(self)
+        chosen._set_x(self._x[index])
         return chosen
+
+    def _set_x(self, x: Tensor) -> None:
+        """Tile the observations, so that any block of rows is a slice of them."""
+        observations, trials = x.shape[:2]
+        self._x = x
+        self._block = max(1, _block_rows(x.device) // trials)
+        repeats = -(-self._block // observations) + 1
+        self._tiled = x.repeat(repeats, *[1] * (x.ndim - 1))
 
     def __call__(self, position: Tensor) -> Tensor:
         """Evaluate positions, shape `(C, B, D)` -> `(C, B)`, nats."""
@@ -56,21 +68,20 @@ class RatioLogProb:
     def log_ratio(self, position: Tensor) -> Tensor:
         """Log-ratios summed over trials, shape `(C, B, D)` -> `(C, B)`, nats."""
         chains, observations, _ = position.shape
-        trials = self._x.shape[1]
-        block = _BLOCK_ROWS.get(position.device.type, _BLOCK_ROWS_ELSEWHERE)
         theta = position.flatten(0, 1)
         pieces = []
-        for start in range(0, theta.shape[0], max(1, block // trials)):
-            piece = theta[start : start + max(1, block // trials)]
-            row = torch.arange(start, start + piece.shape[0], device=theta.device)
-            x = self._x[row % observations] if observations > 1 else self._x
-            pieces.append(self._evaluate(piece, x, trials))
+        for start in range(0, theta.shape[0], self._block):
+            piece = theta[start : start + self._block]
+            offset = start % observations
+            x = self._tiled[offset : offset + piece.shape[0]]
+            pieces.append(self._evaluate(piece, x))
         log_ratio = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         return log_ratio.reshape(chains, observations)
 
-    def _evaluate(self, theta: Tensor, x: Tensor, trials: int) -> Tensor:
-        """Log-ratios of `(M, D)` against `(M or 1, T, F)`, summed over `T`."""
-        x = x.expand(theta.shape[0], *x.shape[1:]).flatten(0, 1)
+    def _evaluate(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Log-ratios of `(M, D)` against `(M, T, ...)`, summed over `T`."""
+        trials = x.shape[1]
+        x = x.flatten(0, 1)
         if self._splits:
             theta = self._estimator.embedding_net_theta(theta)
         if trials > 1:
@@ -79,7 +90,7 @@ class RatioLogProb:
             logit = self._estimator.net(torch.cat((theta, x), dim=-1)).squeeze(-1)
         else:
             logit = self._estimator(theta, x)
-        return logit.reshape(-1, trials).sum(dim=-1)
+        return logit if trials == 1 else logit.reshape(-1, trials).sum(dim=-1)
 
 
 class CallableLogProb:
@@ -152,14 +163,42 @@ def check_x(x: object, potential_fn: BasePotential) -> Tensor:
     elif rows.shape == shape:
         rows = rows.unsqueeze(0)
     elif rows.shape[1:] != shape:
-        one = ", ".join(str(size) for size in shape)
+        many = ", ".join(["n", *map(str, shape)])
         raise ValueError(
-            f"`x` must have shape ({one},) or (n, {one}), as in training, got "
+            f"`x` must have shape {tuple(shape)} or ({many}), as in training, got "
             f"{tuple(rows.shape)}."
         )
     if rows.numel() == 0:
         raise ValueError(f"`x` must not be empty, got shape {tuple(rows.shape)}.")
     return check_finite("x", rows)
+
+
+def check_theta(theta: object, potential_fn: BasePotential) -> Tensor:
+    """Return parameters as float32 rows `(N, D)`, or raise.
+
+    Args:
+        theta: Parameters, shape `(N, D)` or `(D,)`.
+        potential_fn: Knows `D`, if it has a ratio estimator.
+
+    Raises:
+        TypeError: If `theta` is not made of numbers.
+        ValueError: If it is empty, has another width than in training, NaN or infinity.
+    """
+    try:
+        rows = torch.atleast_2d(torch.as_tensor(theta, dtype=torch.float32))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"`theta` must be a tensor or an array of numbers, got "
+            f"{type(theta).__name__}."
+        ) from error
+    estimator = getattr(potential_fn, "ratio_estimator", None)
+    width = getattr(estimator, "input_shape", rows.shape[1:])
+    if rows.ndim != 2 or rows.shape[1:] != width or rows.numel() == 0:
+        raise ValueError(
+            f"`theta` must have shape (N, {width[0]}), as in training, got "
+            f"{tuple(rows.shape)}."
+        )
+    return check_finite("theta", rows)
 
 
 def prior_log_prob_fn(prior: Distribution) -> Callable[[Tensor], Tensor]:

@@ -19,12 +19,16 @@ _ARGUMENTS = {
     "InverseGamma": ("concentration", "rate"),
     "Laplace": ("loc", "scale"),
     "LogNormal": ("loc", "scale"),
-    "MultivariateNormal": ("loc", "covariance_matrix"),
+    # Not the covariance: its factor would then be rounded anew.
+    "MultivariateNormal": ("loc", "scale_tril"),
     "Normal": ("loc", "scale"),
     "Pareto": ("scale", "alpha"),
     "StudentT": ("df", "loc", "scale"),
     "Uniform": ("low", "high"),
 }
+
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def encode_prior(prior: Distribution) -> dict[str, Any] | None:
@@ -62,18 +66,27 @@ def decode_prior(document: dict[str, Any]) -> Distribution:
     """Rebuild a prior from what `encode_prior` returned, on the CPU.
 
     Raises:
-        ValueError: If its type is not one of the known ones.
+        ValueError: If its type is not one of the known ones, or it is damaged.
     """
-    name = document.get("type")
+    try:
+        return _decode(document)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The saved prior is damaged: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _decode(document: dict[str, Any]) -> Distribution:
+    name = document["type"]
     if name == "MultipleIndependent":
-        return MultipleIndependent([decode_prior(part) for part in document["of"]])
+        return MultipleIndependent([_decode(part) for part in document["of"]])
     if name == "Independent":
         return distributions.Independent(
-            decode_prior(document["of"]), document["ndims"], validate_args=False
+            _decode(document["of"]), document["ndims"], validate_args=False
         )
     if name != "BoxUniform" and name not in _ARGUMENTS:
-        raise ValueError(f"The saved prior has the unknown type {name!r}.")
-    dtype = {"float32": torch.float32, "float64": torch.float64}[document["dtype"]]
+        raise ValueError(f"the type {name!r} is unknown")
+    dtype = _DTYPES[document["dtype"]]
     arguments = {
         key: torch.tensor(value, dtype=dtype)
         for key, value in document["arguments"].items()
@@ -83,7 +96,9 @@ def decode_prior(document: dict[str, Any]) -> Distribution:
     return getattr(distributions, name)(**arguments, validate_args=False)
 
 
-def _encode(name: str, arguments: dict[str, Tensor]) -> dict[str, Any]:
+def _encode(name: str, arguments: dict[str, Tensor]) -> dict[str, Any] | None:
     dtype = str(next(iter(arguments.values())).dtype).removeprefix("torch.")
+    if dtype not in _DTYPES:
+        return None
     values = {key: value.tolist() for key, value in arguments.items()}
     return {"type": name, "dtype": dtype, "arguments": values}

@@ -5,6 +5,7 @@ prints while it trains. Here nothing is written unless a tracker is given, and p
 is a bar that can be switched off.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sbi.inference.trainers.nre.nre_base import RatioEstimatorTrainer
@@ -41,6 +42,7 @@ class QuietTrainer(RatioEstimatorTrainer):
         return NoTracker()
 
     def _run_training_loop(self, *args: Any, **kwargs: Any) -> RatioEstimator:
+        self._tracked = {name: len(values) for name, values in self._summary.items()}
         with tqdm(
             desc="Fitting AALR", unit=" epochs", disable=not self._show_progress_bars
         ) as self._bar:
@@ -53,6 +55,35 @@ class QuietTrainer(RatioEstimatorTrainer):
         super()._summarize_epoch(train_loss, val_loss, *rest)
         self._bar.set_postfix(loss=f"{train_loss:.4f}", validation=f"{val_loss:.4f}")
         self._bar.update()
+
+    def _summarize(self, round_: int) -> None:
+        """Write what this run added to the summary into the tracker.
+
+        sbi finds where a run began from the epochs before it, which is wrong after
+        `train_online` or with `resume_training`.
+        """
+        starts = self._tracked
+        new = {name: self._summary[name][start:] for name, start in starts.items()}
+        for name in ("epochs_trained", "best_validation_loss"):
+            self._tracker.log_metric(name, new.pop(name)[-1], step=round_ + 1)
+        self._track(new, starts)
+
+    def _record(self, history: Mapping[str, Sequence[float]]) -> None:
+        """Add to the summary and write the same into the tracker."""
+        starts = {}
+        for name, values in history.items():
+            earlier = self._summary.setdefault(name, [])
+            starts[name] = len(earlier)
+            earlier.extend(values)
+        self._track(history, starts)
+
+    def _track(
+        self, metrics: Mapping[str, Sequence[float]], starts: Mapping[str, int]
+    ) -> None:
+        for name, values in metrics.items():
+            for step, value in enumerate(values, start=starts[name]):
+                self._tracker.log_metric(name, value, step=step)
+        self._tracker.flush()
 
     @staticmethod
     def _maybe_show_progress(show: bool, epoch: int) -> None:

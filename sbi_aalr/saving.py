@@ -6,19 +6,20 @@ as data, such as a network from your own builder, is given again when loading.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr._version import __version__
+from sbi_aalr.atomic import write_whole
+from sbi_aalr.checks import check_device
 from sbi_aalr.classifiers import resolve_classifier
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.prior_json import decode_prior, encode_prior
@@ -78,8 +79,8 @@ def write(folder: str | Path, saved: Saved) -> Path:
         "parameters": settings,
     }
     text = json.dumps(document, indent=2) + "\n"
-    _replace(folder / _WEIGHTS, lambda path: save_file(tensors, path))
-    _replace(folder / _SETTINGS, lambda path: path.write_text(text))
+    write_whole(folder / _WEIGHTS, lambda path: path.write_bytes(save(tensors)))
+    write_whole(folder / _SETTINGS, lambda path: path.write_text(text))
     return folder
 
 
@@ -117,13 +118,22 @@ def read(
         tensors = load_file(folder / _WEIGHTS)
     except Exception as error:
         raise ValueError(f"{folder / _WEIGHTS} is damaged: {error}.") from error
-    parameters = {**document["parameters"], **(settings or {})}
-    classifier = classifier or document["classifier"]
-    prior = prior or (document["prior"] and decode_prior(document["prior"]))
+    try:
+        saved_prior, builder = document["prior"], document["classifier"]
+        parameters = {**document["parameters"], **(settings or {})}
+        kernel = parameters["kernel"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / _SETTINGS} is damaged: {type(error).__name__}: {error}."
+        ) from error
+    if classifier is None:
+        classifier = builder
+    if prior is None and saved_prior is not None:
+        prior = decode_prior(saved_prior)
     for name, value in (
         ("prior", prior),
         ("classifier", classifier),
-        ("kernel", parameters["kernel"]),
+        ("kernel", kernel),
     ):
         if value is None:
             raise ValueError(
@@ -167,16 +177,6 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"sbi_aalr {document.get('sbi_aalr')}; this is {__version__}."
         )
     return document
-
-
-def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
-    """Write beside the target first, so that a half-written file is never seen."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write_to(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class SavedPosterior:
@@ -231,8 +231,10 @@ class SavedPosterior:
 
         Raises:
             FileNotFoundError: If the folder holds no saved posterior.
-            ValueError: If a file is damaged, or something must be given again.
+            ValueError: If a file is damaged, or something must be given again, or the
+                device does not work.
         """
+        check_device("device", device)
         saved = read(folder, prior=prior, classifier=classifier, settings=settings)
         posterior = cls.from_estimator(
             saved.estimator, saved.prior, **saved.parameters.to_dict()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_finite
+from sbi_aalr.checks import check_finite, check_non_negative_int
 from sbi_aalr.types import Simulator
 
 
@@ -83,10 +83,11 @@ def simulate(simulator: Simulator, theta: Tensor) -> Tensor:
         ) from error
     if not isinstance(x, Tensor):
         raise TypeError(f"`simulator` must return a tensor, got {type(x).__name__}.")
-    if x.ndim < 2 or x.shape[0] != theta.shape[0]:
+    if x.ndim < 2 or x.shape[0] != theta.shape[0] or x.numel() == 0:
         raise ValueError(
             "`simulator` must return one row for each parameter set: "
-            f"({theta.shape[0]}, *event_shape), got {tuple(x.shape)}."
+            f"({theta.shape[0]}, *event_shape), got {tuple(x.shape)}. Give a single "
+            "number the shape (1,)."
         )
     return check_finite("simulator(theta)", x.to(torch.float32))
 
@@ -101,8 +102,11 @@ def seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
+    check_non_negative_int("seed", seed)
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng():
+    # Named, as torch warns otherwise where there are several.
+    cuda = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)

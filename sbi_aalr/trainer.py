@@ -1,34 +1,32 @@
 """`AALR`: the trainer of amortized approximate likelihood ratio estimators."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import chain, islice
-from typing import Any, Self
+from typing import Any
 
 import torch
-from sbi.inference.trainers._contracts import LossArgsNRE_A
 from sbi.neural_nets.estimators.base import ConditionalEstimatorBuilder
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
-from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from sbi_aalr import online
 from sbi_aalr.checks import (
-    check_non_negative_int,
     check_positive_float,
     check_positive_int,
-    check_simulations,
+    check_prior,
 )
 from sbi_aalr.classifiers import resolve_classifier
-from sbi_aalr.posterior_builder import PosteriorBuilder
-from sbi_aalr.stream import Batch, seeded, stream
+from sbi_aalr.stored import StoredTrainer
+from sbi_aalr.stream import seeded, stream
 
 # Enough rows for the quantiles that the inputs are scaled by.
 _SCALING_ROWS = 1024
 
 
-class AALR(PosteriorBuilder):
+class AALR(StoredTrainer):
     r"""Amortized approximate ratio estimation, Hermans et al. (2020).
 
     A classifier is trained to tell joint pairs (theta, x) from marginal pairs
@@ -77,12 +75,8 @@ class AALR(PosteriorBuilder):
         tracker: Tracker | None = None,
         show_progress_bars: bool = True,
     ) -> None:
-        if prior is not None and not isinstance(prior, Distribution):
-            raise TypeError(
-                "`prior` must be a torch Distribution, got "
-                f"{type(prior).__name__}. Wrap it first with "
-                "sbi.utils.user_input_checks.process_prior."
-            )
+        if prior is not None:
+            check_prior("prior", prior)
         super().__init__(
             prior=prior,
             classifier=resolve_classifier(classifier),
@@ -92,114 +86,6 @@ class AALR(PosteriorBuilder):
             tracker=tracker,
             show_progress_bars=show_progress_bars,
         )
-
-    def append_simulations(
-        self,
-        theta: Tensor,
-        x: Tensor,
-        exclude_invalid_x: bool = False,
-        from_round: int = 0,
-        algorithm: str = "AALR",
-        data_device: str | None = None,
-    ) -> Self:
-        """Store simulations to train on later, as in sbi.
-
-        Args:
-            theta: Parameters, shape `(N, D)`.
-            x: Data simulated from them, shape `(N, *event_shape)`.
-            exclude_invalid_x: Leave out rows of `x` with NaN or infinity. The ratio is
-                then systematically wrong wherever such rows are common.
-            from_round: Round the simulations come from; 0 means from the prior.
-            algorithm: Name for sbi's messages.
-            data_device: Where to keep the data, by default the training device.
-
-        Returns:
-            This trainer, so that calls can be chained.
-
-        Raises:
-            TypeError: If `theta` or `x` is no tensor.
-            ValueError: If they are empty, differ in their number of rows or from what
-                was appended before in their width, or hold NaN or infinity.
-        """
-        check_non_negative_int("from_round", from_round)
-        earlier = (self._theta_roundwise[:1] + self._x_roundwise[:1]) or None
-        theta, x = check_simulations(theta, x, exclude_invalid_x, earlier)
-        return super().append_simulations(
-            theta, x, exclude_invalid_x, from_round, algorithm, data_device
-        )
-
-    def train(
-        self,
-        training_batch_size: int = 200,
-        learning_rate: float = 5e-4,
-        validation_fraction: float = 0.1,
-        stop_after_epochs: int = 20,
-        max_num_epochs: int = 2**31 - 1,
-        clip_max_norm: float | None = 5.0,
-        resume_training: bool = False,
-        discard_prior_samples: bool = False,
-        retrain_from_scratch: bool = False,
-        show_train_summary: bool = False,
-        dataloader_kwargs: dict[str, Any] | None = None,
-        loss_kwargs: LossArgsNRE_A | None = None,
-        seed: int | None = None,
-    ) -> RatioEstimator:
-        """Fit the estimator to the stored simulations, of one or more rounds.
-
-        Everything but the loss is sbi's: the split for validation, early stopping, and
-        the meaning of each argument. Contrasting parameters come from other rows of the
-        batch.
-
-        Args:
-            training_batch_size: Rows in a batch.
-            learning_rate: Learning rate of Adam.
-            validation_fraction: Share of the simulations held out for early stopping.
-            stop_after_epochs: Epochs without improvement after which to stop.
-            max_num_epochs: Most epochs to train for; sbi runs one more than it says.
-            clip_max_norm: Largest norm of the gradient; None for no limit.
-            resume_training: Go on from where the last call stopped.
-            discard_prior_samples: Leave out round 0 in later rounds.
-            retrain_from_scratch: Begin with new weights.
-            show_train_summary: Print sbi's summary after training.
-            dataloader_kwargs: Passed on to torch's data loaders.
-            loss_kwargs: sbi's arguments of the loss; always two atoms here.
-            seed: Makes the run repeatable; the global generators are left untouched.
-
-        Returns:
-            The fitted ratio estimator.
-
-        Raises:
-            RuntimeError: If no simulations were appended.
-            ValueError: If there are too few simulations for a batch of two in both the
-                training and the validation part.
-        """
-        if not self._theta_roundwise:
-            raise RuntimeError(
-                "There are no simulations to train on. Call "
-                "`append_simulations(theta, x)` first, or `train_online(simulator)`."
-            )
-        num_simulations = sum(theta.shape[0] for theta in self._theta_roundwise)
-        if min(validation_fraction, 1 - validation_fraction) * num_simulations < 2:
-            raise ValueError(
-                "`append_simulations` must be given enough rows for two in both the "
-                f"training and the validation part, got {num_simulations} rows with "
-                f"`validation_fraction` = {validation_fraction}. Simulate more."
-            )
-        with seeded(seed):
-            return super().train(
-                training_batch_size=training_batch_size,
-                learning_rate=learning_rate,
-                validation_fraction=validation_fraction,
-                stop_after_epochs=stop_after_epochs,
-                max_num_epochs=max_num_epochs,
-                clip_max_norm=clip_max_norm,
-                resume_training=resume_training,
-                discard_prior_samples=discard_prior_samples,
-                retrain_from_scratch=retrain_from_scratch,
-                show_train_summary=show_train_summary,
-                dataloader_kwargs=dataloader_kwargs,
-                loss_kwargs=loss_kwargs or LossArgsNRE_A(),
-            )
 
     def train_online(
         self,
@@ -220,7 +106,8 @@ class AALR(PosteriorBuilder):
         Args:
             simulator: Any simulator that sbi accepts: over a batch `(N, D)` or one
                 parameter set at a time, in torch or numpy.
-            num_simulations: Budget, in simulations.
+            num_simulations: Budget, in simulations; 5 more find out whether the
+                simulator takes batches.
             batch_size: Simulations in a step.
             learning_rate: Largest learning rate of Adam; it falls to zero along a
                 cosine.
@@ -249,6 +136,8 @@ class AALR(PosteriorBuilder):
         check_positive_int("num_simulations", num_simulations)
         batch_size = min(check_positive_int("batch_size", batch_size), num_simulations)
         check_positive_float("learning_rate", learning_rate)
+        if clip_max_norm is not None:
+            check_positive_float("clip_max_norm", clip_max_norm)
         if self._prior is None:
             raise RuntimeError(
                 "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
@@ -257,41 +146,33 @@ class AALR(PosteriorBuilder):
             batched, prior = online.prepare(simulator, self._prior)
             batches = stream(batched, prior, num_simulations, batch_size)
             opening = list(islice(batches, -(-_SCALING_ROWS // batch_size)))
-            if self._neural_net is None or retrain_from_scratch:
-                theta, _, x = (
-                    torch.cat(part).cpu() for part in zip(*opening, strict=True)
-                )
+            theta, _, x = (torch.cat(part).cpu() for part in zip(*opening, strict=True))
+            before = self._neural_net
+            if before is None or retrain_from_scratch:
                 self._neural_net = self._build_neural_net(theta, x)
+            else:
+                self._check_fits(theta, x)
+                self._neural_net = deepcopy(before)
             estimator: RatioEstimator = self._neural_net.to(self._device)
-            self._x_shape = opening[0].x.shape[1:]
-            history = online.fit(
-                estimator,
-                chain(opening, batches),
-                num_steps=-(-num_simulations // batch_size),
-                num_simulations=num_simulations,
-                learning_rate=learning_rate,
-                clip_max_norm=clip_max_norm,
-                show_progress_bars=self._show_progress_bars,
-            )
-        self._record(history)
+            try:
+                history = online.fit(
+                    estimator,
+                    chain(opening, batches),
+                    num_steps=-(-num_simulations // batch_size),
+                    num_simulations=num_simulations,
+                    learning_rate=learning_rate,
+                    clip_max_norm=clip_max_norm,
+                    show_progress_bars=self._show_progress_bars,
+                )
+            except Exception:
+                # Not Ctrl-C, after which what was learnt so far is still of use.
+                self._neural_net = before
+                raise
+        self._record(
+            {
+                "training_loss": history.losses,
+                "learning_rate": history.learning_rates,
+                "fit_seconds": [history.seconds],
+            }
+        )
         return estimator
-
-    def _loss(self, theta: Tensor, x: Tensor, num_atoms: int) -> Tensor:
-        """Loss of each pair in a batch of stored simulations, shape `(N,)`.
-
-        The batch is in random order, so another row's theta is a draw from the marginal
-        that is independent of x. A shift by one or more never meets a row's own theta.
-        """
-        shift = int(torch.randint(1, theta.shape[0], ()))
-        batch = Batch(theta, theta.roll(shift, dims=0), x)
-        return online.batch_loss(self._neural_net, batch)
-
-    def _record(self, history: online.History) -> None:
-        """Write a fit's history into the summary and the tracker."""
-        offset = len(self._summary["training_loss"])
-        self._summary["training_loss"].extend(history.losses)
-        self._summary.setdefault("learning_rate", []).extend(history.learning_rates)
-        self._summary.setdefault("fit_seconds", []).append(history.seconds)
-        for step, loss in enumerate(history.losses, start=offset):
-            self._tracker.log_metric("training_loss", loss, step=step)
-        self._tracker.flush()

@@ -71,6 +71,8 @@ class Kernel(NamedTuple):
         uses_population: Whether proposals are made from the positions of other chains.
             The chains then move in two halves, each proposing from the half that
             stands still; moving all at once would break detailed balance.
+        unconstrained: Whether the kernel needs a target without bounds. It is then run
+            through the prior's transform.
     """
 
     build: Callable[[Generator, Tensor], Any]
@@ -78,6 +80,7 @@ class Kernel(NamedTuple):
     tune: Callable[[Any, Info], Any]
     refit: Callable[[Generator, Any, Tensor], Any]
     uses_population: bool = False
+    unconstrained: bool = False
 
 
 def init(position: Tensor, log_prob_fn: LogProbFn) -> State:
@@ -144,10 +147,8 @@ def accept(
         False
     """
     log_ratio = proposal.log_prob - state.log_prob + log_correction
-    acceptance_rate = torch.nan_to_num(
-        log_ratio, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf
-    )
-    acceptance_rate = acceptance_rate.clamp(max=0.0).exp()
+    valid = log_ratio < torch.inf
+    acceptance_rate = torch.where(valid, log_ratio.clamp(max=0.0).exp(), 0.0)
     uniform = torch.rand(
         log_ratio.shape,
         generator=generator,

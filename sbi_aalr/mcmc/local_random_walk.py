@@ -14,7 +14,7 @@ from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.adaptation import DualAveraging
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
 from sbi_aalr.mcmc.random_walk import optimal_scale
-from sbi_aalr.mcmc.student_mixture import StudentMixture, choose_component, fit
+from sbi_aalr.mcmc.student_mixture import StudentMixture, choose_component, fit, pick
 from sbi_aalr.types import LogProbFn
 
 _TARGET_ACCEPTANCE = 0.3
@@ -48,9 +48,8 @@ def propose(
     """Propose theta' ~ N(theta, scale^2 L_k L_k^T); symmetric, no correction."""
     mixture = parameters.mixture
     component = choose_component(generator, mixture, position.shape[0])
-    observation = torch.arange(position.shape[1], device=position.device)
     noise = torch.empty_like(position).normal_(generator=generator)
-    offset = mixture.cholesky[observation, component] @ noise.unsqueeze(-1)
+    offset = pick(mixture.cholesky, component) @ noise.unsqueeze(-1)
     scale = parameters.scale.log_scale.exp().unsqueeze(-1)
     return Proposal(position + scale * offset.squeeze(-1))
 

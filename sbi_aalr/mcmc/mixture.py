@@ -1,13 +1,14 @@
 """A mixture of kernels, which is itself a kernel.
 
-Before each step every chain draws which kernel proposes for it, by fixed probabilities
-that do not depend on where it stands; each part leaves the target invariant, so the
-mixture does. All proposals go through one evaluation of the log-density.
+Before each step the chains are dealt to the kernels at random, in fixed proportions and
+whatever their positions; each part leaves the target invariant, so the mixture does.
+All proposals go through one evaluation of the log-density.
 
 References:
     Tierney (1994), Annals of Statistics 22(4), section 2.4.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, cast
@@ -18,6 +19,8 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
 from sbi_aalr.types import LogProbFn
 
+_LARGE_SHARE = 20
+
 
 def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
     """Combine kernels; its parameters are the tuple of theirs.
@@ -27,7 +30,8 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         probabilities: How often each is used; positive, summing to one.
 
     Returns:
-        The mixture.
+        The mixture. Where a part is itself a mixture, `component` numbers the pairs:
+        part plus number of parts times the part's own component.
 
     Raises:
         ValueError: If the lengths differ or the probabilities are not positive with
@@ -42,7 +46,6 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         raise ValueError(
             f"`probabilities` must be positive and sum to 1, got {list(probabilities)}."
         )
-    edges = list(accumulate(probabilities))[:-1]
 
     def build(generator: Generator, starts: Tensor) -> tuple[Any, ...]:
         return tuple(kernel.build(generator, starts) for kernel in kernels)
@@ -54,26 +57,41 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         log_prob_fn: LogProbFn,
         parameters: tuple[Any, ...],
     ) -> Proposal:
-        shape = position.shape[:2]
-        uniform = torch.rand(shape, generator=generator, device=position.device)
-        component = torch.zeros_like(uniform, dtype=torch.long)
-        for edge in edges:
-            component = component + (uniform > edge)
-        proposed, correction = position, position.new_zeros(shape)
+        num_chains = position.shape[0]
+        order = torch.rand(num_chains, generator=generator, device=position.device)
+        order = order.argsort()
+        ends = _divide(generator, position, probabilities)
+        shuffled = position.index_select(0, order)
+        moved, corrections, components = [], [], []
         for index, (kernel, part) in enumerate(zip(kernels, parameters, strict=True)):
-            option = kernel.propose(generator, position, others, log_prob_fn, part)
-            chosen = component == index
-            proposed = torch.where(chosen.unsqueeze(-1), option.position, proposed)
-            correction = torch.where(chosen, option.log_correction, correction)
-        return Proposal(proposed, correction, component)
+            mine = shuffled[ends[index - 1] if index else 0 : ends[index]]
+            if mine.shape[0] == 0:
+                continue
+            option = kernel.propose(generator, mine, others, log_prob_fn, part)
+            moved.append(option.position)
+            correction = torch.as_tensor(option.log_correction, device=mine.device)
+            corrections.append(correction.expand(mine.shape[:2]))
+            mark = torch.full_like(mine[..., 0], index, dtype=torch.long)
+            if option.component is not None:
+                mark = mark + len(kernels) * option.component
+            components.append(mark)
+        back = order.argsort()
+        return Proposal(
+            torch.cat(moved)[back],
+            torch.cat(corrections)[back],
+            torch.cat(components)[back],
+        )
 
     def tune(parameters: tuple[Any, ...], info: Info) -> tuple[Any, ...]:
         component = cast(Tensor, info.component)
         tuned = []
         for index, (kernel, part) in enumerate(zip(kernels, parameters, strict=True)):
-            unused = component != index
+            unused = component % len(kernels) != index
             rate = info.acceptance_rate.masked_fill(unused, torch.nan)
-            tuned.append(kernel.tune(part, info._replace(acceptance_rate=rate)))
+            own = info._replace(
+                acceptance_rate=rate, component=component // len(kernels)
+            )
+            tuned.append(kernel.tune(part, own))
         return tuple(tuned)
 
     def refit(
@@ -85,5 +103,28 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         )
 
     return Kernel(
-        build, propose, tune, refit, any(kernel.uses_population for kernel in kernels)
+        build,
+        propose,
+        tune,
+        refit,
+        uses_population=any(kernel.uses_population for kernel in kernels),
+        unconstrained=any(kernel.unconstrained for kernel in kernels),
     )
+
+
+def _divide(
+    generator: Generator, position: Tensor, probabilities: Sequence[float]
+) -> list[int]:
+    """Where each kernel's share of the chains ends.
+
+    Plain rounding would never use a kernel whose share is less than half a chain, so
+    small shares are rounded by chance. Large ones are not, as that would make the host
+    wait for the device.
+    """
+    num_chains = position.shape[0]
+    offset = 0.5
+    if min(probabilities) * num_chains < _LARGE_SHARE:
+        uniform = torch.rand((), generator=generator, device=position.device)
+        offset = float(uniform)
+    inner = list(accumulate(probabilities))[:-1]
+    return [*(math.floor(edge * num_chains + offset) for edge in inner), num_chains]

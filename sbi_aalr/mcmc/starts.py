@@ -13,11 +13,42 @@ References:
 import torch
 from torch import Generator, Tensor
 
+from sbi_aalr.mcmc.annealing import effective_size
+
 _NUM_BISECTIONS = 30
 
 
+def choose_temperature(log_weight: Tensor, num_chains: int) -> Tensor:
+    """Find the largest temperature at which `num_chains` candidates share the weight.
+
+    Args:
+        log_weight: Shape `(K, B)`, nats; NaN counts as no weight.
+        num_chains: Effective number of candidates to keep.
+
+    Returns:
+        Exponent of the weights, between 0 and 1, shape `(B,)`.
+
+    Example:
+        >>> choose_temperature(torch.zeros(100, 1), num_chains=10)
+        tensor([1.])
+    """
+    log_weight = log_weight.nan_to_num(-torch.inf, posinf=-torch.inf)
+    log_weight = log_weight - log_weight.amax(dim=0)
+    low, high = torch.zeros_like(log_weight[0]), torch.ones_like(log_weight[0])
+    low = torch.where(effective_size(log_weight) >= num_chains, high, low)
+    for _ in range(_NUM_BISECTIONS):
+        middle = (low + high) / 2
+        enough = effective_size(middle * log_weight) >= num_chains
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    return low
+
+
 def resample(
-    generator: Generator, candidates: Tensor, log_weight: Tensor, num_chains: int
+    generator: Generator,
+    candidates: Tensor,
+    log_weight: Tensor,
+    temperature: Tensor,
+    num_chains: int,
 ) -> Tensor:
     """Choose starts among candidates that all observations share.
 
@@ -26,6 +57,7 @@ def resample(
         candidates: Prior draws, shape `(K, D)`.
         log_weight: Log-ratio of each candidate for each observation, shape `(K, B)`,
             nats; NaN counts as no weight.
+        temperature: Exponent of the weights, shape `(B,)`.
         num_chains: Starts to choose for each observation, `C`.
 
     Returns:
@@ -45,19 +77,12 @@ def resample(
             f"observation {observation}. Check `x` and the estimator."
         )
     log_weight = log_weight - top
-    low, high = torch.zeros_like(top), torch.ones_like(top)
-    for _ in range(_NUM_BISECTIONS):
-        middle = (low + high) / 2
-        weight = (middle * log_weight).exp().nan_to_num()
-        size = weight.sum(0).square() / weight.square().sum(0)
-        enough = size >= num_chains
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
     # The largest of weight-shifted Gumbel noise is a draw; the C largest are a draw
     # without replacement.
     noise = torch.rand(
         log_weight.shape, generator=generator, device=log_weight.device
     ).clamp(min=1e-30)
-    score = low * log_weight - (-noise.log()).log()
+    score = temperature * log_weight - (-noise.log()).log()
     score = torch.where(torch.isinf(log_weight), -torch.inf, score)
     num_usable = int(torch.isfinite(score).sum(0).min())
     index = score.topk(min(num_chains, num_usable), dim=0).indices

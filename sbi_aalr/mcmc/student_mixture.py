@@ -23,17 +23,23 @@ _RIDGE = 1e-4
 class StudentMixture(NamedTuple):
     """A mixture with `K` components for each of `B` observations.
 
+    What evaluation needs at every step is kept beside what defines the mixture.
+
     Attributes:
-        log_weight: Log of the weights, shape `(B, K)`.
+        edge: Cumulative weights, shape `(B, K)`.
         mean: Centres, shape `(B, K, D)`.
         cholesky: Lower factors of the scale matrices, shape `(B, K, D, D)`.
-        whitening: Their inverses, shape `(B, K, D, D)`.
+        whitening: Their inverses, stacked for one product, shape `(B, D, K * D)`.
+        white_mean: Whitened centres, shape `(B, 1, K * D)`.
+        height: Log-density of each weighted component at its centre, `(B, 1, K)`.
     """
 
-    log_weight: Tensor
+    edge: Tensor
     mean: Tensor
     cholesky: Tensor
     whitening: Tensor
+    white_mean: Tensor
+    height: Tensor
 
 
 def fit(generator: Generator, points: Tensor) -> StudentMixture:
@@ -43,16 +49,19 @@ def fit(generator: Generator, points: Tensor) -> StudentMixture:
     thinned to 3,000 an observation.
 
     Args:
-        generator: Source of randomness for the first centres.
+        generator: Source of randomness for the thinning and the first centres.
         points: Shape `(N, B, D)`, any order.
 
     Returns:
         The mixture.
     """
-    points = points[:: max(1, points.shape[0] // _MAX_POINTS)].movedim(0, 1)
+    # At random: every k-th of draws ordered by chain would leave out whole chains.
+    order = torch.randperm(points.shape[0], generator=generator, device=points.device)
+    points = points[order[:_MAX_POINTS]].movedim(0, 1)
     num_points, dim = points.shape[1:]
     num_components = max(1, min(_MAX_COMPONENTS, num_points // (10 * dim)))
-    centre, width = points.mean(1, keepdim=True), points.std(1, keepdim=True)
+    centre = points.mean(1, keepdim=True)
+    width = points.std(1, keepdim=True, correction=0)
     width = torch.where(width > 0, width, torch.ones_like(width))
     points = (points - centre) / width
 
@@ -61,26 +70,47 @@ def fit(generator: Generator, points: Tensor) -> StudentMixture:
     eye = torch.eye(dim, dtype=points.dtype, device=points.device)
     covariance = size * eye.expand(*mean.shape, dim)
     log_weight = torch.full_like(mean[..., 0], -math.log(num_components))
-    outer = (points.unsqueeze(-1) * points.unsqueeze(-2)).flatten(-2)
+    # Both steps are one product with the monomials 1, x_i and x_i x_j of the points.
+    monomials = torch.cat(
+        (torch.ones_like(points[..., :1]), points, _square(points)), -1
+    )
     for _ in range(_NUM_ITERATIONS):
-        whitening = _invert(torch.linalg.cholesky(covariance))
-        distance = _squared_distance(points, mean, whitening)
-        log_joint = (
-            log_weight.unsqueeze(-2) + _log_determinant(whitening) - distance / 2
-        )
-        responsibility = log_joint.softmax(dim=-1)
-        count = responsibility.sum(dim=-2)
+        log_joint = monomials @ _expand_log_density(log_weight, mean, covariance)
+        moments = log_joint.softmax(dim=-1).mT @ monomials
+        count = moments[..., 0]
         log_weight = (count + 1).log() - (count + 1).sum(-1, keepdim=True).log()
-        share = responsibility / count.clamp(min=1e-6).unsqueeze(-2)
-        mean = share.mT @ points
-        moment = (share.mT @ outer).unflatten(-1, (dim, dim))
-        covariance = moment - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        average = moments[..., 1:] / count.clamp(min=1e-6).unsqueeze(-1)
+        mean = average[..., :dim]
+        covariance = (average[..., dim:] - _square(mean)).unflatten(-1, (dim, dim))
         # Few points say little about a component's shape: shrink it towards a ball.
         trust = (count / (count + dim))[..., None, None]
         covariance = trust * covariance + ((1 - trust) * size + _RIDGE) * eye
-    cholesky = width.unsqueeze(-1) * torch.linalg.cholesky(covariance)
+    cholesky = width.unsqueeze(-1) * _cholesky(covariance)
+    return build(log_weight, mean * width + centre, cholesky)
+
+
+def build(log_weight: Tensor, mean: Tensor, cholesky: Tensor) -> StudentMixture:
+    """Make a mixture of what defines it.
+
+    Args:
+        log_weight: Log of the weights, shape `(B, K)`.
+        mean: Centres, shape `(B, K, D)`.
+        cholesky: Lower factors of the scale matrices, shape `(B, K, D, D)`.
+    """
+    dof, dim = _DEGREES_OF_FREEDOM, mean.shape[-1]
+    whitening = _invert(cholesky)
+    constant = (
+        math.lgamma((dof + dim) / 2)
+        - math.lgamma(dof / 2)
+        - dim / 2 * math.log(dof * math.pi)
+    )
+    height = constant + log_weight.unsqueeze(-2) + _log_determinant(whitening)
     return StudentMixture(
-        log_weight, mean * width + centre, cholesky, _invert(cholesky)
+        log_weight.exp().cumsum(dim=-1),
+        mean,
+        cholesky,
+        *_stack(mean, whitening),
+        height,
     )
 
 
@@ -97,21 +127,27 @@ def sample(generator: Generator, mixture: StudentMixture, num_samples: int) -> T
     """
     component = choose_component(generator, mixture, num_samples)
     noise, radius = _draw_noise(generator, mixture.mean, num_samples)
-    observation = torch.arange(mixture.mean.shape[0], device=mixture.mean.device)
-    cholesky = mixture.cholesky[observation, component]
-    offset = (cholesky @ noise.unsqueeze(-1)).squeeze(-1)
-    return mixture.mean[observation, component] + radius * offset
+    offset = pick(mixture.cholesky, component) @ noise.unsqueeze(-1)
+    return pick(mixture.mean, component) + radius * offset.squeeze(-1)
+
+
+def pick(values: Tensor, component: Tensor) -> Tensor:
+    """Take each chain's component, `(B, K, ...)` at `(C, B)` -> `(C, B, ...)`."""
+    observations, components = values.shape[:2]
+    first = torch.arange(0, observations * components, components, device=values.device)
+    rows = values.flatten(0, 1).index_select(0, (component + first).flatten())
+    return rows.unflatten(0, component.shape)
 
 
 def choose_component(
     generator: Generator, mixture: StudentMixture, num_samples: int
 ) -> Tensor:
     """Draw component indices by their weights, long, shape `(C, B)`."""
-    edges = mixture.log_weight.exp().cumsum(dim=-1)
+    inner = mixture.edge[:, :-1]
     uniform = torch.rand(
-        (num_samples, edges.shape[0], 1), generator=generator, device=edges.device
+        (num_samples, inner.shape[0], 1), generator=generator, device=inner.device
     )
-    return (uniform > edges[:, :-1]).sum(dim=-1)
+    return (uniform > inner).sum(dim=-1)
 
 
 def log_density(mixture: StudentMixture, position: Tensor) -> Tensor:
@@ -126,16 +162,14 @@ def log_density(mixture: StudentMixture, position: Tensor) -> Tensor:
     """
     dof, dim = _DEGREES_OF_FREEDOM, position.shape[-1]
     distance = _squared_distance(
-        position.movedim(0, 1), mixture.mean, mixture.whitening
+        position.transpose(0, 1), mixture.white_mean, mixture.whitening
     )
-    constant = (
-        math.lgamma((dof + dim) / 2)
-        - math.lgamma(dof / 2)
-        - dim / 2 * math.log(dof * math.pi)
+    log_kernel = torch.add(
+        mixture.height, torch.log1p(distance / dof), alpha=-(dof + dim) / 2
     )
-    height = mixture.log_weight.unsqueeze(-2) + _log_determinant(mixture.whitening)
-    log_kernel = height - (dof + dim) / 2 * torch.log1p(distance / dof)
-    return constant + log_kernel.logsumexp(dim=-1).T
+    # By hand, as torch's own spends more on infinities than all else here takes.
+    top = log_kernel.amax(dim=-1, keepdim=True)
+    return (top.squeeze(-1) + (log_kernel - top).exp().sum(dim=-1).log()).T
 
 
 def _draw_noise(
@@ -165,18 +199,51 @@ def _choose_centres(generator: Generator, points: Tensor, count: int) -> Tensor:
     for _ in range(count - 1):
         gap = (points - chosen[-1].unsqueeze(1)).square().sum(-1)
         distance = torch.minimum(distance, gap)
-        index = torch.multinomial(distance + 1e-12, 1, generator=generator)[:, 0]
-        chosen.append(points[batch, index])
+        edge = (distance + 1e-12).cumsum(dim=-1)
+        uniform = torch.rand(edge[:, :1].shape, generator=generator, device=edge.device)
+        index = torch.searchsorted(edge, uniform * edge[:, -1:])
+        chosen.append(points[batch, index[:, 0].clamp(max=points.shape[1] - 1)])
     return torch.stack(chosen, dim=1)
 
 
-def _squared_distance(points: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:
+def _stack(mean: Tensor, whitening: Tensor) -> tuple[Tensor, Tensor]:
+    """Stack `(B, K, D, D)` into one factor `(B, D, K * D)`, with its white centres."""
+    white_mean = (whitening @ mean.unsqueeze(-1)).flatten(1).unsqueeze(1)
+    return whitening.flatten(1, 2).mT.contiguous(), white_mean
+
+
+def _squared_distance(points: Tensor, white_mean: Tensor, stacked: Tensor) -> Tensor:
     """Mahalanobis distances, `(B, N, D)` to `K` components -> `(B, N, K)`."""
-    components, dim = mean.shape[-2:]
-    stacked = whitening.reshape(-1, components * dim, dim)
-    centre = (whitening @ mean.unsqueeze(-1)).reshape(-1, 1, components * dim)
-    white = torch.baddbmm(-centre, points, stacked.mT)
-    return white.unflatten(-1, (components, dim)).square().sum(-1)
+    white = torch.baddbmm(white_mean, points, stacked, beta=-1)
+    return white.unflatten(-1, (-1, points.shape[-1])).square().sum(-1)
+
+
+def _expand_log_density(log_weight: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Coefficients of the monomials in weighted Gaussian log-densities.
+
+    The common constant is left out. Shape `(B, 1 + D + D^2, K)`.
+    """
+    whitening = _invert(_cholesky(covariance))
+    precision = whitening.mT @ whitening
+    linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
+    constant = log_weight + _log_determinant(whitening).squeeze(-2)
+    constant = constant - (linear * mean).sum(-1) / 2
+    return torch.cat(
+        (constant.unsqueeze(-1), linear, -precision.flatten(-2) / 2), -1
+    ).mT
+
+
+def _cholesky(covariance: Tensor) -> Tensor:
+    """Lower factors; where rounding broke a matrix, of its diagonal alone."""
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=_RIDGE).sqrt()
+    broken = (info > 0)[..., None, None]
+    return torch.where(broken, torch.diag_embed(diagonal), factor)
+
+
+def _square(points: Tensor) -> Tensor:
+    """All products of two coordinates, `(..., D)` -> `(..., D^2)`."""
+    return (points.unsqueeze(-1) * points.unsqueeze(-2)).flatten(-2)
 
 
 def _log_determinant(whitening: Tensor) -> Tensor:

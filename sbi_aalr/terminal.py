@@ -1,0 +1,134 @@
+"""What the command line shows: messages of one line, tables with sensible rounding."""
+
+import math
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+_MAX_ROWS = 20
+
+
+def show_line(text: str, style: str = "") -> None:
+    """Write one line to the standard output."""
+    Console().print(Text(text, style), soft_wrap=True)
+
+
+def show_problem(kind: str, message: object, style: str = "bold red") -> None:
+    """Write one line to the standard error, whatever the message looked like."""
+    line = Text.assemble((kind, style), f": {' '.join(str(message).split())}")
+    Console(stderr=True).print(line, soft_wrap=True)
+
+
+def show_summary(table: "pd.DataFrame", title: str) -> None:
+    """Show ArviZ's summary, with the truth where it is in the table.
+
+    Args:
+        table: From `sbi_aalr.diagnostics.summary`, one row a parameter.
+        title: Line above the table.
+    """
+    lower, upper = (name for name in table.columns if name.startswith("eti"))
+    probability = lower.removeprefix("eti").removesuffix("_lb")
+    has_truth = "truth" in table.columns
+    shown = _make_table(
+        title,
+        "parameter",
+        *(["truth"] if has_truth else []),
+        *("mean", "sd", f"{probability}% interval", "ESS bulk", "ESS tail", "R-hat"),
+    )
+    decimals = [_count_decimals(sd) for sd in table["sd"]]
+    if max(decimals) - min(decimals) < 2:
+        decimals = [max(decimals)] * len(decimals)
+    for (name, row), digits in zip(table.iterrows(), decimals, strict=True):
+        shown.add_row(
+            str(name),
+            *([f"{row['truth']:.{digits}f}"] if has_truth else []),
+            f"{row['mean']:.{digits}f}",
+            f"{row['sd']:.{digits}f}",
+            f"{row[lower]:.{digits}f} to {row[upper]:.{digits}f}",
+            _round_down(row["ess_bulk"]),
+            _round_down(row["ess_tail"]),
+            f"{row['r_hat']:.4f}",
+        )
+    Console().print(shown)
+
+
+def show_observations(figures: "xr.Dataset", title: str) -> None:
+    """Show the convergence of each observation, the worst first where they are many.
+
+    Args:
+        figures: From `MHPosterior.diagnostics` after `sample_batched`.
+        title: Line above the table.
+    """
+    worst = figures["r_hat"].max("parameter").values
+    order = list(range(len(worst)))
+    if len(order) > _MAX_ROWS:
+        # NaN is worst of all.
+        order.sort(key=lambda i: -math.inf if math.isnan(worst[i]) else -worst[i])
+        title += f"; the {_MAX_ROWS} with the largest R-hat"
+    names = ("observation", "largest R-hat", "least ESS", "acceptance", "steps")
+    shown = _make_table(title, *names)
+    for i in order[:_MAX_ROWS]:
+        one = figures.isel(observation=i)
+        ess = min(float(one["ess_bulk"].min()), float(one["ess_tail"].min()))
+        shown.add_row(
+            str(int(one["observation"])),
+            f"{worst[i]:.4f}",
+            _round_down(ess),
+            f"{float(one['acceptance_rate']):.0%}",
+            f"{int(one['num_steps']):,}",
+            style="" if bool(one["converged"]) else "yellow",
+        )
+    Console().print(shown)
+
+
+def show_verdict(figures: "xr.Dataset") -> None:
+    """Say in one line whether the chains converged, and by which figures."""
+    r_hat = float(figures["r_hat"].max(skipna=False))
+    ess = min(
+        float(figures[name].min(skipna=False)) for name in ("ess_bulk", "ess_tail")
+    )
+    converged = figures["converged"].values
+    if converged.all():
+        verdict = "Converged"
+    elif converged.ndim:
+        verdict = f"{(~converged).sum()} of {converged.size} not converged"
+    else:
+        verdict = "Not converged"
+    show_line(
+        f"{verdict}: R-hat is at most {r_hat:.4f}, the effective sample size at least "
+        f"{_round_down(ess)}.",
+        "green" if converged.all() else "yellow",
+    )
+
+
+def _make_table(title: str, *columns: str) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=Text(title),
+        title_style="bold",
+        title_justify="left",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", no_wrap=True)
+    return table
+
+
+def _round_down(ess: float) -> str:
+    """Show an effective sample size so that what is below a limit looks it."""
+    return f"{math.floor(ess):,}" if math.isfinite(ess) else str(ess)
+
+
+def _count_decimals(sd: float) -> int:
+    """Decimals that show three digits of the standard deviation, at most 8."""
+    if not math.isfinite(sd) or sd <= 0:
+        return 3
+    return min(8, max(0, 2 - math.floor(math.log10(sd))))
