@@ -13,6 +13,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "jupyter_execute"]
 html_theme = "furo"
 html_title = "sbi_aalr"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
 
 # Docstrings put code between single backticks.
 default_role = "code"
@@ -27,6 +29,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+nb_execution_in_temp = True
 
 
 def write_rst(app, what, name, obj, options, lines):

@@ -24,10 +24,10 @@ from sbi_aalr.sampling import (
 from sbi_aalr.stream import seeded
 from sbi_aalr.unconstrained import UnconstrainedTarget, constrain
 
-_MAX_ROWS = {"cpu": 2**15}
+_MAX_ROWS = {"cpu": 2**13}
 _MAX_ROWS_ELSEWHERE = 2**20
-# Differential evolution needs two chains in each half of the population.
-_MIN_ANNEALED_CHAINS = 4
+# Chains in warm-up, enough to find the modes and to fit their shapes.
+_POPULATION = 100
 
 
 def sample_observations(
@@ -62,13 +62,20 @@ def sample_observations(
         candidates = proposal.sample((settings.num_candidates,))
     log_base_fn = prior_log_prob_fn(proposal)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
-    groups = x.split(max(1, rows // settings.num_chains))
+    population = max(settings.num_chains or 0, _POPULATION)
+    groups = x.split(max(1, rows // population))
     results = []
     with _Progress(len(x), len(groups), settings, num_draws, show_progress_bars) as bar:
         for group in groups:
             target = log_prob_fn(potential_fn, group)
             positions = choose_starts(
-                generator, target, log_base_fn, candidates, settings, len(group), bar
+                generator,
+                target,
+                log_base_fn,
+                candidates,
+                settings,
+                (population, len(group)),
+                bar,
             )
             result = _sample_group(
                 generator, target, positions, theta_transform, settings, num_draws, bar
@@ -89,7 +96,7 @@ def choose_starts(
     log_base_fn: Callable[[Tensor], Tensor],
     candidates: Tensor,
     settings: MHPosteriorParameters,
-    num_observations: int,
+    shape: tuple[int, int],
     on_step: Callable[[int], object],
 ) -> Tensor:
     """Choose the starts of all chains among candidates that observations share.
@@ -102,14 +109,14 @@ def choose_starts(
         target: Log-density of all observations, nats.
         log_base_fn: Log-density of the candidates' distribution, nats.
         candidates: Draws, shape `(K, D)`.
-        settings: Number of chains, strategy and length of the warm-up.
-        num_observations: `B`.
+        settings: Strategy and length of the warm-up.
+        shape: Number of starts and of observations, `(C, B)`.
         on_step: Called after every step with zero converged observations.
 
     Returns:
         Starts, shape `(C, B, D)`.
     """
-    num_chains = settings.num_chains
+    num_chains, num_observations = shape
     if settings.init_strategy == "proposal":
         rows = num_chains * num_observations
         index = torch.arange(rows, device=candidates.device) % candidates.shape[0]
@@ -120,8 +127,6 @@ def choose_starts(
     positions = starts.resample(
         generator, candidates, log_weight, temperature, num_chains
     )
-    if num_chains < _MIN_ANNEALED_CHAINS:
-        return positions
     return anneal(
         generator,
         positions,

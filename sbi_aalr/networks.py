@@ -4,6 +4,7 @@ A builder sees a first batch of simulations, from which it takes shapes and scal
 of them fit wherever sbi takes a classifier, `NRE_A`, `NRE_B` and `NRE_C` included.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 _QUANTILES = (0.1587, 0.8413)
 # As many as `torch.quantile` took before torch 2.6.
 _MAX_ENTRIES = 16_000_000
+# Posteriors are narrower than priors: the network begins with that much more detail.
+_INPUT_GAIN = 3.0
 
 
 class Scale(nn.Module):
@@ -78,18 +81,20 @@ def mlp(
     """
 
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
-        embed_theta = nn.Sequential(
-            Scale(theta), embedding_net_theta or nn.Flatten(start_dim=1)
-        )
-        embed_x = nn.Sequential(Scale(x), embedding_net_x or nn.Flatten(start_dim=1))
+        # Copied, so that two networks of one builder do not share their weights.
+        net_theta = copy.deepcopy(embedding_net_theta) or nn.Flatten(start_dim=1)
+        net_x = copy.deepcopy(embedding_net_x) or nn.Flatten(start_dim=1)
+        embed_theta = nn.Sequential(Scale(theta), net_theta)
+        embed_x = nn.Sequential(Scale(x), net_x)
         with torch.no_grad():
             width = embed_theta(theta[:2]).shape[1] + embed_x(x[:2]).shape[1]
         layers: list[nn.Module] = []
+        gain = _INPUT_GAIN
         for hidden in hidden_features:
-            layers += [nn.Linear(width, hidden), nn.SELU()]
-            width = hidden
+            layers += [_linear(width, hidden, gain), nn.SELU()]
+            width, gain = hidden, 1.0
         return RatioEstimator(
-            net=nn.Sequential(*layers, nn.Linear(width, 1)),
+            net=nn.Sequential(*layers, _linear(width, 1, gain)),
             theta_shape=theta.shape[1:],
             x_shape=x.shape[1:],
             embedding_net_theta=embed_theta,
@@ -97,6 +102,14 @@ def mlp(
         )
 
     return build
+
+
+def _linear(num_inputs: int, num_outputs: int, gain: float) -> nn.Linear:
+    """A linear layer with the weights that SELU asks for, variance 1 / inputs."""
+    layer = nn.Linear(num_inputs, num_outputs)
+    nn.init.normal_(layer.weight, std=gain / num_inputs**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def is_plain(estimator: RatioEstimator) -> bool:

@@ -141,7 +141,7 @@ def prepare(
 
     Raises:
         ValueError: If the number of rows returned depends on the number given, but is
-            not the same.
+            not the same, or if rows have no dimension.
     """
     prior, _, returns_numpy = process_prior(prior)
     # What sbi's `process_simulator` does, which tells less about a wrong answer.
@@ -154,6 +154,11 @@ def prepare(
     given = [shape[0] for shape in shapes if len(shape) > 1]
     if given == [2, 3]:
         return run, prior
+    if shapes == [(2,), (3,)]:
+        raise ValueError(
+            "`simulator` must return one row for each parameter set, (N, *event_shape),"
+            " got one number. Give it the shape (1,): `x.unsqueeze(-1)`."
+        )
     if len(given) == 2 and given[0] != given[1]:
         raise ValueError(
             "`simulator` must return one row for each parameter set, got "

@@ -74,10 +74,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
         parameters = parameters or MHPosteriorParameters()
         self.parameters = parameters.with_param(**settings)
         self._last_run: LastRun | None = None
-        self._purpose = (
-            "It samples from the posterior by likelihood-free Metropolis-Hastings and "
-            "evaluates its log-density with .log_prob()."
-        )
+        self._purpose = "It samples by likelihood-free Metropolis-Hastings."
 
     @classmethod
     def from_estimator(
@@ -120,8 +117,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             Draws, shape `(*sample_shape, D)`, prior units.
 
         Raises:
-            ValueError: If no x is set, or it has another shape than in training, NaN or
-                infinity.
+            ValueError: If no x is set, or it has another shape than in training or NaN.
 
         Warns:
             ConvergenceWarning: If the chains did not converge in `max_steps`.
@@ -153,7 +149,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             Draws, shape `(*sample_shape, B, D)`, prior units.
 
         Raises:
-            ValueError: If x has another shape than in training, NaN or infinity.
+            ValueError: If x has another shape than in training, or NaN.
 
         Warns:
             ConvergenceWarning: If the chains of any observation did not converge.
@@ -225,6 +221,8 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
         """Run the chains and return `(N, B, D)` draws, spread over all of them."""
         parameters = self.parameters.with_param(**settings)
         num_samples = _count(sample_shape)
+        if parameters.num_chains is None:
+            parameters = parameters.with_param(num_chains=_choose_num_chains(len(x)))
         draws = -(-num_samples // parameters.num_chains)
         limited = parameters.max_rhat is not None or parameters.min_ess is not None
         if seed is None:
@@ -246,7 +244,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             chains, warmup, figures, observed, batched, parameters, seed
         )
         if limited:
-            self._last_run.warn_if_not_converged(stacklevel=4)
+            self._last_run.warn_if_not_converged(stacklevel=3)
         last = chains.num_draws - 1
         index = torch.linspace(last if draws == 1 else 0, last, draws).round().long()
         return chains.theta[:, index].transpose(0, 1).flatten(0, 1)[:num_samples]
@@ -284,6 +282,11 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             show_progress_bars=show_progress_bars,
             **kwargs,
         )
+
+
+def _choose_num_chains(num_observations: int) -> int:
+    """Many short chains for a few observations, fewer for a whole test set."""
+    return max(25, min(100, 2_500 // num_observations))
 
 
 def _count(sample_shape: Shape) -> int:

@@ -23,7 +23,9 @@ class MHPosteriorParameters(PosteriorParameters):
 
     Fields:
         kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, or a `Kernel`.
-        num_chains: Chains for each observation.
+        num_chains: Chains for each observation; None for 100, and down to 25 where
+            there are many observations. Warm-up runs 100 at least, which is what the
+            kernel needs to learn from.
         warmup_steps: Steps in which the kernel learns, which are not kept as draws.
             Up to half as many go before, in which starts are annealed to the posterior.
         thin: Steps from one kept draw to the next. Where the chains have not converged
@@ -42,8 +44,8 @@ class MHPosteriorParameters(PosteriorParameters):
     """
 
     kernel: Any = "jump_walk"
-    num_chains: int = 100
-    warmup_steps: int = 500
+    num_chains: int | None = None
+    warmup_steps: int = 300
     thin: int = 10
     init_strategy: Literal["resample", "proposal"] = "resample"
     num_candidates: int = 10_000
@@ -54,11 +56,12 @@ class MHPosteriorParameters(PosteriorParameters):
 
     def __post_init__(self) -> None:
         """Check before sbi casts: it would make 2 of 2.9 chains in silence."""
-        for name in ("num_chains", "thin", "num_candidates", "max_steps"):
+        for name in ("thin", "num_candidates", "max_steps"):
             check_positive_int(name, getattr(self, name))
         check_non_negative_int("warmup_steps", self.warmup_steps)
-        if self.max_batch_size is not None:
-            check_positive_int("max_batch_size", self.max_batch_size)
+        for name in ("num_chains", "max_batch_size"):
+            if getattr(self, name) is not None:
+                check_positive_int(name, getattr(self, name))
         super().__post_init__()
 
     def validate(self) -> None:

@@ -87,7 +87,8 @@ def sample_until_converged(
     Args:
         generator: Source of randomness, on the device of the starts.
         log_prob_fn: Log-density of all observations, nats.
-        starts: Where chains start, shape `(C, B, D)`.
+        starts: Where warm-up begins, shape `(P, B, D)`; the first `C` of these chains
+            are drawn from.
         settings: Kernel, lengths and limits.
         num_draws: Draws to keep in each chain, `S`; even where limits are set.
         on_step: Called after every step with the number of converged observations.
@@ -96,11 +97,7 @@ def sample_until_converged(
         Chains of `num_draws` draws, with their warm-up and their convergence.
     """
     kernel = resolve_kernel(settings.kernel)
-    superchain = (
-        group_nearby(starts, _NUM_SUPERCHAINS)
-        if starts.shape[0] > _MAX_PLAIN_CHAINS
-        else None
-    )
+    num_chains = settings.num_chains or starts.shape[0]
     state, parameters, warmup = warm_up(
         generator,
         init(starts, log_prob_fn),
@@ -110,6 +107,11 @@ def sample_until_converged(
         thin=settings.thin,
         on_step=partial(on_step, 0),
     )
+    state = State(state.position[:num_chains], state.log_prob[:num_chains])
+    warmup = Chains(*(field[:num_chains] for field in _fields(warmup)))
+    superchain = None
+    if num_chains > _MAX_PLAIN_CHAINS:
+        superchain = group_nearby(starts[:num_chains], _NUM_SUPERCHAINS)
     num_observations = starts.shape[1]
     active = torch.arange(num_observations, device=starts.device)
     chains, thin, num_converged = None, settings.thin, 0

@@ -8,7 +8,7 @@ as data, such as a network from your own builder, is given again when loading.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from safetensors.torch import load_file, save
@@ -28,6 +28,13 @@ _FORMAT = 1
 _WEIGHTS = "posterior.safetensors"
 _SETTINGS = "posterior.json"
 _PREFIX = "estimator."
+_CONTENT: dict[str, Any] = {
+    "classifier": str | None,
+    "theta_shape": list,
+    "x_shape": list,
+    "prior": dict | None,
+    "parameters": dict,
+}
 
 
 class Saved(NamedTuple):
@@ -118,23 +125,13 @@ def read(
         tensors = load_file(folder / _WEIGHTS)
     except Exception as error:
         raise ValueError(f"{folder / _WEIGHTS} is damaged: {error}.") from error
-    try:
-        saved_prior, builder = document["prior"], document["classifier"]
-        parameters = {**document["parameters"], **(settings or {})}
-        kernel = parameters["kernel"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / _SETTINGS} is damaged: {type(error).__name__}: {error}."
-        ) from error
+    parameters = {**document["parameters"], **(settings or {})}
     if classifier is None:
-        classifier = builder
-    if prior is None and saved_prior is not None:
-        prior = decode_prior(saved_prior)
-    for name, value in (
-        ("prior", prior),
-        ("classifier", classifier),
-        ("kernel", kernel),
-    ):
+        classifier = document["classifier"]
+    if prior is None and document["prior"] is not None:
+        prior = decode_prior(document["prior"])
+    given = {"classifier": classifier, "kernel": parameters["kernel"]}
+    for name, value in {"prior": prior, **given}.items():
         if value is None:
             raise ValueError(
                 f"The posterior was saved with a {name} that JSON cannot hold. Pass "
@@ -153,13 +150,16 @@ def read(
             f"The weights in {folder / _WEIGHTS} do not fit the classifier: {error}"
         ) from error
     return Saved(
-        estimator.eval(), prior, MHPosteriorParameters(**parameters), tensors.get("x")
+        estimator.eval(),
+        cast(Distribution, prior),
+        MHPosteriorParameters().with_param(**parameters),
+        tensors.get("x"),
     )
 
 
 def _rebuild(document: dict[str, Any], classifier: object) -> RatioEstimator:
     """Build the network anew, from rows that only have the right shape."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         theta = torch.randn(8, *document["theta_shape"])
         x = torch.randn(8, *document["x_shape"])
         return resolve_classifier(classifier)(theta, x)
@@ -176,6 +176,11 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path} must have format {_FORMAT}, got {found!r}. It was written by "
             f"sbi_aalr {document.get('sbi_aalr')}; this is {__version__}."
         )
+    for name, kind in _CONTENT.items():
+        if name not in document or not isinstance(document[name], kind):
+            raise ValueError(f"{path} is damaged: `{name}` is missing or wrong.")
+    if "kernel" not in document["parameters"]:
+        raise ValueError(f"{path} is damaged: `kernel` is missing.")
     return document
 
 

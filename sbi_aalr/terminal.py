@@ -56,7 +56,7 @@ def show_summary(table: "pd.DataFrame", title: str) -> None:
             _round_down(row["ess_tail"]),
             f"{row['r_hat']:.4f}",
         )
-    Console().print(shown)
+    _show_table(shown)
 
 
 def show_observations(figures: "xr.Dataset", title: str) -> None:
@@ -85,7 +85,7 @@ def show_observations(figures: "xr.Dataset", title: str) -> None:
             f"{int(one['num_steps']):,}",
             style="" if bool(one["converged"]) else "yellow",
         )
-    Console().print(shown)
+    _show_table(shown)
 
 
 def show_verdict(figures: "xr.Dataset") -> None:
@@ -120,6 +120,14 @@ def _make_table(title: str, *columns: str) -> Table:
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
     return table
+
+
+def _show_table(table: Table) -> None:
+    """Show a table at its full width: a long line can be read, a cut number cannot."""
+    console = Console()
+    wanted = table.__rich_measure__(console, console.options.update(max_width=1_000))
+    console.width = max(console.width, wanted.maximum)
+    console.print(table)
 
 
 def _round_down(ess: float) -> str:

@@ -92,7 +92,7 @@ class AALR(StoredTrainer):
         simulator: Callable[..., Any],
         num_simulations: int = 1_000_000,
         batch_size: int = 256,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 5e-3,
         clip_max_norm: float | None = 5.0,
         retrain_from_scratch: bool = False,
         seed: int | None = None,

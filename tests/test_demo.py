@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import xarray as xr
@@ -66,18 +69,23 @@ def test_figures_are_pictures(result, name):
     assert picture[..., :3].std() > 0.05
 
 
-def test_same_seed_gives_the_same_chains(result, tmp_path):
-    phases = []
-    again = run_demo(
-        tmp_path,
-        num_simulations=5_000,
-        num_samples=1_000,
-        seed=3,
-        show_progress_bars=False,
-        on_phase=phases.append,
-    )
-    assert torch.equal(again.posterior.chains.theta, result.posterior.chains.theta)
-    assert [phase.split()[0] for phase in phases] == ["Fitting", "Sampling", "Drawing"]
+def test_command_line_writes_the_same_chains_and_shows_the_table(result, tmp_path):
+    out = tmp_path / "slcp"
+    command = [sys.executable, "-m", "sbi_aalr.cli", "demo", "--seed", "3"]
+    command += ["--num-simulations", "5000", "--num-samples", "1000", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    header = "parameter truth mean sd 94% interval ESS bulk ESS tail R-hat"
+    assert [line.split()[0] for line in lines[:3]] == ["Fitting", "Sampling", "Drawing"]
+    assert header in lines
+    assert any(line.startswith("Converged: R-hat is at most 1.00") for line in lines)
+    names = [file.name for file in result.files]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    assert all(str(out / name) in done.stdout for name in names)
+    with xr.open_datatree(out / "chains.nc") as tree:
+        theta = torch.from_numpy(tree["posterior"]["theta"].values)
+    assert torch.equal(theta, result.posterior.chains.theta[:, :, 0])
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,8 @@ def _ess_tail(theta: Tensor) -> Tensor:
         torch.where(halves <= _quantile(flat, level), 1.0, 0.0).to(theta.dtype)
         for level in (0.05, 0.95)
     )
-    return torch.minimum(_ess(low), _ess(high))
+    # Of few values or draws, all may be within a quantile: then the other one counts.
+    return torch.fmin(_ess(low), _ess(high))
 
 
 def _quantile(flat: Tensor, level: float) -> Tensor:

@@ -42,7 +42,8 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
             "`probabilities` must hold one number a kernel, got "
             f"{len(probabilities)} for {len(kernels)} kernels."
         )
-    if min(probabilities) <= 0 or abs(sum(probabilities) - 1) > 1e-6:
+    # Written so that NaN fails.
+    if not (min(probabilities) > 0 and abs(sum(probabilities) - 1) <= 1e-6):
         raise ValueError(
             f"`probabilities` must be positive and sum to 1, got {list(probabilities)}."
         )

@@ -13,7 +13,7 @@ from sbi_aalr.types import LogProbFn
 
 # Windows double, so that each refit sees draws from a better kernel than the last; the
 # final stretch only tunes the scale.
-_REFIT_AT = (0.05, 0.1, 0.2, 0.4, 0.7)
+_REFIT_AT = (0.1, 0.25, 0.5, 0.75)
 _DRAWS_PER_WINDOW = 50
 
 

@@ -1,7 +1,7 @@
 """A mixture of multivariate Student t densities, one mixture for each observation.
 
 Fitted by expectation-maximisation as a mixture of Gaussians, for all observations in
-one batch; sampled and evaluated with six degrees of freedom.
+one batch; sampled and evaluated with four degrees of freedom.
 
 References:
     Bishop (2006), Pattern Recognition and Machine Learning, section 9.2.
@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-_DEGREES_OF_FREEDOM = 6
-_MAX_COMPONENTS = 20
+_DEGREES_OF_FREEDOM = 4
+_MAX_COMPONENTS = 12
 _MAX_POINTS = 3_000
-_NUM_ITERATIONS = 15
+_NUM_ITERATIONS = 12
 _RIDGE = 1e-4
 
 
@@ -45,7 +45,7 @@ class StudentMixture(NamedTuple):
 def fit(generator: Generator, points: Tensor) -> StudentMixture:
     """Fit a mixture to points by expectation-maximisation.
 
-    The number of components is what the points can carry, twenty at most. Points are
+    The number of components is what the points can carry, twelve at most. Points are
     thinned to 3,000 an observation.
 
     Args:
