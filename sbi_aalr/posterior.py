@@ -14,11 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.batches import sample_observations
-from sbi_aalr.checks import (
-    check_non_negative_int,
-    check_positive_int,
-    check_prior,
-)
+from sbi_aalr.checks import check_non_negative_int, check_positive_int, check_prior
 from sbi_aalr.last_run import LastRun, RunReports
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.potential import check_theta, check_x, log_prob_fn
