@@ -8,7 +8,7 @@ from linear_gaussian import PRIOR, SHORT, X_O, draw_pairs, exact_posterior, log_
 from sbi.inference.potentials import ratio_estimator_based_potential
 from sbi.utils import BoxUniform
 from torch import nn
-from torch.distributions import Gamma, Independent, Uniform
+from torch.distributions import Exponential, Gamma, Independent, Uniform
 
 from sbi_aalr import MHPosterior, MHPosteriorParameters, networks
 from sbi_aalr.errors import ConvergenceWarning
@@ -226,12 +226,16 @@ def test_any_callable_serves_as_potential():
     [
         (Independent(Gamma(torch.ones(2), torch.ones(2)), 1, validate_args=True), -1.0),
         (Independent(Uniform(-torch.ones(2), torch.ones(2)), 1, True), 3.0),
+        # Without validation torch gives these a finite density below zero.
+        (Independent(Gamma(torch.ones(2), torch.ones(2)), 1, False), -1.0),
+        (Independent(Exponential(torch.ones(2)), 1, validate_args=False), -1.0),
         (BoxUniform(-torch.ones(2), torch.ones(2)), 3.0),
     ],
 )
 def test_proposals_outside_the_support_are_rejected(estimator, prior, outside):
     posterior = MHPosterior.from_estimator(estimator, prior)
     draws = posterior.sample((500,), x=X_O, **SHORT)
+    assert prior.support.check(draws).all()
     assert torch.isfinite(posterior.log_prob(draws, x=X_O)).all()
     rows = torch.cat((draws[:1], torch.full((1, 2), outside)))
     assert torch.isneginf(posterior.log_prob(rows, x=X_O)).tolist() == [False, True]

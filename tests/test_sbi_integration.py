@@ -130,9 +130,8 @@ def test_rounds_with_a_posterior_as_proposal_sharpen():
             learning_rate=2e-3, stop_after_epochs=10
         )
         proposal = trainer.build_posterior().set_default_x(X_O)
-        spreads.append(
-            proposal.sample((1_000,), show_progress_bars=False).std(0).mean()
-        )
+        draws = proposal.sample((1_000,), show_progress_bars=False)
+        spreads.append(draws.std(dim=0).mean())
     assert isinstance(proposal, MHPosterior)
     assert [len(part) for part in trainer._theta_roundwise] == [1_000] * 3
     # The posterior has a standard deviation of 0.1, the prior one of 1.

@@ -86,6 +86,9 @@ def resample(
     score = torch.where(torch.isinf(log_weight), -torch.inf, score)
     num_usable = int(torch.isfinite(score).sum(0).min())
     index = score.topk(min(num_chains, num_usable), dim=0).indices
+    # The order that comes out is by score, and some chains are taken as the first few.
+    shuffle = torch.rand(len(index), generator=generator, device=index.device)
+    index = index[shuffle.argsort()]
     repeats = -(-num_chains // index.shape[0])
     return candidates[index.repeat(repeats, 1)[:num_chains]]
 
