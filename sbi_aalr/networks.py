@@ -91,7 +91,7 @@ def mlp(
         layers: list[nn.Module] = []
         gain = _INPUT_GAIN
         for hidden in hidden_features:
-            layers += [_linear(width, hidden, gain), nn.SELU()]
+            layers += [_linear(width, hidden, gain), nn.SELU(inplace=True)]
             width, gain = hidden, 1.0
         return RatioEstimator(
             net=nn.Sequential(*layers, _linear(width, 1, gain)),

@@ -76,9 +76,6 @@ def fit(
     """
     parameters = [p for p in estimator.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _learning_rate_factor(step, num_steps)
-    )
     losses: list[Tensor] = []
     learning_rates: list[float] = []
     started = time.perf_counter()
@@ -91,15 +88,17 @@ def fit(
         disable=not show_progress_bars,
         mininterval=0.5,
     ) as bar:
-        for batch in batches:
+        for index, batch in enumerate(batches):
+            rate = learning_rate * _learning_rate_factor(index, num_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             loss = batch_loss(estimator, batch).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if clip_max_norm is not None:
-                clip_grad_norm_(parameters, clip_max_norm)
+                clip_grad_norm_(parameters, clip_max_norm, foreach=True)
             optimizer.step()
-            learning_rates.append(float(schedule.get_last_lr()[0]))
-            schedule.step()
+            learning_rates.append(rate)
             losses.append(loss.detach())
             # Reading a loss waits for the device, so do it only when it is shown.
             if len(losses) % 100 == 0:
