@@ -1,5 +1,6 @@
 """`MHPosterior`: batched likelihood-free Metropolis-Hastings as an sbi posterior."""
 
+import math
 from typing import Any, Self
 
 import torch
@@ -191,8 +192,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
 
     def set_default_x(self, x: Tensor) -> "MHPosterior":
         """Set the observation that `sample` and `log_prob` use when given none."""
-        self._x = self._check_x(x)
-        self._map = None
+        self._x, self._map = self._check_x(x), None
         return self
 
     def to(self, device: str | torch.device) -> "MHPosterior":
@@ -230,17 +230,15 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
                 self.theta_transform,
                 x,
                 parameters,
-                # Even, so that thinning by two loses no draw.
-                num_draws=2 * -(-max(draws, _MIN_DRAWS) // 2) if limited else draws,
+                num_draws=_lengthen(draws, parameters) if limited else draws,
                 seed=check_non_negative_int("seed", seed),
                 show_progress_bars=show_progress_bars,
             )
         observed = x[:, 0] if batched else x[0]
-        self._last_run = LastRun(
-            chains, warmup, figures, observed, batched, parameters, seed
-        )
+        run = LastRun(chains, warmup, figures, observed, batched, parameters, seed)
+        self._last_run = run
         if limited:
-            self._last_run.warn_if_not_converged(stacklevel=3)
+            run.warn_if_not_converged(stacklevel=3)
         last = chains.num_draws - 1
         index = torch.linspace(last if draws == 1 else 0, last, draws).round().long()
         return chains.theta[:, index].transpose(0, 1).flatten(0, 1)[:num_samples]
@@ -280,8 +278,13 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
         )
 
 
+def _lengthen(num_draws: int, parameters: MHPosteriorParameters) -> int:
+    """Draws that suffice for the limits; even, so that thinning by two loses none."""
+    reachable = 2 * (parameters.min_ess or 0) / (parameters.num_chains or 1)
+    return 2 * math.ceil(max(num_draws, _MIN_DRAWS, reachable) / 2)
+
+
 def _choose_num_chains(num_observations: int) -> int:
-    """Many short chains for a few observations, fewer for a whole test set."""
     return max(25, min(100, 2_500 // num_observations))
 
 

@@ -14,6 +14,7 @@ from sbi_aalr.checks import (
     check_simulations,
     check_split,
 )
+from sbi_aalr.loaders import TensorLoader
 from sbi_aalr.posterior_builder import PosteriorBuilder
 from sbi_aalr.stream import Batch, seeded
 
@@ -133,6 +134,32 @@ class StoredTrainer(PosteriorBuilder):
                 dataloader_kwargs=dataloader_kwargs,
                 loss_kwargs=loss_kwargs or LossArgsNRE_A(),
             )
+
+    def get_dataloaders(
+        self,
+        starting_round: int = 0,
+        training_batch_size: int = 200,
+        validation_fraction: float = 0.1,
+        resume_training: bool = False,
+        dataloader_kwargs: dict[str, Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """Return sbi's loaders, or faster ones unless `dataloader_kwargs` are given."""
+        loaders = super().get_dataloaders(
+            starting_round,
+            training_batch_size,
+            validation_fraction,
+            resume_training,
+            dataloader_kwargs,
+        )
+        if dataloader_kwargs is not None:
+            return loaders
+        training, validation = (
+            TensorLoader(loader.dataset.tensors, indices, loader.batch_size)
+            for loader, indices in zip(
+                loaders, (self.train_indices, self.val_indices), strict=True
+            )
+        )
+        return training, validation
 
     def _check_fits(self, theta: Tensor, x: Tensor) -> None:
         """Raise if the estimator to go on with takes rows of another shape."""

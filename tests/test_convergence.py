@@ -107,7 +107,7 @@ def test_warn_if_not_converged_names_worst_parameter_and_rhat():
     assert warning.value == float(figures["r_hat"].sel(parameter="c")) > 1.1
     assert str(warning) == (
         f"The chains have not converged: R-hat of `c` is {warning.value:.4f}, above "
-        "1.01. Raise `warmup_steps` or `thin`."
+        "1.01. Raise `max_steps`, `warmup_steps` or `thin`."
     )
     assert caught[0].filename == __file__
 
@@ -148,7 +148,7 @@ def test_warn_if_not_converged_reports_smallest_ess():
         theta[:, draw, 1] = 0.9 * theta[:, draw - 1, 1] + 0.19**0.5 * theta[:, draw, 1]
     with pytest.warns(ConvergenceWarning, match=r"ESS of `theta_2` is \d+, be") as got:
         figures = warn_if_not_converged(theta, max_rhat=2)
-    assert "Raise `thin` or draw more samples." in str(got[0].message)
+    assert "Raise `max_steps` or `thin`, or draw more samples." in str(got[0].message)
     ess = np.minimum(figures["ess_bulk"], figures["ess_tail"])
     assert got[0].message.value == float(ess.min()) < 400
 

@@ -33,7 +33,7 @@ FLOORS = [
             "unconstrained",
         }
     ],
-    [{"online", "posterior_builder", "quiet_trainer", "stored", "trainer"}],
+    [{"online", "posterior_builder", "quiet_trainer", "loaders", "stored", "trainer"}],
     [{"comparison"}, {"report"}, {"demo"}, {"__init__"}],
     [{"cli", "terminal"}],
 ]

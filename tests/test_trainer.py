@@ -36,7 +36,7 @@ def weights(estimator):
 def train_stored(theta, x):
     trainer = make_trainer().append_simulations(theta, x)
     estimator = trainer.train(
-        training_batch_size=2_000, learning_rate=0.02, stop_after_epochs=2, seed=1
+        training_batch_size=1_000, learning_rate=0.01, stop_after_epochs=5, seed=1
     )
     return trainer, estimator
 

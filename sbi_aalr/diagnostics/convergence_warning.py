@@ -124,7 +124,7 @@ def _explain_rhat(
     if num_stuck:
         return f"{what} ({_count_stuck(num_stuck, draws)})", _UNSTICK
     if not np.isnan(value):
-        return what, "Raise `warmup_steps` or `thin`."
+        return what, "Raise `max_steps`, `warmup_steps` or `thin`."
     if num_draws < MIN_DRAWS:
         what += f" for fewer than {MIN_DRAWS} draws a chain, got {num_draws}"
         return what, "Draw more samples."
@@ -142,7 +142,7 @@ def _explain_ess(
     what = f"ESS of {name} is {np.floor(value):.0f}, below {min_ess:g}"
     if num_samples < min_ess:
         return what, f"Draw more than these {num_samples} samples."
-    return what, "Raise `thin` or draw more samples."
+    return what, "Raise `max_steps` or `thin`, or draw more samples."
 
 
 def _count_stuck(num_stuck: int, draws: Draws) -> str:

@@ -1,0 +1,41 @@
+"""A data loader that takes whole batches out of tensors.
+
+torch's own fetches row by row and stacks them again, which costs more than a step of a
+small network does. Both draw a new order for every pass and leave out the last rows
+that do not fill a batch.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+class TensorLoader:
+    """Batches of rows, in a new random order in every pass.
+
+    Args:
+        tensors: Tensors with the same number of rows.
+        indices: Rows to use, long, shape `(N,)`.
+        batch_size: Rows in a batch.
+
+    Example:
+        >>> loader = TensorLoader([torch.arange(10)], torch.arange(9), batch_size=4)
+        >>> len(loader), [len(batch[0]) for batch in loader]
+        (2, [4, 4])
+    """
+
+    def __init__(
+        self, tensors: Sequence[Tensor], indices: Tensor, batch_size: int
+    ) -> None:
+        self._tensors = tensors
+        self._indices = indices
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self._indices) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        order = self._indices[torch.randperm(len(self._indices))]
+        for rows in order[: len(self) * self.batch_size].split(self.batch_size):
+            yield tuple(tensor[rows.to(tensor.device)] for tensor in self._tensors)
