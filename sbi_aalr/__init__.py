@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING, Any
 from sbi_aalr._version import __version__
 
 if TYPE_CHECKING:
+    from sbi_aalr.errors import ConvergenceWarning
     from sbi_aalr.posterior import MHPosterior
     from sbi_aalr.posterior_parameters import MHPosteriorParameters
     from sbi_aalr.trainer import AALR
 
-__all__ = ["AALR", "MHPosterior", "MHPosteriorParameters", "__version__"]
+__all__ = [
+    "AALR",
+    "ConvergenceWarning",
+    "MHPosterior",
+    "MHPosteriorParameters",
+    "__version__",
+]
 
 _HOMES = {
     "AALR": "sbi_aalr.trainer",
+    "ConvergenceWarning": "sbi_aalr.errors",
     "MHPosterior": "sbi_aalr.posterior",
     "MHPosteriorParameters": "sbi_aalr.posterior_parameters",
 }

@@ -57,8 +57,9 @@ def sample_observations(
         Warm-up, chains and figures of all observations, in the order of `x`.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
-    # Distributions draw from the global generators.
-    with seeded(seed):
+    # Distributions draw from the global generators. The seed is another one: with the
+    # same, the noise that chooses among candidates would repeat their own.
+    with seeded(int(torch.randint(2**31, (), generator=generator, device=x.device))):
         candidates = proposal.sample((settings.num_candidates,))
     log_base_fn = prior_log_prob_fn(proposal)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)

@@ -116,6 +116,8 @@ def run_demo(
     fitted = time.perf_counter()
     on_phase("Sampling the posterior of one observation")
     posterior = trainer.build_posterior().set_default_x(x_o)
+    # At once, so that a fit is not lost with what comes after it.
+    posterior.save(folder)
     posterior.sample((num_samples,), seed=seed, show_progress_bars=show_progress_bars)
     sampled = time.perf_counter()
 
@@ -126,7 +128,6 @@ def run_demo(
     exact = slcp.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed)
     corner = plot_corner(tree, truth=truth, reference=exact, label="AALR")
     trace_rank = plot_trace_rank(tree)
-    posterior.save(folder)
     files = (
         folder / "posterior.safetensors",
         folder / "posterior.json",

@@ -1,9 +1,17 @@
-"""The warnings of this package, on one page.
+"""The exceptions and warnings of this package, on one page.
 
-Errors are Python's own: `ValueError` for values, `TypeError` for types, `RuntimeError`
-for a wrong order of calls, `ImportError` for a missing extra. Warnings share one base
-class so that one filter silences or escalates them all.
+Errors are Python's own: `ValueError` for values, `TypeError` for types, `ImportError`
+for a missing extra; a call that comes too early is a `CallOrderError`. Warnings share
+one base class so that one filter silences or escalates them all.
 """
+
+
+class CallOrderError(RuntimeError, ValueError):
+    """A call that needs another one before it, which its message names.
+
+    It is a `RuntimeError`, as the state is what is wrong, and a `ValueError` as well,
+    which is what sbi raises where an observation is missing.
+    """
 
 
 class AALRWarning(UserWarning):

@@ -10,6 +10,7 @@ from torch import Tensor
 from sbi_aalr.diagnostics import summary, to_datatree
 from sbi_aalr.diagnostics.convergence_warning import judge
 from sbi_aalr.diagnostics.draws import check_parameter_names, read_draws
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.sampling import Figures
@@ -66,8 +67,8 @@ class LastRun:
         warning = judge(
             self.to_dataset(),
             read_draws(self.chains, batched=self.batched),
-            limits.max_rhat or float("inf"),
-            limits.min_ess or 0.0,
+            limits.max_rhat,
+            limits.min_ess,
         )
         if warning is not None:
             warnings.warn(warning, stacklevel=stacklevel + 1)
@@ -100,7 +101,7 @@ class RunReports:
             `sample_batched`.
 
         Raises:
-            RuntimeError: If nothing was sampled yet.
+            CallOrderError: If nothing was sampled yet.
         """
         run = self._require_run()
         dataset = run.to_dataset(parameter_names)
@@ -121,7 +122,7 @@ class RunReports:
             `sample_batched`.
 
         Raises:
-            RuntimeError: If nothing was sampled yet.
+            CallOrderError: If nothing was sampled yet.
         """
         run = self._require_run()
         return to_datatree(
@@ -146,11 +147,11 @@ class RunReports:
             Mean, sd, interval, bulk and tail ESS, and R-hat.
 
         Raises:
-            RuntimeError: If nothing was sampled yet.
+            CallOrderError: If nothing was sampled yet.
         """
         return summary(self.to_datatree(parameter_names), truth=truth)
 
     def _require_run(self) -> LastRun:
         if self._last_run is None:
-            raise RuntimeError("There are no chains yet. Call `sample` first.")
+            raise CallOrderError("There are no chains yet. Call `sample` first.")
         return self._last_run

@@ -7,7 +7,7 @@ that is recorded was held out when it was computed.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -79,15 +79,15 @@ def fit(
     losses: list[Tensor] = []
     learning_rates: list[float] = []
     started = time.perf_counter()
-    estimator.train()
-    with tqdm(
+    bar = tqdm(
         total=num_simulations,
         desc="Fitting AALR",
         unit=" simulations",
         unit_scale=True,
         disable=not show_progress_bars,
         mininterval=0.5,
-    ) as bar:
+    )
+    with bar, _train_mode(estimator):
         for index, batch in enumerate(batches):
             rate = learning_rate * _learning_rate_factor(index, num_steps)
             for group in optimizer.param_groups:
@@ -107,8 +107,6 @@ def fit(
                     break
                 bar.set_postfix(loss=f"{recent:.4f}", refresh=False)
             bar.update(batch.theta.shape[0])
-    estimator.eval()
-    estimator.zero_grad(set_to_none=True)
     history = History(
         torch.stack(losses).tolist(), learning_rates, time.perf_counter() - started
     )
@@ -121,6 +119,17 @@ def fit(
             f"{num_steps}. Lower `learning_rate` (now {learning_rate}) or scale `x`."
         )
     return history
+
+
+@contextlib.contextmanager
+def _train_mode(estimator: RatioEstimator) -> Iterator[None]:
+    """Train inside, and leave an estimator that can be used, after Ctrl-C too."""
+    estimator.train()
+    try:
+        yield
+    finally:
+        estimator.eval()
+        estimator.zero_grad(set_to_none=True)
 
 
 def prepare(
@@ -143,6 +152,8 @@ def prepare(
             not the same, or if rows have no dimension.
     """
     prior, _, returns_numpy = process_prior(prior)
+    if prior.sample((2,)).device.type != "cpu":
+        simulator = _choose_device(simulator, prior)
     # What sbi's `process_simulator` does, which tells less about a wrong answer.
     run = wrap_as_joblib_efficient_simulator(simulator, prior, returns_numpy)
     shapes = []
@@ -164,6 +175,15 @@ def prepare(
             f"{given[0]} rows for 2 parameter sets and {given[1]} for 3."
         )
     return get_batch_loop_simulator(run), prior
+
+
+def _choose_device(simulator: Callable[..., Any], prior: Distribution) -> Any:
+    """Give the simulator parameters on the CPU if it cannot take the prior's own."""
+    try:
+        simulator(prior.sample((2,)))
+    except Exception:
+        return lambda theta: simulator(theta.cpu())
+    return simulator
 
 
 def batch_loss(estimator: RatioEstimator, batch: Batch) -> Tensor:

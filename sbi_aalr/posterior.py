@@ -16,9 +16,10 @@ from torch.distributions import Distribution
 
 from sbi_aalr.batches import sample_observations
 from sbi_aalr.checks import check_non_negative_int, check_positive_int, check_prior
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.last_run import LastRun, RunReports
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
-from sbi_aalr.potential import check_theta, check_x, log_prob_fn
+from sbi_aalr.potential import check_estimator, check_theta, check_x, log_prob_fn
 from sbi_aalr.saving import SavedPosterior
 
 # With fewer draws a chain, R-hat and ESS are too noisy to stop on.
@@ -35,7 +36,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
 
     Args:
         potential_fn: sbi's potential: from `ratio_estimator_based_potential`, or any
-            other, or a callable of theta `(N, D)` and x.
+            other, or a callable `(theta, x_o) -> (N,)` of theta `(N, D)`.
         proposal: Where candidates for the starts come from; the prior by default.
         theta_transform: To unconstrained space, for `map`; built from the prior by
             default.
@@ -68,8 +69,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             )
         if theta_transform is None:
             self.theta_transform = mcmc_transform(self.proposal, device=self._device)
-        parameters = parameters or MHPosteriorParameters()
-        self.parameters = parameters.with_param(**settings)
+        self.parameters = (parameters or MHPosteriorParameters()).with_param(**settings)
         self._last_run: LastRun | None = None
         self._purpose = "It samples by likelihood-free Metropolis-Hastings."
 
@@ -88,7 +88,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             The posterior.
         """
         potential_fn, transform = ratio_estimator_based_potential(
-            estimator, check_prior("prior", prior), x_o=None
+            check_estimator(estimator), check_prior("prior", prior), x_o=None
         )
         return cls(potential_fn, prior, transform, **settings)
 
@@ -247,7 +247,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
         if x is not None:
             return self._check_x(x)
         if self._x is None:
-            raise ValueError(
+            raise CallOrderError(
                 "`x` must be given, as no default is set. Pass `x=`, or call "
                 "`set_default_x(x)` first."
             )

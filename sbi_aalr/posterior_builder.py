@@ -9,6 +9,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_choice, check_prior
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.quiet_trainer import QuietTrainer
@@ -42,13 +43,13 @@ class PosteriorBuilder(QuietTrainer):
             A posterior with `sample`, `sample_batched` and `log_prob`.
 
         Raises:
-            RuntimeError: If nothing was trained and no estimator is given.
+            CallOrderError: If nothing was trained and no estimator is given.
             TypeError: If the estimator or the parameters have the wrong type.
             ValueError: If there is no prior, or `sample_with` is unknown.
         """
         check_choice("sample_with", sample_with, SAMPLERS)
         if density_estimator is None and self._neural_net is None:
-            raise RuntimeError(
+            raise CallOrderError(
                 "There is no estimator to build a posterior from. Call `train` or "
                 "`train_online` first, or pass `density_estimator`."
             )

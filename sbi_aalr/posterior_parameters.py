@@ -38,7 +38,8 @@ class MHPosteriorParameters(PosteriorParameters):
             draw `thin` times the draws asked for and no more.
         min_ess: Smallest effective sample size, bulk and tail, with which an
             observation counts as converged; None to not ask.
-        max_steps: Steps after warm-up at which to give up and warn.
+        max_steps: Steps after warm-up at which to give up and warn. The draws asked for
+            are made in any case.
         max_batch_size: Rows, chains times observations, to hold at a time; None to
             choose by the device.
     """
@@ -73,6 +74,12 @@ class MHPosteriorParameters(PosteriorParameters):
                 "`kernel` must be a name or a Kernel, got "
                 f"{type(self.kernel).__name__}. Make one of a proposal with "
                 "`sbi_aalr.mcmc.from_proposal`."
+            )
+        kernel = KERNELS[self.kernel] if isinstance(self.kernel, str) else self.kernel
+        if kernel.uses_population and (self.num_chains or 4) < 4:
+            raise ValueError(
+                "`num_chains` must be at least 4 for a kernel that proposes from other "
+                f"chains, got {self.num_chains}."
             )
         if (
             self.max_rhat is not None

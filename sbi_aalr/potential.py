@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from sbi.inference.potentials.base_potential import BasePotential
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
+from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils.sbiutils import within_support
 from torch import Tensor
 from torch.distributions import Distribution
@@ -138,6 +139,16 @@ def log_prob_fn(
     return CallableLogProb(potential_fn, x)
 
 
+def check_estimator(estimator: object) -> RatioEstimator:
+    """Return the estimator, or raise if it is no `RatioEstimator`."""
+    if isinstance(estimator, RatioEstimator):
+        return estimator
+    raise TypeError(
+        f"`estimator` must be a RatioEstimator, got {type(estimator).__name__}. Pass "
+        "what `train` returned."
+    )
+
+
 def check_x(x: object, potential_fn: BasePotential) -> Tensor:
     """Return observations as float32 rows `(n, *event_shape)`, or raise.
 
@@ -214,7 +225,11 @@ def prior_log_prob_fn(prior: Distribution) -> Callable[[Tensor], Tensor]:
     """
     with torch.random.fork_rng(devices=[]):
         inside = prior.sample((1,))
-    far = torch.cat((torch.full_like(inside, 1e30), torch.full_like(inside, -1e30)))
+    # One coordinate at a time: a part that is minus infinity there hides the others.
+    dim = inside.shape[-1]
+    index = torch.arange(dim, device=inside.device)
+    far = inside.repeat(2 * dim, 1)
+    far[index, index], far[dim + index, index] = 1e30, -1e30
     try:
         is_safe = torch.isneginf(prior.log_prob(far)) | within_support(prior, far)
         needs_check = not is_safe.all()

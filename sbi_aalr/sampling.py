@@ -130,7 +130,9 @@ def sample_until_converged(
         )
         chains = drawn if chains is None else _join(chains, drawn)
         figures = measure(chains, superchain, settings, num_draws * thin)
-        out_of_steps = 2 * num_draws * thin > settings.max_steps
+        # A single chain has no R-hat, however long it is.
+        hopeless = num_chains < 2 and settings.max_rhat is not None
+        out_of_steps = hopeless or 2 * num_draws * thin > settings.max_steps
         no_limits = settings.max_rhat is None and settings.min_ess is None
         done = figures.converged | out_of_steps | no_limits
         num_converged += int(figures.converged.sum())

@@ -14,6 +14,7 @@ from sbi_aalr.checks import (
     check_simulations,
     check_split,
 )
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.loaders import TensorLoader
 from sbi_aalr.posterior_builder import PosteriorBuilder
 from sbi_aalr.stream import Batch, seeded
@@ -98,19 +99,19 @@ class StoredTrainer(PosteriorBuilder):
             The fitted ratio estimator.
 
         Raises:
-            RuntimeError: If no simulations were appended, or there is nothing to
+            CallOrderError: If no simulations were appended, or there is nothing to
                 resume.
             ValueError: If there are too few simulations for a batch of two in both the
                 training and the validation part, or they have another shape than those
                 the estimator was fitted to before.
         """
         if not self._theta_roundwise:
-            raise RuntimeError(
+            raise CallOrderError(
                 "There are no simulations to train on. Call "
                 "`append_simulations(theta, x)` first, or `train_online(simulator)`."
             )
         if resume_training and not hasattr(self, "train_indices"):
-            raise RuntimeError(
+            raise CallOrderError(
                 "There is no training to resume. Call `train` without "
                 "`resume_training` first."
             )

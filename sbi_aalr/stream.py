@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_finite, check_non_negative_int
+from sbi_aalr.checks import check_non_negative_int
 from sbi_aalr.types import Simulator
 
 
@@ -40,7 +40,7 @@ def stream(
         simulator: Batched simulator.
         prior: Where theta and theta' come from.
         num_simulations: Budget, in simulations.
-        batch_size: Rows in a batch; the last batch holds what is left.
+        batch_size: Most rows in a batch.
 
     Yields:
         Batches on the device of the prior's draws.
@@ -51,8 +51,9 @@ def stream(
         TypeError: If it does not return a tensor.
     """
     left = num_simulations
-    while left > 0:
-        rows = min(batch_size, left)
+    for steps_left in range(-(-num_simulations // batch_size), 0, -1):
+        # Spread evenly, so that no last batch of a few rows is left over.
+        rows = -(-left // steps_left)
         theta = prior.sample((rows,))
         x = simulate(simulator, theta).to(theta.device)
         yield Batch(theta, prior.sample((rows,)), x)
@@ -89,7 +90,17 @@ def simulate(simulator: Simulator, theta: Tensor) -> Tensor:
             f"({theta.shape[0]}, *event_shape), got {tuple(x.shape)}. Give a single "
             "number the shape (1,)."
         )
-    return check_finite("simulator(theta)", x.to(torch.float32))
+    x = x.to(torch.float32)
+    valid = torch.isfinite(x).flatten(1).all(dim=1)
+    if not valid.all():
+        failed = theta[(~valid).to(theta.device)]
+        raise ValueError(
+            f"`simulator` must return finite numbers, got NaN or infinity in "
+            f"{len(failed)} of {len(theta)} rows (first: theta = {failed[0].tolist()})."
+            " Let it return a finite value there, or leave such parameters out of the "
+            "prior."
+        )
+    return x
 
 
 @contextlib.contextmanager

@@ -96,11 +96,11 @@ def show_verdict(figures: "xr.Dataset") -> None:
     )
     converged = figures["converged"].values
     if converged.all():
-        verdict = "Converged"
+        verdict = "Chains converged"
     elif converged.ndim:
         verdict = f"{(~converged).sum()} of {converged.size} not converged"
     else:
-        verdict = "Not converged"
+        verdict = "Chains not converged"
     show_line(
         f"{verdict}: R-hat is at most {r_hat:.4f}, the effective sample size at least "
         f"{_round_down(ess)}.",

@@ -19,6 +19,7 @@ from sbi_aalr.checks import (
     check_prior,
 )
 from sbi_aalr.classifiers import resolve_classifier
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.stored import StoredTrainer
 from sbi_aalr.stream import seeded, stream
 
@@ -75,6 +76,7 @@ class AALR(StoredTrainer):
         tracker: Tracker | None = None,
         show_progress_bars: bool = True,
     ) -> None:
+        """Set up the trainer; the class says what the arguments mean."""
         if prior is not None:
             check_prior("prior", prior)
         super().__init__(
@@ -121,7 +123,8 @@ class AALR(StoredTrainer):
             every step, `summary["learning_rate"]` its learning rate.
 
         Raises:
-            RuntimeError: If there is no prior, or the loss becomes NaN.
+            CallOrderError: If there is no prior.
+            RuntimeError: If the loss becomes NaN.
             TypeError: If `simulator` is no callable or a count no int.
             ValueError: If a count is not positive, or the simulator raises, returns
                 another number of rows, NaN or infinity.
@@ -139,7 +142,7 @@ class AALR(StoredTrainer):
         if clip_max_norm is not None:
             check_positive_float("clip_max_norm", clip_max_norm)
         if self._prior is None:
-            raise RuntimeError(
+            raise CallOrderError(
                 "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
             )
         with seeded(seed):

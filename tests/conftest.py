@@ -1,5 +1,11 @@
 """Estimators that several test files share, each fitted once."""
 
+import os
+
+# Small tests gain nothing from more threads, and wait for each other on a busy machine.
+# Set before torch is imported; commands that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from linear_gaussian import PRIOR, build_quadratic, simulate
 

@@ -162,7 +162,7 @@ def test_sample_of_one_row_shows_and_writes_its_posterior(run, observations, tmp
     x = observations("a,b,c,d,e,f,g,h", ROW)
     result = call("sample", run, "--x", x, "--num-samples", 1_000, "--out", out)
     assert result.exit_code == 0, result.stderr
-    assert "theta_5" in result.stdout and "Converged: R-hat" in result.stdout
+    assert "theta_5" in result.stdout and "Chains converged: R-hat" in result.stdout
     assert f"Wrote {out}" in result.stdout
     assert list(out.parent.iterdir()) == [out]
     with xr.open_datatree(out) as tree:

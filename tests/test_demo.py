@@ -79,7 +79,9 @@ def test_command_line_writes_the_same_chains_and_shows_the_table(result, tmp_pat
     header = "parameter truth mean sd 94% interval ESS bulk ESS tail R-hat"
     assert [line.split()[0] for line in lines[:3]] == ["Fitting", "Sampling", "Drawing"]
     assert header in lines
-    assert any(line.startswith("Converged: R-hat is at most 1.00") for line in lines)
+    assert any(
+        line.startswith("Chains converged: R-hat is at most 1.00") for line in lines
+    )
     names = [file.name for file in result.files]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
     assert all(str(out / name) in done.stdout for name in names)

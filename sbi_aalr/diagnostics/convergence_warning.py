@@ -73,20 +73,22 @@ def warn_if_not_converged(
 
 
 def judge(
-    figures: xr.Dataset, draws: Draws, max_rhat: float, min_ess: float
+    figures: xr.Dataset, draws: Draws, max_rhat: float | None, min_ess: float | None
 ) -> ConvergenceWarning | None:
     """Return the warning that figures call for, or None if they pass.
 
     Args:
         figures: As from `measure_convergence`, with the dimension `observation`.
         draws: The draws they were measured on.
-        max_rhat: Largest R-hat that passes.
-        min_ess: Smallest effective sample size that passes.
+        max_rhat: Largest R-hat that passes; None if any does.
+        min_ess: Smallest effective sample size that passes; None if any does.
     """
     r_hat, stuck = figures["r_hat"].values, figures["stuck_chains"].values
     ess = np.minimum(figures["ess_bulk"].values, figures["ess_tail"].values)
     # Written so that NaN fails.
-    bad_rhat, bad_stuck, bad_ess = ~(r_hat <= max_rhat), stuck > 0, ~(ess >= min_ess)
+    bad_rhat = ~(r_hat <= max_rhat) if max_rhat is not None else stuck < 0
+    bad_ess = ~(ess >= min_ess) if min_ess is not None else stuck < 0
+    bad_stuck = stuck > 0
     bad = bad_rhat | bad_stuck | bad_ess
     if not bad.any():
         return None
@@ -104,13 +106,15 @@ def judge(
         )
     if gravest is r_hat:
         value = float(r_hat[worst])
-        what, advice = _explain_rhat(name, value, int(stuck[worst]), draws, max_rhat)
+        what, advice = _explain_rhat(
+            name, value, int(stuck[worst]), draws, max_rhat or np.inf
+        )
     elif gravest is stuck:
         value = float(stuck[worst])
         what, advice = f"{_count_stuck(int(value), draws)} in {name}", _UNSTICK
     else:
         value = float(ess[worst])
-        what, advice = _explain_ess(name, value, draws, min_ess)
+        what, advice = _explain_ess(name, value, draws, min_ess or 0.0)
     return ConvergenceWarning(f"{verdict}: {what}. {advice}", value=value)
 
 

@@ -122,7 +122,9 @@ def _normalise_ranks(theta: Tensor) -> Tensor:
     ordered = values.sort(dim=-1).values
     below = torch.searchsorted(ordered, values)
     not_above = torch.searchsorted(ordered, values, right=True)
-    rank = (below + not_above + 1).double() / 2
+    # Ranks of many draws need float64, which Apple's GPUs do not have.
+    exact = torch.float32 if theta.device.type == "mps" else torch.float64
+    rank = (below + not_above + 1).to(exact) / 2
     quantile = (rank - 0.375) / (values.shape[-1] + 0.25)
     normal = torch.special.ndtri(quantile).to(theta.dtype)
     return normal.T.reshape(chains, draws, *rest)

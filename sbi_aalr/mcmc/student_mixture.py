@@ -18,6 +18,8 @@ _MAX_COMPONENTS = 12
 _MAX_POINTS = 3_000
 _NUM_ITERATIONS = 12
 _RIDGE = 1e-4
+# Bounds the memory of the monomials, in numbers.
+_MAX_ENTRIES = 2**25
 
 
 class StudentMixture(NamedTuple):
@@ -58,6 +60,14 @@ def fit(generator: Generator, points: Tensor) -> StudentMixture:
     # At random: every k-th of draws ordered by chain would leave out whole chains.
     order = torch.randperm(points.shape[0], generator=generator, device=points.device)
     points = points[order[:_MAX_POINTS]].movedim(0, 1)
+    num_points, dim = points.shape[1:]
+    observations = max(1, _MAX_ENTRIES // (num_points * (1 + dim + dim**2)))
+    parts = [_fit(generator, part) for part in points.split(observations)]
+    return StudentMixture(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+
+def _fit(generator: Generator, points: Tensor) -> StudentMixture:
+    """Fit to points `(B, N, D)`."""
     num_points, dim = points.shape[1:]
     num_components = max(1, min(_MAX_COMPONENTS, num_points // (10 * dim)))
     centre = points.mean(1, keepdim=True)
