@@ -91,8 +91,8 @@ def fail_on_the_second_batch():
         (lambda theta: theta[:, :0], ValueError, r"one row for each.*got \(50, 0\)"),
         (lambda theta: None, ValueError, "`simulator` raised TypeError"),
         (raise_error, ValueError, "`simulator` raised KeyError: 'no such table'"),
-        (lambda theta: theta / 0, ValueError, "must return finite numbers.*50 of 50 rows"),
-        (fail_on_the_second_batch(), ValueError, "must return finite numbers.*50 of 50 rows"),
+        (lambda theta: theta / 0, ValueError, "finite numbers.*50 of 50 rows"),
+        (fail_on_the_second_batch(), ValueError, "finite numbers.*50 of 50 rows"),
     ],
 )
 def test_wrong_simulator_is_named(simulator, error, message):
