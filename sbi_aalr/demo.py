@@ -56,8 +56,9 @@ def run_demo(
 ) -> DemoResult:
     """Fit AALR on SLCP, sample the posterior of one observation, and write both down.
 
-    The observation is simulated at SLCP's true parameters. Nothing is written before
-    all is computed, and each file appears whole or not at all.
+    The observation is simulated at SLCP's true parameters. The estimator is
+    written as soon as it is fitted, the rest at the end; each file appears whole or not
+    at all.
 
     Args:
         out: Folder to write to, made if needed: `posterior.safetensors` and

@@ -99,13 +99,34 @@ def raise_temperature(log_ratio: Tensor, temperature: Tensor) -> Tensor:
         >>> raise_temperature(torch.zeros(10, 1), torch.zeros(1))
         tensor([1.])
     """
+    return find_temperature(
+        log_ratio, temperature, _SURVIVING_SHARE * log_ratio.shape[0]
+    )
+
+
+def find_temperature(
+    log_weight: Tensor, temperature: Tensor, min_size: float
+) -> Tensor:
+    """Find the largest temperature that leaves an effective size, by bisection.
+
+    Args:
+        log_weight: Log-weights per unit of temperature, shape `(C, B)`, nats.
+        temperature: Temperature to rise from, shape `(B,)`.
+        min_size: Effective number of rows that must be left.
+
+    Returns:
+        Temperature between the one given and 1, shape `(B,)`.
+
+    Example:
+        >>> find_temperature(torch.zeros(10, 1), torch.zeros(1), min_size=10)
+        tensor([1.])
+    """
     low, high = temperature, torch.ones_like(temperature)
-    target = _SURVIVING_SHARE * log_ratio.shape[0]
-    enough = effective_size((high - temperature) * log_ratio) >= target
+    enough = effective_size((high - temperature) * log_weight) >= min_size
     low = torch.where(enough, high, low)
     for _ in range(_NUM_BISECTIONS):
         middle = (low + high) / 2
-        enough = effective_size((middle - temperature) * log_ratio) >= target
+        enough = effective_size((middle - temperature) * log_weight) >= min_size
         low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
     return low
 

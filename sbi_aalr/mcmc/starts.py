@@ -13,9 +13,7 @@ References:
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.annealing import effective_size
-
-_NUM_BISECTIONS = 30
+from sbi_aalr.mcmc.annealing import find_temperature
 
 
 def choose_temperature(log_weight: Tensor, num_chains: int) -> Tensor:
@@ -34,13 +32,7 @@ def choose_temperature(log_weight: Tensor, num_chains: int) -> Tensor:
     """
     log_weight = log_weight.nan_to_num(-torch.inf, posinf=-torch.inf)
     log_weight = log_weight - log_weight.amax(dim=0)
-    low, high = torch.zeros_like(log_weight[0]), torch.ones_like(log_weight[0])
-    low = torch.where(effective_size(log_weight) >= num_chains, high, low)
-    for _ in range(_NUM_BISECTIONS):
-        middle = (low + high) / 2
-        enough = effective_size(middle * log_weight) >= num_chains
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-    return low
+    return find_temperature(log_weight, torch.zeros_like(log_weight[0]), num_chains)
 
 
 def resample(
