@@ -194,7 +194,7 @@ def sample(
     if out.is_dir():
         raise IsADirectoryError(f"`out` must be a file, but {out} is a folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    settings = {} if num_chains is None else {"num_chains": num_chains}
+    settings: dict[str, Any] = {} if num_chains is None else {"num_chains": num_chains}
     draw = posterior.sample if len(rows) == 1 else posterior.sample_batched
     draw(
         (num_samples,),

@@ -168,7 +168,7 @@ def test_sample_of_one_row_shows_and_writes_its_posterior(run, observations, tmp
     with xr.open_datatree(out) as tree:
         theta = tree["posterior"]["theta"]
         assert theta.dims == ("chain", "draw", "parameter")
-        assert theta.shape == (100, 100, 5)
+        assert theta.shape == (32, 100, 5)
         assert tree["observed_data"]["x"].values.tolist()[3] == -3
         assert tree.attrs["seed"] == 1
 

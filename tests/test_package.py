@@ -17,19 +17,28 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each floor's rooms, each room's modules. An import goes down, or stays in its room.
 FLOORS = [
     [{"_version"}, {"types"}, {"errors"}, {"checks"}, {"atomic"}],
-    [{"simulators"}, {"mcmc"}, {"networks", "losses"}, {"csv_rows"}],
+    [
+        {"simulators"},
+        {"mcmc"},
+        {"networks", "losses"},
+        {"csv_rows"},
+        {"progress", "threads"},
+    ],
     [{"stream"}, {"diagnostics"}],
     [
         {
             "batches",
+            "checkpoint",
             "classifiers",
             "last_run",
             "posterior",
             "posterior_parameters",
             "potential",
             "prior_json",
+            "sample_run",
             "sampling",
             "saving",
+            "store",
             "unconstrained",
         }
     ],
