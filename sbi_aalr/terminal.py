@@ -120,7 +120,11 @@ def show_comparison(summary: "pd.DataFrame", title: str) -> None:
             shown.add_section()
         before = task, budget
         cells = [
-            _show_spread(*row[name], least_digits=3 if name == "max_rhat" else 0)
+            _show_spread(
+                row[(name, "mean")],
+                row[(name, "std")],
+                least_digits=3 if name == "max_rhat" else 0,
+            )
             for name in metrics
         ]
         errors = int(row[("errors", "count")])

@@ -45,9 +45,12 @@ def compare(
     """Compare methods on tasks, and write down each result as soon as it is there.
 
     One fit serves all observations of its task, method, budget and seed; a method with
-    rounds is fitted for each. Methods with the same seed see the same simulations. What
-    is in the folder already is not done again, so that a run that was stopped, by
-    SIGKILL even, goes on where it was.
+    rounds is fitted for each. What is in the folder already is not done again, so that
+    a run that was stopped, by SIGKILL even, goes on where it was.
+
+    A fit is that of a script which seeds the global generators, draws from the prior,
+    simulates, makes the trainer and trains it; they are seeded again before each
+    observation is sampled. Methods with the same seed see the same simulations.
 
     Args:
         tasks: Names in `TASKS`, or tasks of your own by name.

@@ -69,7 +69,7 @@ def fit(
     Returns:
         The fitted network, and the seconds it took once the simulations were there.
     """
-    trainer, seconds = make_trainer(method, task.prior), 0.0
+    trainer, seconds = None, 0.0
     proposal: Any = task.prior
     for index in range(method.rounds):
         # Spread evenly, the first rounds having one more where it does not divide.
@@ -79,6 +79,10 @@ def fit(
         seconds += time.perf_counter() - started
         x = task.simulate(theta)
         started = time.perf_counter()
+        if trainer is None:
+            # Not before: sbi's constructors draw random numbers, and the simulations
+            # of a seed should be the same for all methods.
+            trainer = make_trainer(method, task.prior)
         _append(trainer, theta, x, index, proposal)
         network = trainer.train()
         if index + 1 < method.rounds:

@@ -8,19 +8,24 @@ from typing import Any, NamedTuple
 
 from sbi.inference.posteriors import MCMCPosterior
 from sbi.neural_nets.ratio_estimators import RatioEstimator
-from torch import Tensor, nn
+from torch import Tensor
 
 from sbi_aalr.diagnostics import rank_statistics
 from sbi_aalr.posterior import MHPosterior
 
+_NETWORKS = ("ratio_estimator", "likelihood_estimator", "posterior_estimator")
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
 class Counter:
-    """A count that others add to."""
+    """A count that grows."""
 
-    total = 0
+    total: float = 0
+
+    def add(self, count: int) -> None:
+        """Add to the count."""
+        self.total += count
 
 
 class Mixing(NamedTuple):
@@ -36,51 +41,53 @@ class Mixing(NamedTuple):
 
 
 @contextmanager
-def count_evaluations(network: nn.Module) -> Iterator[Counter]:
-    """Count the parameter sets that a network is evaluated at.
+def count_evaluations(posterior: Any) -> Iterator[Counter]:
+    """Count the parameter sets that a posterior's network is evaluated at.
 
     Of a ratio or a likelihood, each evaluation counts; of a flow that is drawn from,
     each proposal, those outside the prior included.
 
     Args:
-        network: A ratio estimator, or one of sbi's density estimators.
+        posterior: A posterior of sbi or of this package.
 
     Yields:
-        The counter.
+        The counter; NaN for a posterior with another kind of network.
     """
     counter = Counter()
+    potential_fn = getattr(posterior, "potential_fn", None)
+    networks = (getattr(potential_fn, name, None) for name in _NETWORKS)
+    network = next(filter(None, networks), None)
+    if network is None:
+        counter.total = math.nan
+        yield counter
+        return
     if isinstance(network, RatioEstimator):
         # Every way to the log-ratio, with x embedded before or not, leads through here.
         hook = network.embedding_net_theta.register_forward_pre_hook(
-            lambda _, rows: _add(counter, rows[0].shape[:-1].numel())
+            lambda _, rows: counter.add(rows[0].shape[:-1].numel())
         )
         try:
             yield counter
         finally:
             hook.remove()
         return
-    owner: Any = network
-    log_prob, sample = owner.log_prob, owner.sample
+    log_prob, sample = network.log_prob, network.sample
 
     def counted_log_prob(rows: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         result = log_prob(rows, *args, **kwargs)
-        _add(counter, result.numel())
+        counter.add(result.numel())
         return result
 
     def counted_sample(sample_shape: Any, *args: Any, **kwargs: Any) -> Tensor:
         result = sample(sample_shape, *args, **kwargs)
-        _add(counter, result.shape[:-1].numel())
+        counter.add(result.shape[:-1].numel())
         return result
 
-    owner.log_prob, owner.sample = counted_log_prob, counted_sample
+    network.log_prob, network.sample = counted_log_prob, counted_sample
     try:
         yield counter
     finally:
-        del owner.log_prob, owner.sample
-
-
-def _add(counter: Counter, count: int) -> None:
-    counter.total += count
+        del network.log_prob, network.sample
 
 
 def measure_mixing(posterior: Any, draws: Tensor) -> Mixing:
