@@ -104,12 +104,12 @@ def test_numbers_agree_with_sbi_by_hand(small_run, name, trainer):
 def test_fit_comes_back_from_disk(tmp_path, name, monkeypatch):
     method, task = METHODS[name], TwoMoons()
     x_o = torch.zeros(1, 2)
-    path, budget = tmp_path / "fit.safetensors", 60 if method.rounds == 1 else 200
+    folder, budget = tmp_path / "fit", 60 if method.rounds == 1 else 200
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        first = fit(path, method, task, budget, SEED, x_o)
+        first = fit(folder, method, task, budget, SEED, x_o)
         monkeypatch.setattr("sbi_aalr.comparison.methods.fit", None)
-        second = fit(path, method, task, budget, SEED, x_o)
+        second = fit(folder, method, task, budget, SEED, x_o)
         theta = task.prior.sample((50,))
         values = [
             build_posterior(method, task, part.network).potential(theta, x=x_o)

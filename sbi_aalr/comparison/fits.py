@@ -1,21 +1,28 @@
 """Fitted networks on disk, so that a run that goes on does not fit them again.
 
-Weights go into safetensors, what the fit cost into its metadata; no pickle.
+Weights go into safetensors, what the fit cost into JSON; no pickle.
 """
 
+import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
+from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
+from sbi_aalr import saving
 from sbi_aalr.atomic import write_whole
 from sbi_aalr.comparison import methods
 from sbi_aalr.comparison.methods import Method
 from sbi_aalr.comparison.sampling_cost import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.tasks import Task
+from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.stream import seeded
+
+_WEIGHTS = "weights.safetensors"
+# Written last: a folder without it holds no whole fit.
+_COST = "cost.json"
 
 
 class Fit(NamedTuple):
@@ -33,12 +40,12 @@ class Fit(NamedTuple):
 
 
 def fit(
-    path: Path, method: Method, task: Task, budget: int, seed: int, x_o: Tensor | None
+    folder: Path, method: Method, task: Task, budget: int, seed: int, x_o: Tensor | None
 ) -> Fit:
     """Fit a network, or read it where it was fitted before.
 
     Args:
-        path: Where the network is kept.
+        folder: Where the network is kept.
         method: The method.
         task: The task.
         budget: Simulations, over all rounds.
@@ -48,36 +55,45 @@ def fit(
     Returns:
         The fit.
     """
-    if path.exists():
-        return _read(path, method, task)
+    if (folder / _COST).exists():
+        return _read(folder, method, task)
     reset_peak_memory()
     with seeded(seed):
         network, seconds = methods.fit(method, task, budget, x_o)
     fitted = Fit(network, seconds, read_peak_memory())
-    _write(path, fitted)
+    _write(folder, fitted, task)
     return fitted
 
 
-def _write(path: Path, fitted: Fit) -> None:
-    weights = {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in fitted.network.state_dict().items()
-    }
-    cost = {
-        name: repr(getattr(fitted, name)) for name in ("train_seconds", "peak_memory")
-    }
-    content = save(weights, metadata=cost)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda target: target.write_bytes(content))
+def _write(folder: Path, fitted: Fit, task: Task) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    network = fitted.network
+    if _is_ours(network):
+        parts = saving.Saved(network, task.prior, MHPosteriorParameters(), None)
+        saving.write(folder, parts)
+    else:
+        weights = {
+            name: value.detach().cpu().contiguous().clone()
+            for name, value in network.state_dict().items()
+        }
+        content = save(weights)
+        write_whole(folder / _WEIGHTS, lambda path: path.write_bytes(content))
+    cost = fitted._asdict()
+    del cost["network"]
+    text = json.dumps(cost) + "\n"
+    write_whole(folder / _COST, lambda path: path.write_text(text))
 
 
-def _read(path: Path, method: Method, task: Task) -> Fit:
-    file: Any
-    with safe_open(path, framework="pt") as file:
-        cost = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    with seeded(0):
-        network = methods.rebuild(method, task, weights)
-    return Fit(
-        network, *(float(cost[name]) for name in ("train_seconds", "peak_memory"))
-    )
+def _read(folder: Path, method: Method, task: Task) -> Fit:
+    if (folder / _WEIGHTS).exists():
+        weights = load_file(folder / _WEIGHTS)
+        with seeded(0):
+            network = methods.rebuild(method, task, weights)
+    else:
+        network = saving.read(folder, prior=task.prior).estimator
+    return Fit(network, **json.loads((folder / _COST).read_text()))
+
+
+def _is_ours(network: nn.Module) -> bool:
+    """Whether it knows how it was built, which can depend on more than its rows."""
+    return isinstance(network, RatioEstimator) and hasattr(network, "classifier_name")

@@ -102,9 +102,9 @@ def _fit(unit: Unit, observation: Observation) -> Fit:
     sequential = unit.method.rounds > 1
     if sequential:
         parts.append(unit.observations[0])
-    path = unit.folder / "fits" / f"{'-'.join(map(str, parts))}.safetensors"
+    folder = unit.folder / "fits" / "-".join(map(str, parts))
     x_o = observation.x if sequential else None
-    return fits.fit(path, unit.method, unit.task, unit.budget, unit.seed, x_o)
+    return fits.fit(folder, unit.method, unit.task, unit.budget, unit.seed, x_o)
 
 
 def _sample(
