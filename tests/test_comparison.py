@@ -22,7 +22,7 @@ KEYS = ["task", "method", "budget", "observation", "seed"]
 TIMES = ["train_seconds", "sample_seconds", "peak_memory"]
 
 
-def run(out, methods, budgets=(60,), **settings):
+def run(out, methods, budgets=(60, 60), **settings):
     settings = {
         "observations": 2,
         "num_samples": 60,
@@ -132,6 +132,30 @@ def test_failure_to_sample_keeps_what_the_fit_took(tmp_path, log):
     assert table["train_seconds"].notna().all()
     assert table["sample_seconds"].isna().all()
     assert read_log(log) == ["train", "sample", "sample"]
+
+
+def test_observation_that_cannot_be_made_fails_alone(tmp_path, log):
+    class Fussy(Task):
+        seen = 0
+
+        def sample_posterior(self, num_samples, x_o, *, seed):
+            Fussy.seen += 1
+            if Fussy.seen == 1:
+                raise RuntimeError("x_o is implausible")
+            return x_o / 2 + torch.randn(num_samples, 2) / 2**0.5
+
+    table = compare(
+        {"toy": Fussy},
+        {"one": make_method(log)},
+        [60],
+        out=tmp_path / "run",
+        observations=2,
+        num_samples=60,
+        show_progress_bars=False,
+    )
+    assert table["error"].tolist() == ["RuntimeError: x_o is implausible", ""]
+    assert table["c2st"].isna().tolist() == [True, False]
+    assert read_log(log) == ["train", "sample"]
 
 
 SCRIPT = """

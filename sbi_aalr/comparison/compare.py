@@ -86,15 +86,12 @@ def compare(
         [['two_moons', 'npe', 100, 1, 1]]
     """
     chosen_tasks = {
-        name: TASKS[name]() if task is None else task
+        name: task() if isinstance(task, type) else task
         for name, task in _resolve("tasks", tasks, TASKS).items()
     }
-    chosen_methods = {
-        name: METHODS[name] if method is None else method
-        for name, method in _resolve("methods", methods, METHODS).items()
-    }
-    budgets = [check_positive_int("budgets", budget) for budget in budgets]
-    seeds = [check_non_negative_int("seeds", seed) for seed in seeds]
+    chosen_methods = _resolve("methods", methods, METHODS)
+    budgets = sorted({check_positive_int("budgets", budget) for budget in budgets})
+    seeds = sorted({check_non_negative_int("seeds", seed) for seed in seeds})
     check_positive_int("observations", observations)
     check_positive_int("num_samples", num_samples)
     if workers is not None:
@@ -107,7 +104,7 @@ def compare(
 
     finished = read_rows(folder)
     # The small budgets first, so that there is something to look at soon.
-    grid = product(sorted(budgets), seeds, chosen_tasks, chosen_methods)
+    grid = product(budgets, seeds, chosen_tasks, chosen_methods)
     units = [
         Unit(
             folder=folder,
@@ -144,18 +141,18 @@ def compare(
 def _resolve(
     name: str, given: Sequence[str] | Mapping[str, Any], known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what was given by name, None standing for an entry of `known`."""
+    """Return what was given, or what its names stand for."""
     if isinstance(given, str):
         raise TypeError(f"`{name}` must be a sequence of names, got {given!r}.")
-    if isinstance(given, Mapping):
-        for key in given:
-            if not re.fullmatch(r"\w+", key):
-                raise ValueError(
-                    f"`{name}` must be named with letters, digits and underscores, as "
-                    f"files are called after them, got {key!r}."
-                )
-        return dict(given)
-    return {check_choice(name, key, known): None for key in given}
+    if not isinstance(given, Mapping):
+        return {key: known[check_choice(name, key, known)] for key in given}
+    for key in given:
+        if not re.fullmatch(r"\w+", key):
+            raise ValueError(
+                f"`{name}` must be named with letters, digits and underscores, as "
+                f"files are called after them, got {key!r}."
+            )
+    return dict(given)
 
 
 def _list_missing(

@@ -73,23 +73,29 @@ def run(unit: Unit) -> None:
         unit: What to do.
     """
     fitted: Fit | None = None
+    fit_error = ""
     for key in unit.list_keys():
         metrics: dict[str, float] = {}
-        error = ""
-        with _quiet():
+        error = fit_error
+        if not fit_error:
             try:
-                observation = _observe(unit, key.observation)
-                if fitted is None:
-                    fitted = _fit(unit, observation)
-                metrics["train_seconds"] = fitted.train_seconds
-                _sample(unit, fitted, observation, metrics)
+                with _quiet():
+                    observation = _observe(unit, key.observation)
+                    if fitted is None:
+                        try:
+                            fitted = _fit(unit, observation)
+                        except Exception as problem:
+                            fit_error = _describe(problem)
+                            raise
+                    metrics["train_seconds"] = fitted.train_seconds
+                    _sample(unit, fitted, observation, metrics)
             except Exception as problem:
-                error = f"{type(problem).__name__}: {problem}"
+                error = _describe(problem)
         write_row(unit.folder, key, metrics, error)
-        if fitted is None:
-            for other in unit.list_keys():
-                write_row(unit.folder, other, metrics, error)
-            return
+
+
+def _describe(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {problem}"
 
 
 def _observe(unit: Unit, index: int) -> Observation:
