@@ -13,6 +13,8 @@ from sbi_aalr.atomic import write_whole
 from sbi_aalr.checks import check_choice
 from sbi_aalr.comparison.methods import METHODS
 from sbi_aalr.comparison.rows import METRICS
+from sbi_aalr.comparison.summary import order_names
+from sbi_aalr.comparison.tasks import TASKS
 from sbi_aalr.diagnostics.plot_style import (
     ACCENTS,
     BLUE,
@@ -89,7 +91,7 @@ def plot_metric(table: "pd.DataFrame", metric: str = "c2st") -> "Figure":
         ValueError: If `metric` is unknown, or no row has it.
     """
     table = _select(table, metric)
-    tasks = list(table["task"].unique())
+    tasks = order_names(table["task"], TASKS)
     figure, panels = _make_panels(tasks)
     looks = _choose_looks(table)
     for axes, task in zip(panels, tasks, strict=True):
@@ -137,20 +139,21 @@ def plot_wall_time(table: "pd.DataFrame", metric: str = "c2st") -> "Figure":
     """
     table = _select(table, metric)
     table = table.assign(seconds=table["train_seconds"] + table["sample_seconds"])
-    tasks = list(table["task"].unique())
+    tasks = order_names(table["task"], TASKS)
     figure, panels = _make_panels(tasks)
-    sizes = {b: 4 + 2.5 * i for i, b in enumerate(sorted(table["budget"].unique()))}
+    sizes = {b: 5.5 + 2.5 * i for i, b in enumerate(sorted(table["budget"].unique()))}
     for axes, task in zip(panels, tasks, strict=True):
         rows = table[table["task"] == task]
         for method, look in _choose_looks(table).items():
             groups = rows[rows["method"] == method].groupby("budget")
             mean, seconds = groups[metric].mean(), groups["seconds"].mean()
             style = look.style()
-            axes.plot(seconds, mean, label=method, **style)
+            axes.plot([], [], label=method, **style)
+            axes.plot(seconds, mean, **{**style, "marker": ""})
             for budget in mean.index:
                 style["markersize"] = sizes[budget]
                 axes.plot(seconds[budget], mean[budget], **style)
-        axes.set_xscale("log")
+        _label_seconds(axes)
         axes.set_xlabel("seconds to train and to sample once", fontsize=9, color=INK)
         _finish(axes, task, metric)
     _add_legend(figure, panels)
@@ -196,11 +199,10 @@ def _make_panels(tasks: Sequence[str]) -> tuple["Figure", list["Axes"]]:
 def _choose_looks(table: "pd.DataFrame") -> dict[str, Look]:
     """Give each method the same look in every figure; rounds are dashed and hollow."""
     colors = (BLUE, *ACCENTS, GREY, INK)
-    found = set(table["method"])
-    order = [*METHODS, *sorted(found - set(METHODS))]
+    order = [*METHODS, *order_names(table["method"], METHODS)]
     families = list(dict.fromkeys(map(_name_family, order)))
     looks = {}
-    for name in filter(found.__contains__, order):
+    for name in order_names(table["method"], METHODS):
         place = families.index(_name_family(name))
         looks[name] = Look(
             colors[place % len(colors)],
@@ -214,6 +216,18 @@ def _choose_looks(table: "pd.DataFrame") -> dict[str, Look]:
 def _name_family(name: str) -> str:
     """Tell which methods differ in their rounds only."""
     return getattr(METHODS[name].trainer, "__name__", name) if name in METHODS else name
+
+
+def _label_seconds(axes: "Axes") -> None:
+    """Label a logarithmic axis with plain numbers, as many as there is room for."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = (1.0,) if high > 100 * low else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _finish(axes: "Axes", task: str, metric: str) -> None:

@@ -1,9 +1,11 @@
 """Means over observations and seeds."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sbi_aalr.comparison.methods import METHODS
 from sbi_aalr.comparison.rows import METRICS
+from sbi_aalr.comparison.tasks import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,21 +18,30 @@ def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
         table: From `compare` or `read_table`.
 
     Returns:
-        One row a (task, budget, method), methods in the order of `METHODS`. The columns
-        have two levels: each metric with its `mean` and `std`, of the rows that have
-        it; then `rows` and `errors` with their `count`.
+        One row a (task, budget, method), in the order of `TASKS` and `METHODS`. The
+        columns have two levels: each metric with its `mean` and `std`, of the rows that
+        have it; then `rows` and `errors` with their `count`.
     """
-    known = {name: index for index, name in enumerate(METHODS)}
-    order = sorted(
-        table["method"].unique(), key=lambda name: known.get(name, len(known))
+    import pandas as pd
+
+    order = {"task": TASKS, "method": METHODS}
+    ordered = {
+        name: pd.Categorical(table[name], order_names(table[name], known))
+        for name, known in order.items()
+    }
+    groups = table.assign(**ordered).groupby(
+        ["task", "budget", "method"], observed=True
     )
-    rank = {name: index for index, name in enumerate(order)}
-    groups = table.groupby(["task", "budget", "method"])
     summary = groups[list(METRICS)].agg(["mean", "std"])
     summary[("rows", "count")] = groups.size()
     summary[("errors", "count")] = groups["error"].agg(
         lambda error: (error != "").sum()
     )
-    return summary.sort_index(
-        key=lambda level: level.map(rank) if level.name == "method" else level
-    )
+    return summary
+
+
+def order_names(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Put each name once in the order of those known, others behind by alphabet."""
+    found = set(names)
+    first = [name for name in known if name in found]
+    return first + sorted(found.difference(first))
