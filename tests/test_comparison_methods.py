@@ -10,14 +10,11 @@ from sbi.inference import NPE_C, NRE_A
 
 from sbi_aalr import AALR
 from sbi_aalr.comparison import METHODS, compare, mmd, two_sample_scores
+from sbi_aalr.comparison.evaluations import count_evaluations
 from sbi_aalr.comparison.fits import fit
+from sbi_aalr.comparison.memory import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.methods import build_posterior, draw
-from sbi_aalr.comparison.sampling_cost import (
-    count_evaluations,
-    measure_mixing,
-    read_peak_memory,
-    reset_peak_memory,
-)
+from sbi_aalr.comparison.mixing import measure_mixing
 from sbi_aalr.comparison.tasks import observe
 from sbi_aalr.quiet_trainer import NoTracker
 from sbi_aalr.simulators import TwoMoons

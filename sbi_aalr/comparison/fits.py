@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from sbi_aalr import saving
 from sbi_aalr.atomic import write_whole
 from sbi_aalr.comparison import methods
+from sbi_aalr.comparison.memory import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.methods import Method
-from sbi_aalr.comparison.sampling_cost import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.tasks import Task
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.stream import seeded

@@ -57,10 +57,19 @@ def write_row(
     """
     row = {**key._asdict(), **metrics, "error": error}
     text = json.dumps(row) + "\n"
-    path = folder / _ROWS / f"{'-'.join(map(str, key))}.json"
+    path = _locate(folder, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda target: target.write_text(text))
     write_table(folder)
+
+
+def has_row(folder: Path, key: Key) -> bool:
+    """Whether a row is there."""
+    return _locate(folder, key).exists()
+
+
+def _locate(folder: Path, key: Key) -> Path:
+    return folder / _ROWS / f"{'-'.join(map(str, key))}.json"
 
 
 def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:

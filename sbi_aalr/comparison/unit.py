@@ -16,16 +16,13 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.comparison import fits, methods
+from sbi_aalr.comparison.evaluations import count_evaluations
 from sbi_aalr.comparison.fits import Fit
+from sbi_aalr.comparison.memory import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.methods import Method
 from sbi_aalr.comparison.metrics import mmd, two_sample_scores
-from sbi_aalr.comparison.rows import Key, write_row
-from sbi_aalr.comparison.sampling_cost import (
-    count_evaluations,
-    measure_mixing,
-    read_peak_memory,
-    reset_peak_memory,
-)
+from sbi_aalr.comparison.mixing import measure_mixing
+from sbi_aalr.comparison.rows import Key, has_row, write_row
 from sbi_aalr.comparison.tasks import Observation, Task, observe
 from sbi_aalr.comparison.truth import truth_scores
 from sbi_aalr.stream import seeded
@@ -75,6 +72,9 @@ def run(unit: Unit) -> None:
     fitted: Fit | None = None
     fit_error = ""
     for key in unit.list_keys():
+        if has_row(unit.folder, key):
+            # Another run of the same comparison was quicker.
+            continue
         metrics: dict[str, float] = {}
         error = fit_error
         if not fit_error:

@@ -34,12 +34,10 @@ _MAX_PROPOSALS_PER_DRAW = 10_000
 class TwoMoons:
     r"""A point on a noisy half circle, moved by folded parameters.
 
-    With $\alpha \sim U(-\pi/2, \pi/2)$ and $r \sim N(0.1, 0.01^2)$,
-
-    $$x = (r \cos\alpha + 0.25 - |\theta_1 + \theta_2| / \sqrt 2,\;
-           r \sin\alpha + (\theta_2 - \theta_1) / \sqrt 2),$$
-
-    and the prior is uniform on $(-1, 1)^2$. All quantities are dimensionless.
+    With $\alpha \sim U(-\pi/2, \pi/2)$ and $r \sim N(0.1, 0.01^2)$, the point is
+    $x_1 = r \cos\alpha + 0.25 - |\theta_1 + \theta_2| / \sqrt 2$ and
+    $x_2 = r \sin\alpha + (\theta_2 - \theta_1) / \sqrt 2$;
+    the prior is uniform on $(-1, 1)^2$. All quantities are dimensionless.
 
     Args:
         device: Torch device of the prior, the true parameters and exact draws.
