@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from sbi_aalr import __version__
+from sbi_aalr.cli_compare import compare
 from sbi_aalr.terminal import (
     show_line,
     show_observations,
@@ -212,6 +213,9 @@ def sample(
     show_verdict(figures)
     write_whole(out, lambda path: tree.to_netcdf(path, engine="h5netcdf"))
     show_line(f"Wrote {out}")
+
+
+app.command()(compare)
 
 
 def _show_warning(

@@ -44,7 +44,7 @@ FLOORS = [
     ],
     [{"online", "posterior_builder", "quiet_trainer", "loaders", "stored", "trainer"}],
     [{"comparison"}, {"report"}, {"demo"}, {"__init__"}],
-    [{"cli", "terminal"}],
+    [{"cli", "cli_compare", "terminal"}],
 ]
 SBI_FLOOR = 3
 SBI_EXCEPTIONS = {"simulators": {"BoxUniform"}, "networks": {"RatioEstimator"}}
