@@ -17,8 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each floor's rooms, each room's modules. An import goes down, or stays in its room.
 FLOORS = [
     [{"_version"}, {"types"}, {"errors"}, {"checks"}, {"atomic"}],
-    [{"simulators"}, {"mcmc"}, {"networks", "losses"}, {"csv_rows"}],
-    [{"stream"}, {"diagnostics"}],
+    [{"simulators"}, {"mcmc"}, {"networks", "losses"}, {"csv_rows"}, {"stream"}],
+    [{"diagnostics"}],
     [
         {
             "batches",
