@@ -24,6 +24,7 @@ from sbi_aalr.terminal import (
 _CONTENT = {
     "posterior.safetensors": "the fitted estimator: weights and observation",
     "posterior.json": "the fitted estimator: prior and settings",
+    "training.json": "what was fitted, and its loss",
     "chains.nc": "the chains as an ArviZ DataTree",
     "corner.png": "corner plot over the exact posterior",
     "trace_rank.png": "traces and ranks of the chains",

@@ -33,7 +33,7 @@ def test_means_are_the_known_ones_of_a_shifted_ratio():
     assert result.effective_sample_size.min() > 1_000
     assert error.max() < 5
     assert result.passed is False
-    assert "observations fail; log E[r] is at most" in result.verdict
+    assert "observations failed; the log E[r] furthest from" in result.verdict
 
 
 def test_too_few_effective_draws_are_not_judged():

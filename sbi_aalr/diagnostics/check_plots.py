@@ -120,6 +120,7 @@ def plot_normalisation(found: "RatioNormalisation") -> "Figure":
                 color=color,
                 label=label,
             )
+    axes.set_xlim(-0.5, len(order) - 0.5)
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("observation", color=INK)
     axes.set_ylabel("log E[r], nats", color=INK)

@@ -90,8 +90,8 @@ class RatioNormalisation:
         judged = int(self.judged.sum())
         worst = self.log_mean[self.judged][np.abs(self.log_mean[self.judged]).argmax()]
         text = (
-            f"{int(self.failed.sum())} of {judged} observations fail; log E[r] is at "
-            f"most {worst:+.3f} nats off zero."
+            f"{int(self.failed.sum())} of {judged} observations failed; the log E[r] "
+            f"furthest from zero is {worst:+.3f} nats."
         )
         if judged < count:
             text += f" {count - judged} more were not judged: too few effective draws."
