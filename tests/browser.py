@@ -100,7 +100,7 @@ def list_broken_pictures(window):
 
 
 def list_overflowing(window):
-    """Return the elements that reach beyond the page, unless they scroll by themselves."""
+    """Return the elements that reach beyond the page, unless they scroll."""
     return window.execute_script(
         """
         const width = document.documentElement.clientWidth;

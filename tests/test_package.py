@@ -28,6 +28,7 @@ FLOORS = [
             "posterior_parameters",
             "potential",
             "prior_json",
+            "reporting",
             "sampling",
             "saving",
             "unconstrained",

@@ -135,8 +135,8 @@ def plot_predictions(tree: xr.DataTree, observation: int | None) -> "Figure":
         tree: With `observed_data` and `posterior_predictive`.
         observation: Which one, where there are several.
     """
-    predicted = tree["posterior_predictive"]["x"]
-    observed = tree["observed_data"]["x"]
+    predicted = tree["posterior_predictive"].to_dataset()["x"]
+    observed = tree["observed_data"].to_dataset()["x"]
     if observation is not None:
         predicted = predicted.isel(observation=observation)
         observed = observed.isel(observation=observation)

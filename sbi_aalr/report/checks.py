@@ -13,9 +13,9 @@ from sbi_aalr.diagnostics import (
     add_predictive,
     classifier_balance,
     expected_coverage,
-    measure_familiarity,
     ratio_normalisation,
     ratio_roc,
+    warn_if_far,
 )
 from sbi_aalr.diagnostics.coverage import BatchedPosterior
 from sbi_aalr.diagnostics.draws import read_draws
@@ -32,7 +32,11 @@ _NUM_BALANCE = 10_000
 _MAX_NORMALISED = 10
 # Ranks need no more than a hundred draws that are nearly independent.
 _COVERAGE_DRAWS = 100
-QUICK = {"num_chains": 20, "max_rhat": 1.05, "min_ess": float(_COVERAGE_DRAWS)}
+QUICK: dict[str, Any] = {
+    "num_chains": 20,
+    "max_rhat": 1.05,
+    "min_ess": float(_COVERAGE_DRAWS),
+}
 
 
 def run_checks(
@@ -70,6 +74,9 @@ def run_checks(
 
     Returns:
         The checks, and the tree with predictive draws.
+
+    Warns:
+        FarObservationWarning: If an observation is far from all simulations.
     """
     draws = read_draws(tree)
     observed = tree["observed_data"]["x"]
@@ -77,7 +84,6 @@ def run_checks(
     if not draws.batched and "trial" not in observed.dims:
         rows = rows[None]
     theta = _choose_theta(tree, truth)
-    like_prior = {"seed": seed}
 
     on_phase("Testing the ratio by a classifier")
     roc = ratio_roc(
@@ -86,7 +92,7 @@ def run_checks(
         prior,
         theta,
         num_simulations=num_simulations,
-        **like_prior,
+        seed=seed,
     )
     on_phase("Testing normalisation and balance")
     normalisation = None
@@ -97,14 +103,14 @@ def run_checks(
             prior,
             rows[chosen],
             num_draws=max(num_simulations // len(chosen), 10_000),
-            **like_prior,
+            seed=seed,
         )
     balance = classifier_balance(
         log_ratio,
         simulator,
         prior,
         num_simulations=min(num_simulations, _NUM_BALANCE),
-        **like_prior,
+        seed=seed,
     )
     on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
     with seeded(seed):
@@ -127,7 +133,7 @@ def run_checks(
         normalisation=normalisation,
         balance=balance,
         coverage=coverage,
-        familiarity=measure_familiarity(rows, others),
+        familiarity=warn_if_far(rows, others, stacklevel=4),
     )
     return checks, add_predictive(tree, simulator, prior, seed=seed)
 
@@ -138,6 +144,7 @@ def _choose_theta(tree: xr.DataTree, truth: _Array | None) -> Tensor:
     theta = read_draws(tree).theta[:, :, 0]
     best = theta.reshape(-1, theta.shape[-1])[0]
     if "sample_stats" in tree.children and "lp" in tree["sample_stats"]:
-        log_prob = tree["sample_stats"]["lp"].values.reshape(*theta.shape[:2], -1)
+        log_prob = tree["sample_stats"].to_dataset()["lp"].values
+        log_prob = log_prob.reshape(*theta.shape[:2], -1)
         best = theta[np.unravel_index(log_prob[:, :, 0].argmax(), theta.shape[:2])]
     return torch.as_tensor(np.array(best), dtype=torch.float32)

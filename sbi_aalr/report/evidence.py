@@ -69,6 +69,26 @@ class Convergence:
         passed = (self.r_hat <= self.max_rhat) & (self.ess >= self.min_ess)
         return (passed & (self.stuck_chains == 0)).all(axis=1)
 
+    @classmethod
+    def from_figures(
+        cls, figures: xr.Dataset, attributes: Mapping[Any, Any]
+    ) -> "Convergence":
+        """Take figures by observation and parameter, and limits from a run's settings.
+
+        Args:
+            figures: `r_hat`, `ess_bulk`, `ess_tail` and `stuck_chains`.
+            attributes: Of the DataTree; without limits in it, those of Vehtari et al.
+                (2021) hold.
+        """
+        bulk, tail = figures["ess_bulk"].values, figures["ess_tail"].values
+        return cls(
+            r_hat=figures["r_hat"].values,
+            ess=np.minimum(bulk, tail),
+            stuck_chains=figures["stuck_chains"].values,
+            max_rhat=float(attributes.get("max_rhat", _MAX_RHAT)),
+            min_ess=float(attributes.get("min_ess", _MIN_ESS)),
+        )
+
     def order_by_trouble(self, far: _Array | None) -> list[int]:
         """Return all observations, the one most in need of a look first."""
         worst = np.nan_to_num(self.r_hat.max(axis=1), nan=np.inf)
@@ -92,6 +112,7 @@ class Evidence:
         facts: What was run: names and values, any text.
         commands: How to do it again: commands or code, any text.
         checks: The checks that were run.
+        convergence: Figures of the chains, where they were measured before.
     """
 
     tree: xr.DataTree
@@ -102,6 +123,7 @@ class Evidence:
     facts: Mapping[str, str] = field(default_factory=dict)
     commands: str = ""
     checks: Checks = Checks()
+    convergence: Convergence | None = None
 
     @property
     def parameter_names(self) -> list[str]:
@@ -121,13 +143,7 @@ class Evidence:
 
     def measure_convergence(self) -> Convergence:
         """Measure R-hat and ESS against the limits that the run had."""
-        draws = read_draws(self.tree)
-        figures = measure_convergence(draws.theta, batched=True)
-        smaller = np.minimum(figures["ess_bulk"].values, figures["ess_tail"].values)
-        return Convergence(
-            r_hat=figures["r_hat"].values,
-            ess=smaller,
-            stuck_chains=figures["stuck_chains"].values,
-            max_rhat=float(self.tree.attrs.get("max_rhat", _MAX_RHAT)),
-            min_ess=float(self.tree.attrs.get("min_ess", _MIN_ESS)),
-        )
+        if self.convergence is not None:
+            return self.convergence
+        figures = measure_convergence(read_draws(self.tree).theta, batched=True)
+        return Convergence.from_figures(figures, self.tree.attrs)

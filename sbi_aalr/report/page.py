@@ -16,11 +16,7 @@ from sbi_aalr._version import __version__
 from sbi_aalr.atomic import write_whole
 from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.report.evidence import Evidence
-from sbi_aalr.report.sections import (
-    MAX_PICTURED,
-    describe_observations,
-    picture_checks,
-)
+from sbi_aalr.report.sections import describe_observations, picture_checks
 from sbi_aalr.report.verdicts import Verdict, judge_all, sum_up
 
 if TYPE_CHECKING:
@@ -49,13 +45,23 @@ def write_report(
     Raises:
         IsADirectoryError: If the path is a folder.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"`path` must be a file, but {path} is a folder.")
+    path = check_path(path)
     html, verdict = render(evidence, on_phase)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write_text(html, encoding="utf-8"))
     return verdict
+
+
+def check_path(path: str | Path) -> Path:
+    """Return the path, or raise before the long part if nothing can be written there.
+
+    Raises:
+        IsADirectoryError: If the path is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"`path` must be a file, but {path} is a folder.")
+    return path
 
 
 def render(
@@ -84,7 +90,7 @@ def render(
         facts={**_list_facts(evidence), **evidence.facts},
         observations=observations,
         batched=read_draws(evidence.tree).batched,
-        pictured=MAX_PICTURED,
+        pictured=sum(bool(one.pictures) for one in observations),
         pictures=pictures,
         missing=missing,
         commands=evidence.commands,

@@ -17,7 +17,7 @@ from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.report.checks import QUICK, run_checks
 from sbi_aalr.report.evidence import Checks, Evidence
-from sbi_aalr.report.page import write_report
+from sbi_aalr.report.page import check_path, write_report
 from sbi_aalr.report.verdicts import Verdict
 from sbi_aalr.simulators import SLCP
 
@@ -56,7 +56,7 @@ def report_folder(
     """
     check_positive_int("num_simulations", num_simulations)
     check_non_negative_int("seed", seed)
-    folder = Path(folder)
+    folder, out = Path(folder), check_path(out)
     posterior = MHPosterior.load(folder)
     path = _find_chains(folder, chains)
     tree = _read_chains(path)
@@ -65,8 +65,8 @@ def report_folder(
     width = len(tree["posterior"]["parameter"])
     if prior.event_shape[0] != width:
         raise ValueError(
-            f"`chains` must have the {prior.event_shape[0]} parameters of the posterior "
-            f"in {folder}, got {width} in {path}."
+            f"`chains` must have the {prior.event_shape[0]} parameters of the "
+            f"posterior in {folder}, got {width} in {path}."
         )
     checks, truth, reference = Checks(), None, None
     name = history.get("simulator")
@@ -98,9 +98,7 @@ def report_folder(
         reference=reference,
         training={"training_loss": history.get("training_loss", [])},
         facts=_list_facts(history),
-        commands=_list_commands(
-            folder, path, Path(out), history, num_simulations, seed
-        ),
+        commands=_list_commands(folder, path, out, history, num_simulations, seed),
         checks=checks,
     )
     return write_report(evidence, out, on_phase=on_phase)

@@ -11,7 +11,6 @@ from sbi_aalr.report.chain_figures import (
     plot_autocorrelation,
     plot_ess_growth,
     plot_predictions,
-    read_features,
 )
 from sbi_aalr.report.evidence import Convergence, Evidence
 from sbi_aalr.report.pictures import Picture, make_picture, make_typesettable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # So many observations get pictures, the most troubled ones; all others a table.
-MAX_PICTURED = 8
+_MAX_PICTURED = 8
 _MAX_CORNER = 12
 _MAX_FEATURES = 200
 
@@ -42,7 +41,7 @@ class Observation(NamedTuple):
     """What the page says about one observation.
 
     Attributes:
-        index: Its number.
+        number: Its number.
         converged: Whether its chains converged.
         far: Whether it is far from all simulations; None if that is not known.
         r_hat: The largest, as text.
@@ -51,7 +50,7 @@ class Observation(NamedTuple):
         pictures: Figures of its posterior and chains.
     """
 
-    index: int
+    number: int
     converged: bool
     far: bool | None
     r_hat: str
@@ -77,7 +76,7 @@ def describe_observations(
     convergence: Convergence,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> list[Observation]:
-    """Make tables of all observations, the most troubled first, and pictures of some."""
+    """Make tables of all observations, the most troubled first, and some pictures."""
     found = evidence.checks.familiarity
     batched = read_draws(evidence.tree).batched
     # Trials of one observation have a distance each.
@@ -87,12 +86,12 @@ def describe_observations(
     observations = []
     for place, index in enumerate(order):
         pictures = []
-        if place < MAX_PICTURED:
+        if place < _MAX_PICTURED:
             on_phase(f"Drawing observation {index}" if batched else "Drawing figures")
             pictures = _picture_observation(evidence, convergence, index)
         observations.append(
             Observation(
-                index=index,
+                number=index,
                 converged=bool(convergence.converged[index]),
                 far=None if far is None else bool(far[index]),
                 r_hat=f"{convergence.r_hat[index].max():.4f}",
@@ -133,7 +132,7 @@ def _picture_observation(
     listed = ", ".join(evidence.parameter_names)
     truth = evidence.find_truth(observation)
     few = min(len(names), _MAX_CORNER)
-    whose = f" of the first {few} of {len(names)}" if few < len(names) else ""
+    whose = f"the first {few} of {len(names)} " if few < len(names) else ""
     reference = evidence.reference
     corner = plot_corner(
         theta[..., :few].reshape(-1, few),
@@ -147,9 +146,9 @@ def _picture_observation(
     pictures = [
         make_picture(
             corner,
-            f"Corner plot{whose} parameters {listed}: marginal histograms and pairwise "
-            f"contours of the posterior draws{marks}{behind}.",
-            f"Posterior{whose} parameters: marginals and pairs{marks}{behind}.",
+            f"Corner plot of {whose}parameters {listed}: marginal histograms and "
+            f"pairwise contours of the posterior draws{marks}{behind}.",
+            f"Posterior of {whose}parameters: marginals and pairs{marks}{behind}.",
         )
     ]
     if not np.isfinite(theta).all() or theta.shape[1] < 2:
@@ -158,29 +157,30 @@ def _picture_observation(
     pictures += [
         make_picture(
             plot_trace_rank(theta, parameter_names=names),
-            f"Trace and rank plots of {theta.shape[0]} chains for {listed}; the largest "
-            f"R-hat is {r_hat:.4f}.",
+            f"Trace and rank plots of {theta.shape[0]} chains for {listed}; the "
+            f"largest R-hat is {r_hat:.4f}.",
             "Left, the chains over time: level and even if they are warm. Right, how "
             "their ranks differ: inside the grey band if they agree.",
         ),
         make_picture(
             plot_ess_growth(theta, names, convergence.min_ess),
-            f"Effective sample size of bulk and tail against draws for {listed}; at the "
-            f"end the least is {_round_down(convergence.ess[observation].min())}.",
-            "Effective sample size, bulk and tail, as draws come in: a straight line if "
-            "chains mix. The limit is dashed.",
+            f"Effective sample size of bulk and tail against draws for {listed}; at "
+            f"the end the least is {_round_down(convergence.ess[observation].min())}.",
+            "Effective sample size, bulk and tail, as draws come in: a straight line "
+            "if chains mix. The limit is dashed.",
         ),
         make_picture(
             plot_autocorrelation(theta, names),
             f"Autocorrelation of the kept draws by lag for {listed}: mean over the "
             "chains and the range of nine in ten.",
-            "Autocorrelation of the kept draws, mean over chains with the range of nine "
-            "in ten: the sooner at zero, the better.",
+            "Autocorrelation of the kept draws, mean over chains with the range of "
+            "nine in ten: the sooner at zero, the better.",
         ),
     ]
     if "posterior_predictive" in evidence.tree.children:
         chosen = observation if read_draws(evidence.tree).batched else None
-        if read_features(evidence.tree["observed_data"]["x"], 0).size <= _MAX_FEATURES:
+        observed = evidence.tree["observed_data"].to_dataset()["x"]
+        if observed.size <= _MAX_FEATURES * convergence.r_hat.shape[0]:
             pictures.append(
                 make_picture(
                     plot_predictions(evidence.tree, chosen),
@@ -201,9 +201,7 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
 
     def add(name: str, draw: "Callable[[], Figure] | None", words: str) -> None:
         if draw is None:
-            missing.append(
-                Missing(name, "Not run: it needs the simulator. Pass `simulator=`.")
-            )
+            missing.append(Missing(name, "It needs the simulator. Pass `simulator=`."))
         else:
             pictures.append(make_picture(draw(), f"{name}. {words}", words))
 
@@ -232,11 +230,7 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
             )
         )
     else:
-        missing.append(
-            Missing(
-                "Training loss", "Not recorded here. Pass `training=trainer.summary`."
-            )
-        )
+        missing.append(Missing("Training loss", "It was not given. Pass `training=`."))
     return pictures, missing
 
 

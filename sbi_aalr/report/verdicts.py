@@ -48,10 +48,8 @@ def judge_all(convergence: Convergence, checks: Checks) -> list[Verdict]:
 def sum_up(verdicts: list[Verdict]) -> Verdict:
     """Give the one answer: as bad as the worst, and never good if parts are unknown."""
     states = [verdict.state for verdict in verdicts]
-    unknown = states.count("unknown")
-    left = (
-        f"{unknown} of {len(states)} questions {'is' if unknown == 1 else 'are'} open"
-    )
+    unknown = "unknown" in states
+    left = f"Open: {_list_questions(verdicts, 'unknown')}"
     question = "May I trust this result?"
     if "bad" in states:
         wrong = _list_questions(verdicts, "bad")
@@ -75,8 +73,8 @@ def judge_convergence(found: Convergence) -> Verdict:
     worst = float(found.r_hat.max())
     least = float(found.ess.min())
     figures = (
-        f"R-hat is at most {worst:.4f} (limit {found.max_rhat:g}), the effective sample "
-        f"size at least {np.floor(least):,.0f} (limit {found.min_ess:g})."
+        f"R-hat is at most {worst:.4f} (limit {found.max_rhat:g}), the effective "
+        f"sample size at least {np.floor(least):,.0f} (limit {found.min_ess:g})."
     )
     failed = int((~found.converged).sum())
     if not failed:
