@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -60,6 +61,20 @@ def test_chains_come_back(result):
         assert tree["observed_data"]["x"].shape == (8,)
         assert tree.attrs["num_simulations"] == 5_000
         assert tree.attrs["seed"] == 3
+
+
+def test_history_of_the_fit_is_written(result):
+    history = json.loads((result.files[0].parent / "training.json").read_text())
+    losses = history.pop("training_loss")
+    assert len(losses) == 20  # 5,000 simulations in batches of at most 256
+    assert all(0 < loss < 5 for loss in losses)
+    assert history.pop("fit_seconds") > 0
+    assert history == {
+        "simulator": "slcp",
+        "num_simulations": 5_000,
+        "num_samples": 1_000,
+        "seed": 3,
+    }
 
 
 @pytest.mark.parametrize("name", ["corner.png", "trace_rank.png"])
