@@ -67,7 +67,7 @@ def test_history_of_the_fit_is_written(result):
     history = json.loads((result.files[0].parent / "training.json").read_text())
     losses = history.pop("training_loss")
     assert len(losses) == 20  # 5,000 simulations in batches of at most 256
-    assert all(0 < loss < 5 for loss in losses)
+    assert all(0 < loss < 100 for loss in losses)
     assert history.pop("fit_seconds") > 0
     assert history == {
         "simulator": "slcp",
