@@ -36,8 +36,8 @@ class ReportedPosterior:
             parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
             training: A trainer's `summary`, of which the losses are shown.
             title: Heading of the page.
-            num_simulations: Simulations for the ROC test. All other checks take some
-                20,000 more at most.
+            num_simulations: Simulations for the ROC test. All other checks together
+                take some 30,000 at most.
             seed: Makes the checks repeatable.
 
         Returns:

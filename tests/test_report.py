@@ -20,6 +20,7 @@ from spoiled import GaussianPosterior
 
 from sbi_aalr.diagnostics import to_datatree
 from sbi_aalr.report import Evidence, run_checks, sections, write_report
+from sbi_aalr.report.page import render
 
 HOSTILE = '<script>document.title = "run"</script> & "Söhne" <b>$\\nonsense$</b>'
 
@@ -209,6 +210,28 @@ def test_printing_has_white_paper_and_whole_pictures(browser, page):
     )
     assert set(styles) == {"none"}
     assert list_overflowing(browser) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_pictures"),
+    [
+        ((1, 1, 1), 2),
+        ((2, 20, 1), 4),
+        pytest.param((40, 20, 2), 4, marks=pytest.mark.slow),
+        pytest.param((2, 40, 15), 4, marks=pytest.mark.slow),
+    ],
+)
+def test_chains_of_every_size_make_a_page(shape, num_pictures):
+    theta = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    html, _ = render(Evidence(to_datatree(theta), "Small"))
+    assert html.count("<img") == num_pictures
+    assert html.count('<tr><th scope="row"') == shape[-1]
+    if shape[-1] > 12:
+        assert "the 12 of 15 parameters with the largest R-hat" in html
+    # Draws that never move, and draws that are no numbers.
+    for value in (1.0, torch.nan):
+        html, verdict = render(Evidence(to_datatree(torch.full(shape, value)), "Odd"))
+        assert verdict.state == "bad"
 
 
 def test_browser_checks_catch_what_they_must(browser, tmp_path):

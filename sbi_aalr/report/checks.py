@@ -28,6 +28,8 @@ _Array: TypeAlias = np.ndarray[Any, Any]
 
 _NUM_COVERAGE = 100
 _NUM_NEIGHBOURS = 5_000
+_MIN_NEIGHBOURS = 200
+_NUM_PREDICTIONS = 10_000
 _NUM_BALANCE = 10_000
 _MAX_NORMALISED = 10
 # Ranks need no more than a hundred draws that are nearly independent.
@@ -66,8 +68,8 @@ def run_checks(
         simulator: Batched simulator.
         prior: The prior.
         truth: True parameters, shape `(D,)` or `(B, D)`.
-        num_simulations: Simulations for the ROC test; the others take some 20,000 more
-            at most.
+        num_simulations: Simulations for the ROC test; all others together take some
+            30,000 at most.
         seed: Makes the checks repeatable.
         on_phase: Called with a few words at the start of each check.
         **settings: Passed on to `sample_batched` for coverage.
@@ -113,10 +115,11 @@ def run_checks(
         seed=seed,
     )
     on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
+    num_neighbours = max(min(num_simulations, _NUM_NEIGHBOURS), _MIN_NEIGHBOURS)
     with seeded(seed):
         theta_prior = prior.sample((_NUM_COVERAGE,))
         x_prior = simulate(simulator, theta_prior)
-        others = simulate(simulator, prior.sample((_NUM_NEIGHBOURS,)))
+        others = simulate(simulator, prior.sample((num_neighbours,)))
     coverage = expected_coverage(
         posterior,
         theta_prior,
@@ -135,7 +138,9 @@ def run_checks(
         coverage=coverage,
         familiarity=warn_if_far(rows, others, stacklevel=4),
     )
-    return checks, add_predictive(tree, simulator, prior, seed=seed)
+    num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
+    predicted = add_predictive(tree, simulator, prior, num_draws=num_draws, seed=seed)
+    return checks, predicted
 
 
 def _choose_theta(tree: xr.DataTree, truth: _Array | None) -> Tensor:
