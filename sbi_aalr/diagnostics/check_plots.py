@@ -28,6 +28,7 @@ _RANK_GRID = np.linspace(0, 1, 101)
 # The band that 95 % of uniform samples stay in throughout.
 _FALSE_ALARM = 0.05
 _MAX_LABELS = 8
+_MAX_TICKS = 20
 
 
 def plot_roc(roc_curve: _Array, title: str) -> "Figure":
@@ -121,7 +122,7 @@ def plot_normalisation(found: "RatioNormalisation") -> "Figure":
                 label=label,
             )
     axes.set_xlim(-0.5, len(order) - 0.5)
-    axes.locator_params(axis="x", integer=True)
+    axes.set_xticks(order[:: -(-len(order) // _MAX_TICKS)])
     axes.set_xlabel("observation", color=INK)
     axes.set_ylabel("log E[r], nats", color=INK)
     axes.legend(frameon=False, fontsize=8)

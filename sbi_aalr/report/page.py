@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata, resources
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,8 @@ def _list_facts(evidence: Evidence) -> dict[str, str]:
     facts = {
         "Observations": f"{count:,}",
         "Parameters": f"{width}",
-        "Draws": f"{chains:,} chains of {kept:,} draws for each observation",
+        "Draws": f"{chains:,} chains of {kept:,} draws"
+        + (" for each observation" if count > 1 else ""),
     }
     names = {
         "kernel": "Kernel",
@@ -126,7 +128,7 @@ def _list_facts(evidence: Evidence) -> dict[str, str]:
     }
     attributes = evidence.tree.attrs
     facts |= {
-        words: str(attributes[name])
+        words: show_value(attributes[name])
         for name, words in names.items()
         if name in attributes
     }
@@ -134,6 +136,11 @@ def _list_facts(evidence: Evidence) -> dict[str, str]:
         made = datetime.fromisoformat(attributes["created_at"])
         facts["Chains made"] = made.strftime("%Y-%m-%d %H:%M %Z")
     return facts
+
+
+def show_value(value: object) -> str:
+    """Show whole numbers in groups of three digits, anything else as it is."""
+    return f"{value:,}" if isinstance(value, Integral) else str(value)
 
 
 def _list_versions() -> str:

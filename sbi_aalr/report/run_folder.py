@@ -17,7 +17,7 @@ from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.report.checks import QUICK, run_checks
 from sbi_aalr.report.evidence import Checks, Evidence
-from sbi_aalr.report.page import check_path, write_report
+from sbi_aalr.report.page import check_path, show_value, write_report
 from sbi_aalr.report.verdicts import Verdict
 from sbi_aalr.simulators import SLCP
 
@@ -160,7 +160,7 @@ def _list_facts(history: dict[str, Any]) -> dict[str, str]:
     for name, words in names.items():
         value = history.get(name)
         if value is not None:
-            facts[words] = f"{value:,}" if isinstance(value, int) else str(value)
+            facts[words] = show_value(value)
     return facts
 
 

@@ -134,6 +134,9 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
         if check is None:
             missing.append(Missing(name, _explain_missing(evidence)))
             continue
+        if field == "ratio_roc" and evidence.checks.roc_theta is not None:
+            place = ", ".join(f"{value:.3g}" for value in evidence.checks.roc_theta)
+            words += f" at the parameters ({place})"
         alt, caption = f"{name}. {check.verdict}", f"{words}. {check.verdict}"
         pictures.append(make_picture(check.plot(), alt, caption))
     if has_losses(evidence.training):
