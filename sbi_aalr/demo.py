@@ -14,7 +14,12 @@ from torch import Tensor
 
 from sbi_aalr.atomic import write_whole
 from sbi_aalr.checks import check_device, check_non_negative_int, check_positive_int
-from sbi_aalr.diagnostics import plot_corner, plot_trace_rank, summary
+from sbi_aalr.diagnostics import (
+    add_predictive,
+    plot_corner,
+    plot_trace_rank,
+    summary,
+)
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.simulators import SLCP
 from sbi_aalr.trainer import AALR
@@ -135,7 +140,7 @@ def run_demo(
     sampled = time.perf_counter()
 
     on_phase("Drawing figures beside the exact posterior")
-    tree = posterior.to_datatree()
+    tree = add_predictive(posterior.to_datatree(), slcp.simulate, slcp.prior, seed=seed)
     tree.attrs["num_simulations"] = num_simulations
     tree.attrs["true_parameters"] = truth.tolist()
     exact = slcp.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed)

@@ -59,6 +59,8 @@ def test_chains_come_back(result):
         theta = torch.from_numpy(tree["posterior"]["theta"].values)
         assert torch.equal(theta, result.posterior.chains.theta[:, :, 0])
         assert tree["observed_data"]["x"].shape == (8,)
+        assert tree["prior"]["theta"].shape == (1, 1_000, 5)
+        assert tree["posterior_predictive"]["x"].shape == (100, 10, 8)
         assert tree.attrs["num_simulations"] == 5_000
         assert tree.attrs["seed"] == 3
 
