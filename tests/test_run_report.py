@@ -59,6 +59,14 @@ def hasty(monkeypatch):
         monkeypatch.setattr(f"sbi_aalr.report.{room}.QUICK", settings)
 
 
+@pytest.fixture
+def unpictured(monkeypatch):
+    """Leave out the figures of observations, which take most of the time."""
+    monkeypatch.setattr(
+        "sbi_aalr.report.sections.picture_observation", lambda *arguments: []
+    )
+
+
 @pytest.mark.slow
 def test_report_of_a_demo_runs_all_checks(folder):
     result = call("report", folder, *BUDGET)
@@ -76,7 +84,9 @@ def test_report_of_a_demo_runs_all_checks(folder):
     path.unlink()
 
 
-def test_report_without_a_known_simulator_shows_the_chains(folder, tmp_path):
+def test_report_without_a_known_simulator_shows_the_chains(
+    folder, unpictured, tmp_path
+):
     copy = tmp_path / "mine"
     shutil.copytree(folder, copy)
     (copy / "training.json").unlink()
@@ -142,7 +152,7 @@ def test_chains_of_another_posterior_are_refused(folder, posterior, tmp_path):
     assert "must have the 5 parameters of the posterior" in result.stderr
 
 
-def test_posterior_report_without_a_simulator(posterior, fitted, tmp_path):
+def test_posterior_report_without_a_simulator(posterior, fitted, unpictured, tmp_path):
     path = tmp_path / "page.html"
     with pytest.raises(CallOrderError, match="Call `sample` first"):
         posterior.report(path)
@@ -163,7 +173,9 @@ def test_posterior_report_without_a_simulator(posterior, fitted, tmp_path):
     assert "Training loss." in words
 
 
-def test_posterior_report_with_a_simulator_keeps_the_run(posterior, hasty, tmp_path):
+def test_posterior_report_with_a_simulator_keeps_the_run(
+    posterior, hasty, unpictured, tmp_path
+):
     posterior.sample((200,), x=X_O, seed=5, **SHORT)
     chains = posterior.chains
     path = posterior.report(
@@ -203,7 +215,9 @@ def test_posterior_report_refuses_what_does_not_fit(posterior, tmp_path):
     assert not path.exists()
 
 
-def test_posterior_report_warns_where_nobody_simulated(posterior, hasty, tmp_path):
+def test_posterior_report_warns_where_nobody_simulated(
+    posterior, hasty, unpictured, tmp_path
+):
     x_o = torch.tensor([40.0, -40.0])
     posterior.sample((40,), x=x_o, seed=5, **SHORT)
     with pytest.warns(FarObservationWarning, match="farther from the simulations"):

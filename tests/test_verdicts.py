@@ -1,5 +1,7 @@
 """Which colour the report gives to what, without drawing anything."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -25,9 +27,10 @@ def judge(tree, checks):
     return {one.question: one for one in judge_all(convergence, checks)}
 
 
-def check(kind, tree):
+@cache
+def check(kind, far=1):
     return run_checks(
-        tree,
+        make_tree(far * X_O),
         POSTERIORS[kind],
         RATIOS[kind],
         simulate,
@@ -39,7 +42,7 @@ def check(kind, tree):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_network_is_green_and_spoiled_ones_are_not(kind):
-    checks, tree = check(kind, make_tree())
+    checks, tree = check(kind)
     verdicts = judge(tree, checks)
     states = {question: one.state for question, one in verdicts.items()}
     assert states["Converged?"] == states["Data familiar?"] == "good"
@@ -57,7 +60,7 @@ def test_exact_network_is_green_and_spoiled_ones_are_not(kind):
 
 def test_observation_far_away_is_red_and_warned_of():
     with pytest.warns(FarObservationWarning, match="The observation is farther"):
-        checks, tree = check("exact", make_tree(100 * X_O))
+        checks, tree = check("exact", far=100)
     verdict = judge(tree, checks)["Data familiar?"]
     assert (verdict.state, verdict.answer) == ("bad", "No")
     assert "Check units" in verdict.reason
@@ -74,7 +77,7 @@ def test_without_a_simulator_three_questions_are_open_and_none_is_green():
 
 
 def test_what_cannot_be_judged_is_open_too():
-    checks, tree = check("exact", make_tree())
+    checks, tree = check("exact")
     harder = {"min_effective_sample_size": 1e9}
     roc = type(checks.ratio_roc)(**{**vars(checks.ratio_roc), **harder})
     weak = Checks(ratio_roc=roc, coverage=checks.coverage)
