@@ -38,7 +38,7 @@ def test_means_are_the_known_ones_of_a_shifted_ratio():
 
 def test_too_few_effective_draws_are_not_judged():
     def sharp(theta, x):
-        return 100 * log_ratio(theta, x)
+        return 3_000 * log_ratio(theta, x)
 
     result = check(sharp)
     assert not result.judged.any() and result.passed is None
