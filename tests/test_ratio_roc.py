@@ -116,18 +116,24 @@ def test_classifier_of_ones_own_is_used():
     assert not check(RATIOS["shifted"], classifier=LogisticRegression()).passed
 
 
-def test_thinning_keeps_means_and_bounds_rows():
+def test_thinning_keeps_means_and_bounds_rows_however_often_it_is_done():
     torch.manual_seed(0)
-    weights = torch.randn(50_000, dtype=torch.double).exp()
-    values = torch.randn(50_000, dtype=torch.double) + weights.log()
-    kept = _thin(weights)
-    assert 4_000 < len(kept) <= 5_100
-    assert len(kept.unique()) == len(kept)
-    new = weights[kept].clamp(min=weights.sum() / 5_000)
-    expected = (weights * values).sum() / weights.sum()
-    estimate = (new * values[kept]).sum() / new.sum()
-    error = (new * (values[kept] - expected)).square().sum().sqrt() / new.sum()
-    assert abs(estimate - expected) < 5 * error
+    log_weights = 2 * torch.randn(50_000, dtype=torch.double)
+    values = torch.randn(50_000, dtype=torch.double) + log_weights
+    expected = (log_weights.exp() * values).sum() / log_weights.exp().sum()
+    for parts in (1, 5):
+        kept, new = values[:0], log_weights[:0]
+        for block, weights in zip(
+            values.chunk(parts), log_weights.chunk(parts), strict=True
+        ):
+            kept, new = _thin(torch.cat((kept, block)), torch.cat((new, weights)))
+        assert 1_000 < len(kept) < 5_100
+        assert len(kept.unique()) == len(kept)
+        share = new.softmax(0)
+        error = (share * (kept - expected)).square().sum().sqrt()
+        assert abs((share * kept).sum() - expected) < 5 * error
+        # The control: without weights the mean is another one.
+        assert abs(kept.mean() - expected) > 5 * error
 
 
 def test_plot_shows_curve_and_verdict():
