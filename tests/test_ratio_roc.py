@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from spoiled import KINDS, RATIOS
 
 from sbi_aalr.diagnostics import ratio_roc
-from sbi_aalr.diagnostics.ratio_roc import RatioROC, _thin
+from sbi_aalr.diagnostics.marginal import thin
+from sbi_aalr.diagnostics.ratio_roc import RatioROC
 
 THETA = torch.tensor([1.0, -0.5])
 
@@ -126,7 +127,7 @@ def test_thinning_keeps_means_and_bounds_rows_however_often_it_is_done():
         for block, weights in zip(
             values.chunk(parts), log_weights.chunk(parts), strict=True
         ):
-            kept, new = _thin(torch.cat((kept, block)), torch.cat((new, weights)))
+            kept, new = thin(torch.cat((kept, block)), torch.cat((new, weights)))
         assert 1_000 < len(kept) < 5_100
         assert len(kept.unique()) == len(kept)
         share = new.softmax(0)

@@ -10,9 +10,8 @@ References:
     Bengio (2003), Machine Learning 52, for the error of a cross-validated score.
 """
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,7 +25,8 @@ from sbi_aalr.checks import (
     check_prior,
 )
 from sbi_aalr.diagnostics.inputs import check_parameters
-from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
+from sbi_aalr.diagnostics.log_ratio import LogRatio
+from sbi_aalr.diagnostics.marginal import MAX_ROWS, draw_marginal
 from sbi_aalr.diagnostics.weighted_auc import AUC, weighted_auc, weighted_roc
 from sbi_aalr.stream import seeded, simulate
 from sbi_aalr.types import Simulator
@@ -36,11 +36,7 @@ if TYPE_CHECKING:
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 
-# More rows than these of either class cost the classifier time and gain it little.
-_MAX_ROWS = 5_000
 _NUM_FOLDS = 5
-# Data of so many simulations are in memory at a time.
-_BLOCK_ROWS = 20_000
 _GRID = np.linspace(0, 1, 101)
 
 
@@ -155,8 +151,8 @@ def ratio_roc(
         "min_effective_sample_size", min_effective_sample_size
     )
     with seeded(seed):
-        marginal = _draw_marginal(log_ratio, simulator, prior, row, num_simulations)
-        count = max(min(num_simulations, _MAX_ROWS), 10 * _NUM_FOLDS)
+        marginal = draw_marginal(log_ratio, simulator, prior, row, num_simulations)
+        count = max(min(num_simulations, MAX_ROWS), 10 * _NUM_FOLDS)
         x_theta = simulate(simulator, row.to(prior.sample((1,))).expand(count, -1))
         random_state = int(torch.randint(2**31, ()))
     auc, curve = _cross_validate(
@@ -175,54 +171,6 @@ def ratio_roc(
         p_value=_find_p_value(auc),
         false_alarm_rate=false_alarm_rate,
     )
-
-
-class _Marginal(NamedTuple):
-    """Some 5,000 rows of the marginal, and the ESS of all the weights it had."""
-
-    x: Tensor
-    log_weights: Tensor
-    effective_sample_size: float
-
-
-def _draw_marginal(
-    log_ratio: LogRatio,
-    simulator: Simulator,
-    prior: Distribution,
-    row: Tensor,
-    num_simulations: int,
-) -> _Marginal:
-    """Simulate and weight in blocks, and keep the rows that count."""
-    kept: list[tuple[Tensor, Tensor]] = []
-    log_sum = log_square = torch.tensor(-torch.inf, dtype=torch.double)
-    for start in range(0, num_simulations, _BLOCK_ROWS):
-        theta = prior.sample((min(_BLOCK_ROWS, num_simulations - start),))
-        x = simulate(simulator, theta)
-        log_weights = evaluate_log_ratio(log_ratio, row.to(theta).expand_as(theta), x)
-        log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(0))
-        log_square = torch.logaddexp(log_square, (2 * log_weights).logsumexp(0))
-        kept.append((x.cpu(), log_weights))
-        kept = [_thin(*(torch.cat(parts) for parts in zip(*kept, strict=True)))]
-    if torch.isneginf(log_sum):
-        raise ValueError(
-            "`log_ratio` must be above minus infinity somewhere, got zero weights for "
-            f"all {num_simulations} simulations at theta = {row[0].tolist()}."
-        )
-    return _Marginal(*kept[0], float((2 * log_sum - log_square).exp()))
-
-
-def _thin(x: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Keep about 5,000 rows at most, by a chance that grows with their weight.
-
-    A row that is kept with probability w/c < 1 counts as c, which changes no mean, also
-    if it is done again and again. No row comes twice: a classifier would recognise it
-    from one fold in another.
-    """
-    log_limit = log_weights.logsumexp(0) - math.log(_MAX_ROWS)
-    if torch.isneginf(log_limit):
-        return x[:0], log_weights[:0]
-    keep = torch.rand_like(log_weights).log() < log_weights - log_limit
-    return x[keep], log_weights[keep].clamp(min=log_limit)
 
 
 def _cross_validate(
