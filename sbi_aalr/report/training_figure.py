@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sbi_aalr.diagnostics.plot_style import BLUE, GREY, INK, RED, make_figure, tidy_axes
+from sbi_aalr.diagnostics.plot_style import BLUE, INK, RED, make_figure, tidy_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Losses of single batches jump; the eye needs their mean.
 _MAX_POINTS = 400
-_KNOWS_NOTHING = float(np.log(2))
 
 
 def has_losses(training: Mapping[str, Sequence[float]]) -> bool:
@@ -43,9 +42,6 @@ def plot_training(training: Mapping[str, Sequence[float]]) -> "Figure":
         ends = np.cumsum([len(part) for part in parts])
         means = [float(part.mean()) for part in parts]
         axes.plot(ends, means, color=color, linewidth=1.4, label=label)
-    axes.axhline(
-        _KNOWS_NOTHING, color=GREY, linewidth=1, linestyle="--", label="knows nothing"
-    )
     axes.set_yscale("log")
     axes.set_xlabel("step or epoch", color=INK)
     axes.set_ylabel("loss, nats", color=INK)
