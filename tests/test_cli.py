@@ -52,7 +52,7 @@ ROW = "0.1,-2.9,1,-3,0.4,-2,2,-1.5"
 def test_help_lists_the_commands(arguments):
     result = call(*arguments)
     assert result.exit_code == 0
-    assert "demo" in result.stdout and "sample" in result.stdout
+    assert all(name in result.stdout for name in ("demo", "sample", "report"))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,7 @@ def test_help_lists_the_commands(arguments):
     [
         ("demo", ("--num-simulations", "--seed", "--out", "--device")),
         ("sample", ("--x", "--num-samples", "--out", "--seed", "--num-chains")),
+        ("report", ("--out", "--chains", "--num-simulations", "--seed")),
     ],
 )
 def test_help_of_a_command_lists_its_options(command, options):

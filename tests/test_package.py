@@ -22,9 +22,10 @@ FLOORS = [
         {"mcmc"},
         {"networks", "losses"},
         {"csv_rows"},
+        {"stream"},
         {"progress", "threads"},
     ],
-    [{"stream"}, {"diagnostics"}],
+    [{"diagnostics"}],
     [
         {
             "batches",
@@ -36,6 +37,7 @@ FLOORS = [
             "potential",
             "prior_json",
             "sample_run",
+            "reporting",
             "sampling",
             "saving",
             "store",
