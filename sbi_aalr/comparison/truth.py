@@ -13,7 +13,7 @@ from sbi.utils.sbiutils import within_support
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.mcmc import student_mixture
+from sbi_aalr.mcmc import mixture_fit, student_mixture
 
 _NUM_PROPOSALS = 10_000
 _PRIOR_SHARE = 0.1
@@ -86,7 +86,7 @@ def estimate_log_evidence(
     Returns:
         The estimate, nats; NaN if the weights have an effective size below 100.
     """
-    mixture = student_mixture.fit(generator, draws.unsqueeze(1))
+    mixture = mixture_fit.fit(generator, draws.unsqueeze(1)).mixture
     num_prior = int(_PRIOR_SHARE * _NUM_PROPOSALS)
     num_mixture = _NUM_PROPOSALS - num_prior
     drawn = student_mixture.sample(generator, mixture, num_mixture)[:, 0]
