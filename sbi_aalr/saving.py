@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 from sbi_aalr._version import __version__
 from sbi_aalr.atomic import write_whole
 from sbi_aalr.checks import check_device
-from sbi_aalr.classifiers import resolve_classifier
+from sbi_aalr.classifiers import NamedBuilder, resolve_classifier
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.prior_json import decode_prior, encode_prior
 
@@ -80,6 +80,7 @@ def write(folder: str | Path, saved: Saved) -> Path:
         "format": _FORMAT,
         "sbi_aalr": __version__,
         "classifier": getattr(saved.estimator, "classifier_name", None),
+        "classifier_settings": getattr(saved.estimator, "classifier_settings", None),
         "theta_shape": list(saved.estimator.theta_shape),
         "x_shape": list(saved.estimator.x_shape),
         "prior": encode_prior(saved.prior),
@@ -162,7 +163,11 @@ def _rebuild(document: dict[str, Any], classifier: object) -> RatioEstimator:
     with torch.random.fork_rng(devices=[]):
         theta = torch.randn(8, *document["theta_shape"])
         x = torch.randn(8, *document["x_shape"])
-        return resolve_classifier(classifier)(theta, x)
+        builder = resolve_classifier(classifier)
+        settings = document.get("classifier_settings")
+        if isinstance(builder, NamedBuilder) and builder.name == document["classifier"]:
+            builder = NamedBuilder(builder.name, settings)
+        return builder(theta, x)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
