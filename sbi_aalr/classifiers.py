@@ -66,6 +66,8 @@ def resolve_classifier(classifier: object) -> Builder:
         TypeError: If it is none of these.
         ValueError: If it is an unknown name.
     """
+    if isinstance(classifier, NamedBuilder):
+        return classifier
     if isinstance(classifier, str):
         return NamedBuilder(classifier)
     if isinstance(classifier, ClassifierConfig):

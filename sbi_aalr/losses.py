@@ -121,14 +121,19 @@ def all_pairs_cross_entropy(log_ratio: Tensor) -> Tensor:
 
 
 def all_pairs_info_nce(log_ratio: Tensor) -> Tensor:
-    """`info_nce` with every other theta of the batch as a contrast.
+    """`info_nce` with every other theta of the batch as a contrast, both ways.
+
+    The theta that made x is to be found among the batch's, and the x that theta made
+    among the batch's. The second way leaves a function of theta open where the first
+    leaves one of x; together they leave a constant.
 
     Args:
         log_ratio: Logits of all pairs, shape `(N, N)`, as in
             `all_pairs_cross_entropy`.
 
     Returns:
-        Losses, shape `(N,)`, nats.
+        Sum of the two ways' losses, shape `(N,)`, nats; 2 log N where all logits are
+        equal.
 
     Raises:
         ValueError: If it is no square matrix of two rows or more.
@@ -136,10 +141,10 @@ def all_pairs_info_nce(log_ratio: Tensor) -> Tensor:
     Example:
         >>> import torch
         >>> all_pairs_info_nce(torch.zeros(2, 2))
-        tensor([0.6931, 0.6931])
+        tensor([1.3863, 1.3863])
     """
     joint = _check_square(log_ratio).diagonal()
-    return log_ratio.logsumexp(dim=0) - joint
+    return log_ratio.logsumexp(dim=0) + log_ratio.logsumexp(dim=1) - 2 * joint
 
 
 def all_pairs_imbalance(log_ratio: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from sbi_aalr.classifiers import resolve_classifier
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.objective import RatioLoss
 from sbi_aalr.passes import StreamedPasses
-from sbi_aalr.stored import StoredTrainer
+from sbi_aalr.rounds import RoundsTrainer
 from sbi_aalr.stream import Batch, divide, seeded, simulate, stream
 from sbi_aalr.user_simulator import prepare
 
@@ -24,7 +24,7 @@ from sbi_aalr.user_simulator import prepare
 _SCALING_ROWS = 1024
 
 
-class AALR(StoredTrainer):
+class AALR(RoundsTrainer):
     r"""Amortized approximate ratio estimation, Hermans et al. (2020).
 
     A classifier is trained to tell joint pairs (theta, x) from marginal pairs

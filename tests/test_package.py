@@ -31,7 +31,9 @@ FLOORS = [
         {
             "batches",
             "classifiers",
+            "ensemble",
             "last_run",
+            "normalisation",
             "posterior",
             "posterior_parameters",
             "potential",
@@ -47,6 +49,8 @@ FLOORS = [
             "fit",
             "posterior_builder",
             "quiet_trainer",
+            "rounds",
+            "truncated_prior",
             "stored",
             "trainer",
             "user_simulator",
