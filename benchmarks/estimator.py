@@ -44,9 +44,9 @@ def simulate_observations(slcp, name):
     return torch.cat(rows)
 
 
-def measure_c2st(estimator, slcp, x, seed):
+def measure_c2st(estimator, slcp, x, seed, prior=None):
     """C2ST and worst R-hat for each observation."""
-    posterior = MHPosterior.from_estimator(estimator, slcp.prior)
+    posterior = MHPosterior.from_estimator(estimator, prior or slcp.prior)
     results = []
     for index, x_o in enumerate(x):
         draws = posterior.sample((NUM_DRAWS,), x=x_o, seed=seed, **SAMPLING)
@@ -150,6 +150,30 @@ def run_stored(slcp, options):
     print(trainer.summary["recipe"][-1], f"{len(losses)} passes, best {min(losses)}")
 
 
+def run_truncated(slcp, options):
+    """Three rounds for the first of the observations."""
+    num_simulations = options.num_simulations or 100_000
+    x_o = simulate_observations(slcp, options.observations)[:1]
+    trainer = AALR(slcp.prior, show_progress_bars=options.progress)
+    started = time.perf_counter()
+    estimator = trainer.train_truncated(
+        slcp.simulate,
+        x_o,
+        num_simulations,
+        seed=options.seed,
+        time_limit=options.time_limit,
+    )
+    seconds = time.perf_counter() - started
+    prior = trainer.build_posterior().proposal
+    ((score, rhat),) = measure_c2st(estimator, slcp, x_o, options.seed, prior)
+    shares = ", ".join(f"{share:.2g}" for share in trainer.summary["accepted_share"])
+    print(
+        f"| {num_simulations:,} in three truncated rounds, one observation | "
+        f"{seconds:.0f} | | | {score:.3f} | | {rhat:.3f} | |\naccepted: {shares}; "
+        f"trained on {[r['num_simulations'] for r in trainer.summary['recipe']]}"
+    )
+
+
 def run_nre_a(slcp, options):
     """The peer: sbi's own trainer with its defaults, on the same simulations."""
     num_simulations = options.num_simulations or 100_000
@@ -204,6 +228,7 @@ def measure_cross_entropy(log_ratio, slcp, rows=100_000):
 RUNS = {
     "streamed": run_streamed,
     "stored": run_stored,
+    "truncated": run_truncated,
     "nre_a": run_nre_a,
     "recipe": run_recipe,
 }

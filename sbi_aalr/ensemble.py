@@ -121,10 +121,8 @@ def average_log_ratios(estimators: Sequence[RatioEstimator]) -> RatioEstimator:
         embedding_net_theta=_Together([m.embedding_net_theta for m in members]),
         embedding_net_x=_Together([m.embedding_net_x for m in members]),
     )
-    ensemble.members = [
-        (getattr(m, "classifier_name", None), getattr(m, "classifier_settings", None))
-        for m in members
-    ]
+    # A tuple, which torch does not take for a part of the network.
+    ensemble.members = tuple(members)
     return ensemble.eval()
 
 

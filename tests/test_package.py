@@ -33,6 +33,7 @@ FLOORS = [
             "classifiers",
             "ensemble",
             "last_run",
+            "network_json",
             "normalisation",
             "posterior",
             "posterior_parameters",

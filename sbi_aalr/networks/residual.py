@@ -139,9 +139,11 @@ def residual_mlp(
     return build
 
 
-def embed_encoded(batch: Tensor, embedding_net: nn.Module | None) -> nn.Sequential:
+def embed_encoded(
+    batch: Tensor, embedding_net: nn.Module | None, num_octaves: int = 9
+) -> nn.Sequential:
     """Scaling and the embedding net; data without one are made flat and encoded."""
     embed = embed_scaled(batch, embedding_net)
     if embedding_net is None:
-        embed.append(Encode(batch[0].numel()))
+        embed.append(Encode(batch[0].numel(), num_octaves))
     return embed

@@ -12,8 +12,7 @@ _MAX_ENTRIES = 16_000_000
 # Gains of the squashed copies: the first resolves the tails, the last the centre.
 _SQUASH_GAINS = (1.0, 10.0)
 _CLIP = 3.0
-# Frequencies of the finest waves, and how many waves there may be.
-_MOST_OCTAVES = 9
+# How many waves there may be, over all features.
 _MOST_WAVES = 256
 
 
@@ -61,8 +60,9 @@ class Encode(nn.Module):
     what a narrow posterior looks like.
 
     Args:
-        num_features: Features of each row. The more there are, the fewer frequencies
-            each gets: 9 up to 28 features, none from 257 on.
+        num_features: Features of each row.
+        num_octaves: Number of frequencies, if there are not too many features: 9 up to
+            28 features, and none from 257 on.
 
     References:
         Tancik et al. (2020), arXiv:2006.10739, for why frequencies help.
@@ -74,9 +74,9 @@ class Encode(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_features: int, num_octaves: int = 9) -> None:
         super().__init__()
-        octaves = min(_MOST_OCTAVES, _MOST_WAVES // num_features)
+        octaves = min(num_octaves, _MOST_WAVES // num_features)
         frequencies = math.pi / 4 * 2.0 ** torch.arange(octaves)
         self.register_buffer("frequencies", frequencies, persistent=False)
 

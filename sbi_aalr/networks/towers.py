@@ -71,6 +71,7 @@ def two_towers(
     num_blocks_theta: int | None = None,
     num_features: int | None = None,
     dropout: float = 0.0,
+    num_octaves: int = 9,
     embedding_net_theta: nn.Module | None = None,
     embedding_net_x: nn.Module | None = None,
 ) -> Callable[[Tensor, Tensor], RatioEstimator]:
@@ -81,7 +82,8 @@ def two_towers(
         num_blocks: Number of blocks in each tower.
         num_blocks_theta: Number of blocks in the tower of theta, where it differs.
         num_features: Features in the product; by default the width.
-        dropout: Share of inner features set to zero in training, in the tower of x.
+        dropout: Share of inner features set to zero in training.
+        num_octaves: Frequencies in which theta and x are encoded; see `Encode`.
         embedding_net_theta: Applied to scaled parameters `(N, D)` before the tower;
             must give `(N, F)`.
         embedding_net_x: Applied to scaled data `(N, *event_shape)` before the tower,
@@ -104,8 +106,8 @@ def two_towers(
 
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
         size = num_features or hidden_features
-        embed_theta = embed_encoded(theta, embedding_net_theta)
-        embed_x = embed_encoded(x, embedding_net_x)
+        embed_theta = embed_encoded(theta, embedding_net_theta, num_octaves)
+        embed_x = embed_encoded(x, embedding_net_x, num_octaves)
         blocks_theta = num_blocks if num_blocks_theta is None else num_blocks_theta
         embed_theta.append(
             ResidualStack(
@@ -113,7 +115,7 @@ def two_towers(
                 size + 1,
                 hidden_features,
                 blocks_theta,
-                0.0,
+                dropout,
             )
         )
         embed_x.append(
