@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+import torch._dynamo  # optimizers import it; it needs an unpickler to be defined
 from linear_gaussian import PRIOR, SHORT, X_O, build_quadratic, draw_pairs, simulate
 from safetensors.torch import load_file, save_file
 from sbi.utils import BoxUniform, MultipleIndependent
