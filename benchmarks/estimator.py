@@ -93,6 +93,9 @@ def split(*tensors):
 
 
 def describe(name, estimator, seconds, slcp, options):
+    if options.observations == "none":
+        print(f"| {name} | {seconds:.0f} |")
+        return
     x = simulate_observations(slcp, options.observations)
     started = time.perf_counter()
     results = measure_c2st(estimator, slcp, x, options.seed)
@@ -225,7 +228,15 @@ def measure_cross_entropy(log_ratio, slcp, rows=100_000):
     return float((softplus(-joint) + softplus(marginal)).mean() / 2)
 
 
+def run_evaluate(slcp, options):
+    """Describe a posterior saved before."""
+    posterior = MHPosterior.load(options.out)
+    estimator = posterior.potential_fn.ratio_estimator
+    describe(str(options.out), estimator, float("nan"), slcp, options)
+
+
 RUNS = {
+    "evaluate": run_evaluate,
     "streamed": run_streamed,
     "stored": run_stored,
     "truncated": run_truncated,
@@ -240,7 +251,7 @@ def main() -> None:
     parser.add_argument("--num-simulations", type=int)
     parser.add_argument("--time-limit", type=float)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--observations", choices=SEEDS, default="reported")
+    parser.add_argument("--observations", choices=[*SEEDS, "none"], default="reported")
     parser.add_argument("--out", help="folder to save the posterior in")
     parser.add_argument("--progress", action="store_true")
     options = parser.parse_args()

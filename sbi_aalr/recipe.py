@@ -31,28 +31,28 @@ class Recipe(NamedTuple):
 _TOWERS: list[tuple[int, dict[str, Any], Recipe]] = [
     (
         0,
-        {"hidden_features": 64, "num_blocks": 1, "dropout": 0.2},
-        Recipe(128, 100, 2e-3, weight_decay=0.1),
+        {"hidden_features": 128, "num_blocks": 2, "dropout": 0.5, "num_octaves": 3},
+        Recipe(128, 60, 2e-3, 0.02, weight_decay=0.1),
     ),
     (
         5_000,
-        {"hidden_features": 128, "num_blocks": 1, "dropout": 0.1},
-        Recipe(256, 40, 2e-3, weight_decay=0.1),
+        {"hidden_features": 128, "num_blocks": 2, "dropout": 0.5, "num_octaves": 3},
+        Recipe(256, 40, 2e-3, 0.02, weight_decay=0.1),
     ),
     (
         50_000,
-        {"hidden_features": 192, "num_blocks": 2},
-        Recipe(512, 15, 2e-3),
+        {"hidden_features": 192, "num_blocks": 2, "dropout": 0.1, "num_octaves": 5},
+        Recipe(512, 20, 2e-3, 0.02, weight_decay=0.1),
     ),
     (
         500_000,
-        {"hidden_features": 192, "num_blocks": 2},
-        Recipe(512, 4, 2e-3),
+        {"hidden_features": 192, "num_blocks": 3, "num_octaves": 9},
+        Recipe(1024, 4, 3e-3, 0.04),
     ),
     (
         5_000_000,
-        {"hidden_features": 256, "num_blocks": 2},
-        Recipe(1024, 1, 2e-3),
+        {"hidden_features": 192, "num_blocks": 3, "num_octaves": 9},
+        Recipe(1024, 1, 3e-3, 0.04),
     ),
 ]
 

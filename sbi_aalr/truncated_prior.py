@@ -66,6 +66,7 @@ class TruncatedPrior(Distribution):
         self.cuts = cuts
         self.num_proposed = 0
         self.num_accepted = 0
+        self._log_share: float | None = None
 
     @property
     def support(self) -> Any:
@@ -122,24 +123,50 @@ class TruncatedPrior(Distribution):
         return torch.cat(pieces)[:wanted].reshape(*shape, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of the prior, minus infinity outside the cuts.
+        """Log-density of the prior inside the cuts, as measured from its own draws.
 
-        It integrates to the share of the prior that the cuts keep, and not to one.
+        Args:
+            value: Parameters, shape `(..., D)`.
+
+        Returns:
+            Log-densities, shape `(...)`; minus infinity outside the cuts.
         """
+        if self._log_share is None:
+            self._log_share = self._measure_log_share()
         rows = value.reshape(-1, value.shape[-1])
-        log_density = self.prior.log_prob(value).reshape(-1)
+        log_density = self.prior.log_prob(rows) - self._log_share
         result = torch.where(self.keeps(rows), log_density, -torch.inf)
         return result.reshape(value.shape[:-1])
+
+    @torch.no_grad()
+    def _measure_log_share(self) -> float:
+        """Logarithm of the share of the prior that the cuts keep."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            proposals = self._propose(_BLOCK_ROWS)
+        share = self.keeps(proposals).float().mean().clamp_min(1 / _BLOCK_ROWS).log()
+        if isinstance(self.prior, BoxUniform):
+            # Proposals had the density of the box, which the prior has not.
+            low, high = self._find_box()
+            share = (
+                share + self.prior.log_prob((low + high) / 2) + (high - low).log().sum()
+            )
+        return float(share)
 
     def _propose(self, num_rows: int) -> Tensor:
         """Draws of the prior; of a uniform one only inside the boxes of the cuts."""
         if not isinstance(self.prior, BoxUniform):
             return self.prior.sample((num_rows,))
-        box = self.prior.support.base_constraint
-        low = torch.stack([box.lower_bound, *(cut.low for cut in self.cuts)]).amax(0)
-        high = torch.stack([box.upper_bound, *(cut.high for cut in self.cuts)]).amin(0)
+        low, high = self._find_box()
         unit = torch.rand(num_rows, len(low), device=low.device)
         return low + (high - low) * unit
+
+    def _find_box(self) -> tuple[Tensor, Tensor]:
+        """The corners of what the boxes of all cuts leave of a uniform prior."""
+        box: Any = self.support.base_constraint
+        low = torch.stack([box.lower_bound, *(cut.low for cut in self.cuts)]).amax(0)
+        high = torch.stack([box.upper_bound, *(cut.high for cut in self.cuts)]).amin(0)
+        return low, high
 
 
 def cut_prior(
