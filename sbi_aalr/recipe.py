@@ -27,6 +27,8 @@ class Recipe(NamedTuple):
     weight_decay: float = 0.0
 
 
+# Streamed simulations have no part held out that would tell when to stop.
+_MOST_STREAMED_PASSES = 8
 # From how many simulations on, and what then: the network, and how it is trained.
 _TOWERS: list[tuple[int, dict[str, Any], Recipe]] = [
     (
@@ -92,7 +94,9 @@ def choose_recipe(
         200
     """
     if is_separable:
-        return _find(num_simulations)[2]
+        recipe = _find(num_simulations)[2]
+        most = _MOST_STREAMED_PASSES if is_streamed else recipe.num_passes
+        return recipe._replace(num_passes=min(recipe.num_passes, most))
     if is_streamed:
         return Recipe(batch_size=256, num_passes=1, learning_rate=5e-3)
     return Recipe(batch_size=200, num_passes=None, learning_rate=5e-4)

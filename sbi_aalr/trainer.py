@@ -63,9 +63,7 @@ class AALR(RoundsTrainer):
         >>> from sbi_aalr.simulators import SLCP
         >>> slcp = SLCP()
         >>> trainer = AALR(slcp.prior, show_progress_bars=False)
-        >>> estimator = trainer.train_online(
-        ...     slcp.simulate, num_simulations=2_000, time_limit=5
-        ... )
+        >>> estimator = trainer.train_online(slcp.simulate, num_simulations=2_000)
         >>> posterior = trainer.build_posterior()
     """
 
