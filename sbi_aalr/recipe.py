@@ -95,8 +95,9 @@ def choose_recipe(
     """
     if is_separable:
         recipe = _find(num_simulations)[2]
-        most = _MOST_STREAMED_PASSES if is_streamed else recipe.num_passes
-        return recipe._replace(num_passes=min(recipe.num_passes, most))
+        if is_streamed and (recipe.num_passes or 0) > _MOST_STREAMED_PASSES:
+            return recipe._replace(num_passes=_MOST_STREAMED_PASSES)
+        return recipe
     if is_streamed:
         return Recipe(batch_size=256, num_passes=1, learning_rate=5e-3)
     return Recipe(batch_size=200, num_passes=None, learning_rate=5e-4)

@@ -184,6 +184,7 @@ def test_frozen_weights_stay():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_same_code_trains_on_the_gpu():
     trainer = make_trainer("two_towers", device="cuda")
     estimator = trainer.train_online(simulate, **FEW)
