@@ -265,7 +265,8 @@ def main() -> None:
     options = parser.parse_args()
     print(
         "| simulations | seconds (of all processors) | held-out loss, nats | "
-        "InfoNCE above the optimum | C2ST, mean ± sd | each | worst R-hat | s to sample |\n"
+        "InfoNCE above the optimum | C2ST, mean ± sd | each | worst R-hat | "
+        "s to sample |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     RUNS[options.run](SLCP(), options)

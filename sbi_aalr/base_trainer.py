@@ -58,6 +58,7 @@ class BaseTrainer(PosteriorBuilder):
         """Fit by a recipe, and write what was chosen into the summary."""
         estimator = self._neural_net.to(self._device)
         loss = self._get_loss()
+        self._truncated_prior = None
         history = fit(
             estimator,
             passes,

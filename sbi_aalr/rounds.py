@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
@@ -40,8 +39,6 @@ _SAMPLING: dict[str, Any] = {
 
 class RoundsTrainer(StoredTrainer):
     """The part of `AALR` that trains for a single observation."""
-
-    _truncated_prior: TruncatedPrior | None = None
 
     def train_truncated(
         self,
@@ -128,17 +125,6 @@ class RoundsTrainer(StoredTrainer):
                     truncated = self._cut(truncated or prior, x_o, epsilon)
         self._truncated_prior = truncated
         return self._neural_net
-
-    def build_posterior(self, *args: Any, **kwargs: Any) -> NeuralPosterior:
-        """Build the posterior as `PosteriorBuilder` says; see there.
-
-        After `train_truncated` the prior is the truncated one, unless another is given.
-        """
-        given = len(args) > 1 or kwargs.get("prior") is not None
-        other = bool(args) or kwargs.get("density_estimator") is not None
-        if self._truncated_prior is not None and not given and not other:
-            kwargs["prior"] = self._truncated_prior
-        return super().build_posterior(*args, **kwargs)
 
     def _make_trainer(self, prior: Distribution) -> "RoundsTrainer":
         """A trainer like this one, for a round of its own."""
