@@ -32,7 +32,7 @@ def measure_training(slcp: SLCP, num_simulations: int, seed: int):
         return recipe.train(slcp.simulate, slcp.prior, budget)
 
     def fit_aalr(budget):
-        trainer = AALR(slcp.prior, show_progress_bars=False)
+        trainer = AALR(slcp.prior, "selu_mlp", show_progress_bars=False)
         started = time.perf_counter()
         estimator = trainer.train_online(
             slcp.simulate, num_simulations=budget, seed=seed

@@ -31,6 +31,16 @@ def check_positive_float(name: str, value: object) -> float:
     return number
 
 
+def check_non_negative_float(name: str, value: object) -> float:
+    """Return `value` as a float, or raise if it is not finite and at least zero."""
+    number = _check_real(name, value)
+    if not 0 <= number < float("inf"):
+        raise ValueError(
+            f"`{name}` must be a finite number of at least 0, got {value!r}."
+        )
+    return number
+
+
 def check_fraction(name: str, value: object) -> float:
     """Return `value` as a float, or raise if it is not strictly between 0 and 1."""
     number = _check_real(name, value)

@@ -18,6 +18,7 @@ class TensorLoader:
         tensors: Tensors with the same number of rows.
         indices: Rows to use, long, shape `(N,)`.
         batch_size: Rows in a batch.
+        is_shuffled: Whether to draw a new order; held-out rows need none.
 
     Example:
         >>> loader = TensorLoader([torch.arange(10)], torch.arange(9), batch_size=4)
@@ -26,16 +27,23 @@ class TensorLoader:
     """
 
     def __init__(
-        self, tensors: Sequence[Tensor], indices: Tensor, batch_size: int
+        self,
+        tensors: Sequence[Tensor],
+        indices: Tensor,
+        batch_size: int,
+        is_shuffled: bool = True,
     ) -> None:
         self._tensors = tensors
         self._indices = indices
         self.batch_size = batch_size
+        self._is_shuffled = is_shuffled
 
     def __len__(self) -> int:
         return len(self._indices) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        order = self._indices[torch.randperm(len(self._indices))]
+        order = self._indices
+        if self._is_shuffled:
+            order = order[torch.randperm(len(order))]
         for rows in order[: len(self) * self.batch_size].split(self.batch_size):
             yield tuple(tensor[rows.to(tensor.device)] for tensor in self._tensors)

@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 from sbi_aalr.checks import check_prior
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.last_run import LastRun, RunReports
+from sbi_aalr.normalisation import NormalisedPosterior
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.potential import check_estimator, check_theta, check_x, log_prob_fn
 from sbi_aalr.sample_run import sample_run
@@ -25,7 +26,7 @@ from sbi_aalr.saving import SavedPosterior
 from sbi_aalr.store import locate_parts, write_store
 
 
-class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
+class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosterior):
     r"""Posterior p(theta|x) sampled by likelihood-free Metropolis-Hastings.
 
     The target is log r(x|theta) + log p(theta), with the log-ratio from a ratio
@@ -181,12 +182,10 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
     def log_prob(
         self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
     ) -> Tensor:
-        """Evaluate the log-posterior density, log r(x|theta) + log p(theta).
+        """Evaluate the log-posterior density, log r(x|theta) + log p(theta) - log Z(x).
 
-        As r = p(x|theta)/p(x), this is normalised as far as the estimated ratio is:
-        its error is log E_prior[r(x|theta)], which is zero for the exact ratio. For
-        several i.i.d. trials, and for ratios known up to a constant (NRE_B), it is not
-        normalised.
+        Z(x) = E_prior[r(x|theta)], one for the exact ratio, makes it a density; it is
+        measured, and `normaliser` tells its Monte Carlo error.
 
         Args:
             theta: Parameters, shape `(N, D)` or `(D,)`.
@@ -200,12 +199,13 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
             ValueError: If theta or x has another width than in training, NaN or
                 infinity.
         """
-        return self.potential(theta, x, track_gradients=track_gradients)
+        log_density = self.potential(theta, x, track_gradients=track_gradients)
+        return log_density - self._get_log_normaliser(x)
 
     def potential(
         self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
     ) -> Tensor:
-        """Evaluate what is sampled: the same as `log_prob`."""
+        """Evaluate what is sampled: `log_prob` without its normaliser."""
         position = check_theta(theta, self.potential_fn).to(self._device).unsqueeze(1)
         trials = self._x_else_default_x(x)
         with torch.set_grad_enabled(track_gradients):
@@ -218,7 +218,7 @@ class MHPosterior(SavedPosterior, RunReports, NeuralPosterior):
 
     def to(self, device: str | torch.device) -> "MHPosterior":
         """Move estimator, prior and default x to a device."""
-        self._device = process_device(str(device))
+        self._device, self._prior_draws = process_device(str(device)), None
         self.potential_fn.to(self._device)
         self.proposal = move_distribution_to_device(self.proposal, self._device)
         self.theta_transform = mcmc_transform(self.proposal, device=self._device)

@@ -20,6 +20,9 @@ SAMPLERS = ("mh", "mcmc", "rejection", "vi", "importance")
 class PosteriorBuilder(QuietTrainer):
     """A ratio trainer whose posteriors are sampled by `MHPosterior` by default."""
 
+    # What the prior was cut to, where the estimator fitted last is for one observation.
+    _truncated_prior: Distribution | None = None
+
     def build_posterior(
         self,
         density_estimator: RatioEstimator | None = None,
@@ -32,7 +35,8 @@ class PosteriorBuilder(QuietTrainer):
 
         Args:
             density_estimator: The ratio estimator; by default the one fitted last.
-            prior: The prior; by default the one given at the start.
+            prior: The prior; by default the one given at the start, or what
+                `train_truncated` cut it to.
             sample_with: `"mh"` for `MHPosterior`; `"mcmc"`, `"rejection"`, `"vi"` or
                 `"importance"` for sbi's own posteriors.
             posterior_parameters: Settings of the posterior; their type decides which
@@ -60,6 +64,8 @@ class PosteriorBuilder(QuietTrainer):
                 "`density_estimator` must be a RatioEstimator, got "
                 f"{type(density_estimator).__name__}."
             )
+        if prior is None and density_estimator is None:
+            prior = self._truncated_prior
         if prior is not None:
             check_prior("prior", prior)
         if sample_with == "mh" and posterior_parameters is None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
-import torch
 from safetensors.torch import load_file, save
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -20,7 +19,7 @@ from torch.distributions import Distribution
 from sbi_aalr._version import __version__
 from sbi_aalr.atomic import write_whole
 from sbi_aalr.checks import check_device
-from sbi_aalr.classifiers import resolve_classifier
+from sbi_aalr.network_json import encode_network, rebuild_network
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.prior_json import decode_prior, encode_prior
 
@@ -79,7 +78,7 @@ def write(folder: str | Path, saved: Saved) -> Path:
     document = {
         "format": _FORMAT,
         "sbi_aalr": __version__,
-        "classifier": getattr(saved.estimator, "classifier_name", None),
+        **encode_network(saved.estimator),
         "theta_shape": list(saved.estimator.theta_shape),
         "x_shape": list(saved.estimator.x_shape),
         "prior": encode_prior(saved.prior),
@@ -137,7 +136,7 @@ def read(
                 f"The posterior was saved with a {name} that JSON cannot hold. Pass "
                 f"the same one again: `load(folder, {name}=...)`."
             )
-    estimator = _rebuild(document, classifier)
+    estimator = rebuild_network(document, classifier)
     weights = {
         name.removeprefix(_PREFIX): value
         for name, value in tensors.items()
@@ -155,14 +154,6 @@ def read(
         MHPosteriorParameters().with_param(**parameters),
         tensors.get("x"),
     )
-
-
-def _rebuild(document: dict[str, Any], classifier: object) -> RatioEstimator:
-    """Build the network anew, from rows that only have the right shape."""
-    with torch.random.fork_rng(devices=[]):
-        theta = torch.randn(8, *document["theta_shape"])
-        x = torch.randn(8, *document["x_shape"])
-        return resolve_classifier(classifier)(theta, x)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,26 +1,34 @@
-"""Training on stored simulations: sbi's interface with the AALR loss on logits."""
+"""Training on stored simulations: sbi's interface, the loop and losses of AALR."""
 
+import warnings
 from typing import Any, Self
 
 import torch
 from sbi.inference.trainers._contracts import LossArgsNRE_A
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from sbi_aalr import online
+from sbi_aalr.base_trainer import BaseTrainer, check_training
 from sbi_aalr.checks import (
+    check_fraction,
     check_non_negative_int,
-    check_row_shapes,
+    check_positive_int,
     check_simulations,
     check_split,
 )
 from sbi_aalr.errors import CallOrderError
+from sbi_aalr.fit import History
 from sbi_aalr.loaders import TensorLoader
-from sbi_aalr.posterior_builder import PosteriorBuilder
+from sbi_aalr.passes import StoredPasses
+from sbi_aalr.recipe import Recipe
 from sbi_aalr.stream import Batch, seeded
 
+# sbi's default, which stands for no limit.
+_NO_LIMIT = 2**31 - 1
 
-class StoredTrainer(PosteriorBuilder):
+
+class StoredTrainer(BaseTrainer):
     """The part of `AALR` that trains on simulations made before."""
 
     def append_simulations(
@@ -60,11 +68,11 @@ class StoredTrainer(PosteriorBuilder):
 
     def train(
         self,
-        training_batch_size: int = 200,
-        learning_rate: float = 5e-4,
+        training_batch_size: int | None = None,
+        learning_rate: float | None = None,
         validation_fraction: float = 0.1,
         stop_after_epochs: int = 20,
-        max_num_epochs: int = 2**31 - 1,
+        max_num_epochs: int = _NO_LIMIT,
         clip_max_norm: float | None = 5.0,
         resume_training: bool = False,
         discard_prior_samples: bool = False,
@@ -73,30 +81,37 @@ class StoredTrainer(PosteriorBuilder):
         dataloader_kwargs: dict[str, Any] | None = None,
         loss_kwargs: LossArgsNRE_A | None = None,
         seed: int | None = None,
+        time_limit: float | None = None,
     ) -> RatioEstimator:
         """Fit the estimator to the stored simulations, of one or more rounds.
 
-        Everything but the loss is sbi's: the split for validation, early stopping, and
-        the meaning of each argument. Contrasting parameters come from other rows of the
-        batch.
+        The arguments mean what they mean in sbi; where batch size and learning rate are
+        not given, the recipe for the number of simulations decides. An epoch is a pass
+        over the simulations; each meets other contrasts in every pass.
 
         Args:
-            training_batch_size: Rows in a batch.
-            learning_rate: Learning rate of Adam.
+            training_batch_size: Rows in a batch; by default the recipe's.
+            learning_rate: Largest learning rate of AdamW; by default the recipe's.
             validation_fraction: Share of the simulations held out for early stopping.
             stop_after_epochs: Epochs without improvement after which to stop.
-            max_num_epochs: Most epochs to train for; sbi runs one more than it says.
+            max_num_epochs: Most epochs to train for. A recipe that knows how many it
+                wants, as that for `"two_towers"` does, may need fewer.
             clip_max_norm: Largest norm of the gradient; None for no limit.
-            resume_training: Go on from where the last call stopped.
+            resume_training: Go on from the weights of the last call, with the same
+                rows held out, and with a learning rate that falls anew.
             discard_prior_samples: Leave out round 0 in later rounds.
             retrain_from_scratch: Begin with new weights.
             show_train_summary: Print sbi's summary after training.
             dataloader_kwargs: Passed on to torch's data loaders.
-            loss_kwargs: sbi's arguments of the loss; always two atoms here.
+            loss_kwargs: sbi's arguments of the loss, which are not used; see the
+                trainer's `loss`.
             seed: Makes the run repeatable; the global generators are left untouched.
+            time_limit: Seconds after which to end. The learning rate has come down by
+                then; without `max_num_epochs`, there are as many epochs as fit.
 
         Returns:
-            The fitted ratio estimator.
+            The fitted ratio estimator: averaged weights, of the epoch with the least
+            held-out loss. `summary` gains the losses of every epoch.
 
         Raises:
             CallOrderError: If no simulations were appended, or there is nothing to
@@ -104,6 +119,9 @@ class StoredTrainer(PosteriorBuilder):
             ValueError: If there are too few simulations for a batch of two in both the
                 training and the validation part, or they have another shape than those
                 the estimator was fitted to before.
+
+        Warns:
+            UserWarning: If `max_num_epochs` ended the training.
         """
         if not self._theta_roundwise:
             raise CallOrderError(
@@ -115,26 +133,83 @@ class StoredTrainer(PosteriorBuilder):
                 "There is no training to resume. Call `train` without "
                 "`resume_training` first."
             )
-        first_round = int(discard_prior_samples and max(self._data_round_index) > 0)
+        check_training(training_batch_size, learning_rate, clip_max_norm, time_limit)
+        check_positive_int("max_num_epochs", max_num_epochs)
+        check_positive_int("stop_after_epochs", stop_after_epochs)
+        self._round = max(self._data_round_index)
+        first_round = int(discard_prior_samples and self._round > 0)
         theta, x, _ = self.get_simulations(first_round)
-        check_split(theta.shape[0], validation_fraction, training_batch_size)
+        check_fraction("validation_fraction", validation_fraction)
         if not retrain_from_scratch:
             self._check_fits(theta, x)
-        with seeded(seed):
-            return super().train(
-                training_batch_size=training_batch_size,
-                learning_rate=learning_rate,
-                validation_fraction=validation_fraction,
-                stop_after_epochs=stop_after_epochs,
-                max_num_epochs=max_num_epochs,
-                clip_max_norm=clip_max_norm,
-                resume_training=resume_training,
-                discard_prior_samples=discard_prior_samples,
-                retrain_from_scratch=retrain_from_scratch,
-                show_train_summary=show_train_summary,
-                dataloader_kwargs=dataloader_kwargs,
-                loss_kwargs=loss_kwargs or LossArgsNRE_A(),
+        begins = self._neural_net is None or retrain_from_scratch
+        with seeded(seed), self._keep_estimator_if_failing():
+            if not resume_training:
+                self._split(len(theta), validation_fraction)
+            rows = self.train_indices
+            if begins:
+                self._build(theta[rows].cpu(), x[rows].cpu(), len(rows))
+            recipe = self._choose_recipe(
+                len(rows), False, training_batch_size, learning_rate
             )
+            check_split(len(theta), validation_fraction, recipe.batch_size)
+            recipe = _limit_passes(recipe, max_num_epochs, time_limit)
+            training, validation = self.get_dataloaders(
+                first_round,
+                recipe.batch_size,
+                validation_fraction,
+                resume_training=True,
+                dataloader_kwargs=dataloader_kwargs,
+            )
+            held_out = StoredPasses(validation, len(self.val_indices), self._device)
+            history = self._fit(
+                StoredPasses(training, len(rows), self._device),
+                recipe,
+                clip_max_norm=clip_max_norm,
+                time_limit=time_limit,
+                validate=lambda: self._validate(held_out),
+                stop_after=stop_after_epochs,
+            )
+        self._write_epochs(history)
+        if show_train_summary:
+            tqdm.write(self._describe_round(self._round, self._summary))
+        if history.is_finished and recipe.num_passes == max_num_epochs:
+            warnings.warn(
+                f"Maximum number of epochs `max_num_epochs={max_num_epochs}` reached, "
+                "but network has not yet fully converged. Consider increasing it.",
+                stacklevel=2,
+            )
+        return self._neural_net
+
+    def _split(self, num_rows: int, validation_fraction: float) -> None:
+        """Choose the rows to train on and those to hold out, as sbi does."""
+        order = torch.randperm(num_rows)
+        num_training = int((1 - validation_fraction) * num_rows)
+        self.train_indices, self.val_indices = order.split(
+            (num_training, num_rows - num_training)
+        )
+
+    def _write_epochs(self, history: History) -> None:
+        """Add what sbi writes about a training to the summary."""
+        self._record(
+            {
+                "training_loss": history.pass_losses,
+                "validation_loss": history.validation_losses,
+                "epoch_durations_sec": history.pass_seconds,
+                "epochs_trained": [len(history.pass_losses)],
+                "best_validation_loss": [min(history.validation_losses)],
+                "fit_seconds": [history.seconds],
+            }
+        )
+
+    def _validate(self, loader: StoredPasses) -> float:
+        """Mean loss of held-out rows, nats."""
+        with torch.no_grad():
+            losses = [
+                self._get_loss().of_batch(self._neural_net, batch).mean()
+                for batch in loader.open(0)
+            ]
+        return float(torch.stack(losses).mean())
 
     def get_dataloaders(
         self,
@@ -154,32 +229,22 @@ class StoredTrainer(PosteriorBuilder):
         )
         if dataloader_kwargs is not None:
             return loaders
-        training, validation = (
-            TensorLoader(loader.dataset.tensors, indices, loader.batch_size)
-            for loader, indices in zip(
-                loaders, (self.train_indices, self.val_indices), strict=True
-            )
+        tensors = loaders[0].dataset.tensors
+        return (
+            TensorLoader(tensors, self.train_indices, loaders[0].batch_size),
+            TensorLoader(tensors, self.val_indices, loaders[1].batch_size, False),
         )
-        return training, validation
-
-    def _check_fits(self, theta: Tensor, x: Tensor) -> None:
-        """Raise if the estimator to go on with takes rows of another shape."""
-        if self._neural_net is not None:
-            shapes = (self._neural_net.input_shape, self._neural_net.condition_shape)
-            check_row_shapes(theta, x, shapes, "the estimator fitted before")
 
     def _loss(self, theta: Tensor, x: Tensor, num_atoms: int) -> Tensor:
-        """Loss of each pair in a batch of stored simulations, shape `(N,)`.
+        """Loss of each pair in a batch of stored simulations, shape `(N,)`."""
+        return self._get_loss().of_batch(self._neural_net, Batch(theta, None, x))
 
-        The batch is in random order, so another row's theta is a draw from the marginal
-        that is independent of x. A shift by one or more never meets a row's own theta.
-        """
-        if theta.shape[0] < 2:
-            raise ValueError(
-                "A batch of stored simulations must have at least 2 rows, got "
-                f"{theta.shape[0]}: each row's contrast is another row. Set `drop_last`"
-                " in `dataloader_kwargs`."
-            )
-        shift = int(torch.randint(1, theta.shape[0], ()))
-        batch = Batch(theta, theta.roll(shift, dims=0), x)
-        return online.batch_loss(self._neural_net, batch)
+
+def _limit_passes(
+    recipe: Recipe, max_num_epochs: int, time_limit: float | None
+) -> Recipe:
+    """At most `max_num_epochs`; as many as fit if there is nothing but a time limit."""
+    wanted = None if time_limit is not None else recipe.num_passes
+    if wanted is None or wanted > max_num_epochs:
+        wanted = None if max_num_epochs == _NO_LIMIT else max_num_epochs
+    return recipe._replace(num_passes=wanted)

@@ -19,12 +19,13 @@ class Batch(NamedTuple):
 
     Attributes:
         theta: Parameters, prior draws, shape `(N, D)`.
-        theta_prime: Independent prior draws, shape `(N, D)`.
+        theta_prime: Independent prior draws, shape `(N, D)`; None where other rows'
+            theta serve.
         x: Data simulated from `theta`, shape `(N, *event_shape)`.
     """
 
     theta: Tensor
-    theta_prime: Tensor
+    theta_prime: Tensor | None
     x: Tensor
 
 
@@ -58,6 +59,17 @@ def stream(
         x = simulate(simulator, theta).to(theta.device)
         yield Batch(theta, prior.sample((rows,)), x)
         left -= rows
+
+
+def divide(batch: Batch, batch_size: int) -> Iterator[Batch]:
+    """Divide a batch into parts of about the same size, `batch_size` at most."""
+    count = -(-len(batch.theta) // batch_size)
+    index = torch.arange(len(batch.theta), device=batch.theta.device)
+    for rows in index.tensor_split(count):
+        prime = batch.theta_prime
+        yield Batch(
+            batch.theta[rows], None if prime is None else prime[rows], batch.x[rows]
+        )
 
 
 def simulate(simulator: Simulator, theta: Tensor) -> Tensor:

@@ -1,33 +1,30 @@
 """`AALR`: the trainer of amortized approximate likelihood ratio estimators."""
 
 from collections.abc import Callable
-from copy import deepcopy
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
-import torch
 from sbi.neural_nets.estimators.base import ConditionalEstimatorBuilder
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
 from torch.distributions import Distribution
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from sbi_aalr import online
-from sbi_aalr.checks import (
-    check_positive_float,
-    check_positive_int,
-    check_prior,
-)
+from sbi_aalr.base_trainer import check_training
+from sbi_aalr.checks import check_positive_int, check_prior
 from sbi_aalr.classifiers import resolve_classifier
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.stored import StoredTrainer
-from sbi_aalr.stream import seeded, stream
+from sbi_aalr.objective import RatioLoss
+from sbi_aalr.passes import StreamedPasses
+from sbi_aalr.rounds import RoundsTrainer
+from sbi_aalr.stream import Batch, divide, seeded, simulate, stream
+from sbi_aalr.user_simulator import prepare
 
 # Enough rows for the quantiles that the inputs are scaled by.
 _SCALING_ROWS = 1024
 
 
-class AALR(StoredTrainer):
+class AALR(RoundsTrainer):
     r"""Amortized approximate ratio estimation, Hermans et al. (2020).
 
     A classifier is trained to tell joint pairs (theta, x) from marginal pairs
@@ -39,17 +36,23 @@ class AALR(StoredTrainer):
     Args:
         prior: Prior over the parameters. May be left out where only stored simulations
             are used; then pass it to `build_posterior`.
-        classifier: The network. `"selu_mlp"` is the paper's; `"mlp"`, `"resnet"` and
-            `"linear"` are sbi's; a callable `build(theta, x) -> RatioEstimator` or an
-            sbi `ClassifierConfig` (of its residual network) is taken as it is.
+        classifier: The network. `"two_towers"` is separable, of a size that suits the
+            budget; `"residual_mlp"` takes theta and x together; `"selu_mlp"` is the
+            paper's; `"mlp"`, `"resnet"` and `"linear"` are sbi's. A callable
+            `build(theta, x) -> RatioEstimator`, such as those that
+            `sbi_aalr.networks` makes, or an sbi `ClassifierConfig` (of its residual
+            network) is taken as it is.
         device: Where to train, such as `"cpu"` or `"cuda:0"`.
         logging_level: Least severity of sbi's log messages.
         summary_writer: sbi's deprecated alias of `tracker`.
         tracker: Where to log metrics. Without one nothing is written to disk.
         show_progress_bars: Whether to show progress while training.
+        loss: What to train on; by default all pairs of a batch and InfoNCE where the
+            network is separable, else Algorithm 1 as published.
 
     Raises:
-        TypeError: If `prior` is no torch distribution or `classifier` no classifier.
+        TypeError: If `prior` is no torch distribution, `classifier` no classifier or
+            `loss` no `RatioLoss`.
         ValueError: If `classifier` is an unknown name.
 
     References:
@@ -64,21 +67,23 @@ class AALR(StoredTrainer):
         >>> posterior = trainer.build_posterior()
     """
 
-    _neural_net: RatioEstimator | None
-
     def __init__(
         self,
         prior: Distribution | None = None,
-        classifier: str | ConditionalEstimatorBuilder[RatioEstimator] = "selu_mlp",
+        classifier: str | ConditionalEstimatorBuilder[RatioEstimator] = "two_towers",
         device: str = "cpu",
         logging_level: int | str = "warning",
         summary_writer: SummaryWriter | None = None,
         tracker: Tracker | None = None,
         show_progress_bars: bool = True,
+        loss: RatioLoss | None = None,
     ) -> None:
         """Set up the trainer; the class says what the arguments mean."""
         if prior is not None:
             check_prior("prior", prior)
+        if loss is not None and not isinstance(loss, RatioLoss):
+            raise TypeError(f"`loss` must be a RatioLoss, got {type(loss).__name__}.")
+        self._ratio_loss = loss
         super().__init__(
             prior=prior,
             classifier=resolve_classifier(classifier),
@@ -93,34 +98,42 @@ class AALR(StoredTrainer):
         self,
         simulator: Callable[..., Any],
         num_simulations: int = 1_000_000,
-        batch_size: int = 256,
-        learning_rate: float = 5e-3,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
         clip_max_norm: float | None = 5.0,
         retrain_from_scratch: bool = False,
         seed: int | None = None,
+        num_passes: int | None = None,
+        time_limit: float | None = None,
     ) -> RatioEstimator:
         """Fit the estimator while simulating: Algorithm 1.
 
-        Each step draws theta and, independently, theta' from the prior, simulates x
-        from theta, and takes one gradient step on the binary cross-entropy between the
-        pairs (theta, x) and (theta', x). No simulation is used twice or kept.
+        Each step of the first pass draws theta from the prior, simulates x from theta,
+        and takes one gradient step. In further passes the same simulations meet other
+        contrasts, in another order.
 
         Args:
             simulator: Any simulator that sbi accepts: over a batch `(N, D)` or one
                 parameter set at a time, in torch or numpy.
             num_simulations: Budget, in simulations; 5 more find out whether the
                 simulator takes batches.
-            batch_size: Simulations in a step.
-            learning_rate: Largest learning rate of Adam; it falls to zero along a
-                cosine.
+            batch_size: Simulations in a step; by default the recipe's.
+            learning_rate: Largest learning rate of AdamW, which falls to zero in a
+                line; by default the recipe's.
             clip_max_norm: Largest norm of the gradient; None for no limit.
             retrain_from_scratch: Begin with new weights where an estimator was fitted
                 before; else go on with that one.
             seed: Makes the run repeatable; the global generators are left untouched.
+            num_passes: How often each simulation is used; by default the recipe's, or
+                as often as `time_limit` allows. With 1, no simulation is kept.
+            time_limit: Seconds after which to end, simulations included. The learning
+                rate has come down by then; the budget may not be spent.
 
         Returns:
-            The fitted ratio estimator. `summary["training_loss"]` gains the loss of
-            every step, `summary["learning_rate"]` its learning rate.
+            The fitted ratio estimator, its weights averaged over the last steps.
+            `summary["training_loss"]` gains the loss of every step,
+            `summary["learning_rate"]` its learning rate, `summary["recipe"]` what was
+            chosen.
 
         Raises:
             CallOrderError: If there is no prior.
@@ -137,40 +150,44 @@ class AALR(StoredTrainer):
                 f"`simulator` must be callable, got {type(simulator).__name__}."
             )
         check_positive_int("num_simulations", num_simulations)
-        batch_size = min(check_positive_int("batch_size", batch_size), num_simulations)
-        check_positive_float("learning_rate", learning_rate)
-        if clip_max_norm is not None:
-            check_positive_float("clip_max_norm", clip_max_norm)
+        check_training(batch_size, learning_rate, clip_max_norm, time_limit)
+        if num_passes is not None:
+            check_positive_int("num_passes", num_passes)
         if self._prior is None:
             raise CallOrderError(
                 "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
             )
-        with seeded(seed):
-            batched, prior = online.prepare(simulator, self._prior)
-            batches = stream(batched, prior, num_simulations, batch_size)
-            opening = list(islice(batches, -(-_SCALING_ROWS // batch_size)))
-            theta, _, x = (torch.cat(part).cpu() for part in zip(*opening, strict=True))
-            before = self._neural_net
-            if before is None or retrain_from_scratch:
-                self._neural_net = self._build_neural_net(theta, x)
+        begins = self._neural_net is None or retrain_from_scratch
+        with seeded(seed), self._keep_estimator_if_failing():
+            batched, prior = prepare(simulator, self._prior)
+            opening_size = min(num_simulations, _SCALING_ROWS)
+            theta = prior.sample((opening_size,))
+            opening = Batch(
+                theta,
+                prior.sample((opening_size,)),
+                simulate(batched, theta).to(theta.device),
+            )
+            if begins:
+                self._build(opening.theta.cpu(), opening.x.cpu(), num_simulations)
             else:
-                self._check_fits(theta, x)
-                self._neural_net = deepcopy(before)
-            estimator: RatioEstimator = self._neural_net.to(self._device)
-            try:
-                history = online.fit(
-                    estimator,
-                    chain(opening, batches),
-                    num_steps=-(-num_simulations // batch_size),
-                    num_simulations=num_simulations,
-                    learning_rate=learning_rate,
-                    clip_max_norm=clip_max_norm,
-                    show_progress_bars=self._show_progress_bars,
-                )
-            except Exception:
-                # Not Ctrl-C, after which what was learnt so far is still of use.
-                self._neural_net = before
-                raise
+                self._check_fits(opening.theta, opening.x)
+            recipe = self._choose_recipe(
+                num_simulations, True, batch_size, learning_rate
+            )
+            if num_passes is not None or time_limit is not None:
+                recipe = recipe._replace(num_passes=num_passes)
+            left = num_simulations - opening_size
+            fresh = stream(batched, prior, left, recipe.batch_size)
+            passes = StreamedPasses(
+                chain(divide(opening, recipe.batch_size), fresh),
+                num_simulations,
+                recipe.batch_size,
+                prior,
+                is_single=recipe.num_passes == 1,
+            )
+            history = self._fit(
+                passes, recipe, clip_max_norm=clip_max_norm, time_limit=time_limit
+            )
         self._record(
             {
                 "training_loss": history.losses,
@@ -178,4 +195,4 @@ class AALR(StoredTrainer):
                 "fit_seconds": [history.seconds],
             }
         )
-        return estimator
+        return self._neural_net

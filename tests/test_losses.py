@@ -6,7 +6,7 @@ import torch
 from linear_gaussian import build_quadratic, draw_pairs
 
 from sbi_aalr.losses import binary_cross_entropy
-from sbi_aalr.online import batch_loss
+from sbi_aalr.objective import RatioLoss
 from sbi_aalr.stream import Batch
 
 
@@ -30,7 +30,7 @@ def test_batch_loss_equals_hand_computation_from_estimator():
     batch = Batch(*draw_pairs(20, seed=1))
     estimator = build_quadratic(batch.theta, batch.x)
     with torch.no_grad():
-        loss = batch_loss(estimator, batch)
+        loss = RatioLoss(1, info_nce=0.0).of_batch(estimator, batch)
         joint = estimator(batch.theta, batch.x).numpy()
         marginal = estimator(batch.theta_prime, batch.x).numpy()
     np.testing.assert_allclose(loss, cross_entropy_by_hand(joint, marginal), rtol=1e-5)

@@ -2,10 +2,11 @@ import pytest
 import torch
 from linear_gaussian import PRIOR, draw_pairs
 from sbi.inference import NRE_A, NRE_B, NRE_C
+from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import nn
 
 from sbi_aalr import MHPosterior, networks
-from sbi_aalr.networks import Scale, is_plain
+from sbi_aalr.networks import Scale, is_plain, scale
 from sbi_aalr.quiet_trainer import NoTracker
 
 
@@ -57,7 +58,7 @@ def test_images_are_scaled_pixel_by_pixel():
 
 
 def test_large_images_stay_within_what_torch_can_rank(monkeypatch):
-    monkeypatch.setattr(networks, "_MAX_ENTRIES", 640)
+    monkeypatch.setattr(scale, "_MAX_ENTRIES", 640)
     images = torch.ones(50, 1, 8, 8)
     images[10:] = 5.0
     assert torch.equal(Scale(images).location, torch.ones(1, 8, 8))
@@ -96,10 +97,10 @@ def test_network_serves_every_ratio_trainer_of_sbi(method):
 
 
 def test_split_evaluation_is_only_for_plain_estimators():
-    class Rescaled(networks.RatioEstimator):
+    class Rescaled(RatioEstimator):
         def forward(self, theta, x):
             return 2 * super().forward(theta, x)
 
     net = nn.Linear(4, 1)
-    assert is_plain(networks.RatioEstimator(net, (2,), (2,)))
+    assert is_plain(RatioEstimator(net, (2,), (2,)))
     assert not is_plain(Rescaled(net, (2,), (2,)))

@@ -226,6 +226,9 @@ class Tracker:
     def log_metric(self, name, value, step=None):
         self.metrics.append((name, value, step))
 
+    def log_params(self, params):
+        self.params = params
+
     def flush(self):
         self.flushed += 1
 
@@ -238,9 +241,10 @@ def test_tracker_receives_the_loss_of_every_step():
     losses = [m[1:] for m in tracker.metrics if m[0] == "training_loss"]
     assert losses == list(zip(trainer.summary["training_loss"], range(8), strict=True))
     assert tracker.flushed
+    assert tracker.params == trainer.summary["recipe"][-1]
     # Then the epochs of stored simulations, and each of them once.
     theta, _, x = draw_pairs(100, seed=1)
     with pytest.warns(UserWarning, match="Maximum number of epochs"):
         trainer.append_simulations(theta, x).train(max_num_epochs=2)
     losses = [m[1:] for m in tracker.metrics if m[0] == "training_loss"]
-    assert [step for _, step in losses] == list(range(11))
+    assert [step for _, step in losses] == list(range(10))

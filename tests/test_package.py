@@ -22,16 +22,22 @@ FLOORS = [
         {"mcmc"},
         {"networks", "losses"},
         {"csv_rows"},
-        {"stream"},
+        {"muon"},
         {"progress", "threads"},
+        {"recipe"},
+        {"schedule"},
+        {"stream"},
     ],
-    [{"diagnostics"}],
+    [{"loaders", "passes", "objective"}, {"diagnostics"}],
     [
         {
             "batches",
             "checkpoint",
             "classifiers",
+            "ensemble",
             "last_run",
+            "network_json",
+            "normalisation",
             "posterior",
             "posterior_parameters",
             "potential",
@@ -44,12 +50,28 @@ FLOORS = [
             "unconstrained",
         }
     ],
-    [{"online", "posterior_builder", "quiet_trainer", "loaders", "stored", "trainer"}],
+    [
+        {
+            "base_trainer",
+            "fit",
+            "posterior_builder",
+            "quiet_trainer",
+            "rounds",
+            "truncated_prior",
+            "stored",
+            "trainer",
+            "user_simulator",
+        }
+    ],
     [{"comparison"}, {"report"}, {"demo"}, {"__init__"}],
     [{"cli", "cli_compare", "terminal"}],
 ]
 SBI_FLOOR = 3
-SBI_EXCEPTIONS = {"simulators": {"BoxUniform"}, "networks": {"RatioEstimator"}}
+SBI_EXCEPTIONS = {
+    "simulators": {"BoxUniform"},
+    "networks": {"RatioEstimator"},
+    "objective": {"RatioEstimator"},
+}
 ARVIZ_MODULES = {"diagnostics", "report"}
 HEAVY = {"sbi", "torch", "matplotlib", "arviz_base", "arviz_stats", "arviz_plots"}
 

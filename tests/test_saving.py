@@ -6,12 +6,15 @@ import pickle
 
 import pytest
 import torch
+import torch._dynamo  # optimizers import it; it needs an unpickler to be defined
 from linear_gaussian import PRIOR, SHORT, X_O, build_quadratic, draw_pairs, simulate
 from safetensors.torch import load_file, save_file
 from sbi.utils import BoxUniform, MultipleIndependent
 from torch import distributions as d
 
 from sbi_aalr import AALR, MHPosterior, networks
+from sbi_aalr.classifiers import CLASSIFIERS
+from sbi_aalr.ensemble import average_log_ratios
 from sbi_aalr.mcmc import KERNELS
 from sbi_aalr.prior_json import decode_prior, encode_prior
 
@@ -42,7 +45,7 @@ def forbid_unpickling(monkeypatch):
     monkeypatch.setattr(pickle, "Unpickler", refuse)
 
 
-@pytest.mark.parametrize("classifier", ["selu_mlp", "mlp", "resnet", "linear"])
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_saved_posterior_comes_back_the_same(tmp_path, classifier):
     posterior = build(classifier, num_chains=20, max_rhat=None, min_ess=300.0)
     assert posterior.save(tmp_path / "a" / "run") == tmp_path / "a" / "run"
@@ -54,6 +57,35 @@ def test_saved_posterior_comes_back_the_same(tmp_path, classifier):
     assert torch.equal(loaded.log_prob(THETA), posterior.log_prob(THETA))
     expected = posterior.sample((30,), seed=3, **SHORT)
     assert torch.equal(loaded.sample((30,), seed=3, **SHORT), expected)
+
+
+def test_saved_ensemble_comes_back_the_same(tmp_path):
+    members = [
+        build(name).potential_fn.ratio_estimator for name in ("two_towers", "selu_mlp")
+    ]
+    posterior = MHPosterior.from_estimator(average_log_ratios(members), PRIOR)
+    posterior.save(tmp_path)
+    loaded = MHPosterior.load(tmp_path)
+    expected = posterior.log_prob(THETA, x=X_O)
+    assert torch.equal(loaded.log_prob(THETA, x=X_O), expected)
+
+
+def test_ensemble_of_own_networks_must_be_given_again(tmp_path):
+    members = [build(build_quadratic).potential_fn.ratio_estimator] * 2
+    MHPosterior.from_estimator(average_log_ratios(members), PRIOR).save(tmp_path)
+    with pytest.raises(ValueError, match=r"a classifier that JSON .*classifier=\.\.\."):
+        MHPosterior.load(tmp_path)
+
+    def rebuild(theta, x):
+        return average_log_ratios([build_quadratic(theta, x) for _ in range(2)])
+
+    loaded = MHPosterior.load(tmp_path, classifier=rebuild)
+    assert torch.equal(
+        loaded.log_prob(THETA, x=X_O),
+        MHPosterior.from_estimator(average_log_ratios(members), PRIOR).log_prob(
+            THETA, x=X_O
+        ),
+    )
 
 
 def test_default_x_may_be_missing_and_files_replaced(folder):

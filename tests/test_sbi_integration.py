@@ -113,7 +113,7 @@ def test_ensemble_mixes_posteriors(fast):
     theta = draws[:10]
     # Two members that are the same are as one.
     torch.testing.assert_close(ensemble.log_prob(theta), fast.log_prob(theta, x=X_O))
-    torch.testing.assert_close(ensemble.potential(theta), fast.log_prob(theta, x=X_O))
+    torch.testing.assert_close(ensemble.potential(theta), fast.potential(theta, x=X_O))
 
 
 def test_rounds_with_a_posterior_as_proposal_sharpen():

@@ -88,17 +88,26 @@ def fail_on_the_second_batch():
             ValueError,
             r"one row .*one number.*\(1,\)",
         ),
-        (lambda theta: theta[:, :0], ValueError, r"one row for each.*got \(50, 0\)"),
+        (lambda theta: theta[:, :0], ValueError, r"one row for each.*got \(100, 0\)"),
         (lambda theta: None, ValueError, "`simulator` raised TypeError"),
         (raise_error, ValueError, "`simulator` raised KeyError: 'no such table'"),
-        (lambda theta: theta / 0, ValueError, "finite numbers.*50 of 50 rows"),
-        (fail_on_the_second_batch(), ValueError, "finite numbers.*50 of 50 rows"),
+        (lambda theta: theta / 0, ValueError, "finite numbers.*100 of 100 rows"),
     ],
 )
 def test_wrong_simulator_is_named(simulator, error, message):
     trainer = make_trainer()
     with pytest.raises(error, match=message):
         trainer.train_online(simulator, num_simulations=100, batch_size=50)
+    with pytest.raises(RuntimeError, match="Call `train` or"):
+        trainer.build_posterior()
+
+
+def test_simulator_that_fails_later_is_named():
+    trainer = make_trainer()
+    with pytest.raises(ValueError, match=r"finite numbers.*49 of 49 rows"):
+        trainer.train_online(
+            fail_on_the_second_batch(), num_simulations=2_000, batch_size=50
+        )
     with pytest.raises(RuntimeError, match="Call `train` or"):
         trainer.build_posterior()
 

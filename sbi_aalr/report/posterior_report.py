@@ -9,7 +9,6 @@ import xarray as xr
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from torch import Tensor
 
-from sbi_aalr import online
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.posterior import MHPosterior
@@ -18,6 +17,7 @@ from sbi_aalr.report.evidence import Checks, Convergence, Evidence
 from sbi_aalr.report.page import check_path, write_report
 from sbi_aalr.report.verdicts import Verdict
 from sbi_aalr.stream import seeded
+from sbi_aalr.user_simulator import prepare
 
 _SETTINGS = ("kernel", "num_chains", "warmup_steps", "thin", "max_steps")
 
@@ -50,7 +50,7 @@ def report_posterior(
                 f"posterior with a {type(potential).__name__}. Leave it out."
             )
         with seeded(seed):
-            batched, prior = online.prepare(simulator, potential.prior)
+            batched, prior = prepare(simulator, potential.prior)
         checks, tree = run_checks(
             tree,
             # Another, as sampling for coverage would replace the run reported on.

@@ -1,0 +1,142 @@
+"""Ensembles: one ratio estimator that is the mean of several.
+
+The mean of log-ratios is more accurate than its members are on average, because the
+cross-entropy is convex in the logit. For a mixture of the members' posteriors instead,
+give their posteriors to sbi's `EnsemblePosterior`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor, nn
+
+from sbi_aalr.networks import SeparableHead, is_plain
+
+
+class _Together(nn.ModuleList):
+    """Embedding nets side by side."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.cat([net(rows) for net in self], dim=-1)
+
+
+class _MeanHead(nn.Module):
+    """Mean of the members' logits, each of its own part of the embeddings."""
+
+    def __init__(
+        self, heads: Sequence[nn.Module], sizes: Sequence[tuple[int, int]]
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self._sizes: list[list[int]] = [
+            list(column) for column in zip(*sizes, strict=True)
+        ]
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        theta_sizes, x_sizes = self._sizes
+        width = sum(theta_sizes)
+        theta, x = embedded[..., :width], embedded[..., width:]
+        logits = [
+            head(torch.cat(pair, dim=-1))
+            for head, *pair in zip(
+                self.heads,
+                theta.split(theta_sizes, dim=-1),
+                x.split(x_sizes, dim=-1),
+                strict=True,
+            )
+        ]
+        return torch.stack(logits).mean(dim=0)
+
+
+class _MeanSeparableHead(_MeanHead):
+    """The same, where each member is separable: then so is the ensemble."""
+
+    def all_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+        """Logits of every pair, shape `(N, M)`, nats; see `SeparableHead`."""
+        theta_sizes, x_sizes = self._sizes
+        logits = [
+            cast(Any, head).all_pairs(theta, x)
+            for head, theta, x in zip(
+                self.heads,
+                embedded_theta.split(theta_sizes, dim=-1),
+                embedded_x.split(x_sizes, dim=-1),
+                strict=True,
+            )
+        ]
+        return torch.stack(logits).mean(dim=0)
+
+
+def average_log_ratios(estimators: Sequence[RatioEstimator]) -> RatioEstimator:
+    """Make one estimator whose log-ratio is the mean of the members' log-ratios.
+
+    Args:
+        estimators: Fitted ratio estimators of the same theta and x. They are shared
+            with the ensemble, not copied.
+
+    Returns:
+        A ratio estimator, separable if all members are. It samples, saves and loads
+        like any other.
+
+    Raises:
+        TypeError: If a member is no plain `RatioEstimator`.
+        ValueError: If there is none, or their shapes differ.
+
+    References:
+        Lakshminarayanan et al. (2017), arXiv:1612.01474; Hermans et al. (2022),
+        arXiv:2110.06581, for ensembles in simulation-based inference.
+
+    Example:
+        >>> from sbi_aalr.networks import two_towers
+        >>> theta, x = torch.randn(64, 2), torch.randn(64, 3)
+        >>> members = [two_towers(16)(theta, x) for _ in range(2)]
+        >>> ensemble = average_log_ratios(members)
+        >>> mean = (members[0](theta, x) + members[1](theta, x)) / 2
+        >>> torch.allclose(ensemble(theta, x), mean, atol=1e-5)
+        True
+    """
+    members = list(estimators)
+    if not members:
+        raise ValueError("`estimators` must hold at least one, got none.")
+    for member in members:
+        if not isinstance(member, RatioEstimator) or not is_plain(member):
+            raise TypeError(
+                "`estimators` must be RatioEstimators without a forward of their own, "
+                f"got {type(member).__name__}."
+            )
+    shapes = {(member.theta_shape, member.x_shape) for member in members}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"`estimators` must take the same theta and x, got shapes {shapes}."
+        )
+    theta_shape, x_shape = shapes.pop()
+    heads = [member.net for member in members]
+    are_separable = all(isinstance(head, SeparableHead) for head in heads)
+    head_class = _MeanSeparableHead if are_separable else _MeanHead
+    ensemble = RatioEstimator(
+        net=head_class(heads, [_measure_sizes(member) for member in members]),
+        theta_shape=theta_shape,
+        x_shape=x_shape,
+        embedding_net_theta=_Together([m.embedding_net_theta for m in members]),
+        embedding_net_x=_Together([m.embedding_net_x for m in members]),
+    )
+    # A tuple, which torch does not take for a part of the network.
+    ensemble.members = tuple(members)
+    return ensemble.eval()
+
+
+def _measure_sizes(estimator: RatioEstimator) -> tuple[int, int]:
+    """Features of the two embeddings."""
+    device = next(estimator.parameters()).device
+    was_training = estimator.training
+    estimator.eval()
+    with torch.no_grad():
+        theta = torch.zeros(2, *estimator.theta_shape, device=device)
+        x = torch.zeros(2, *estimator.x_shape, device=device)
+        sizes = (
+            estimator.embedding_net_theta(theta).shape[-1],
+            estimator.embedding_net_x(x).shape[-1],
+        )
+    estimator.train(was_training)
+    return sizes

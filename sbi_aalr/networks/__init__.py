@@ -1,0 +1,23 @@
+"""Builders of ratio estimators: callables `build(theta, x) -> RatioEstimator`.
+
+A builder sees a first batch of simulations, from which it takes shapes and scales. All
+of them fit wherever sbi takes a classifier, `NRE_A`, `NRE_B` and `NRE_C` included.
+"""
+
+from sbi_aalr.networks.mlp import mlp
+from sbi_aalr.networks.plain import is_plain, is_separable
+from sbi_aalr.networks.residual import GatedBlock, residual_mlp
+from sbi_aalr.networks.scale import Encode, Scale
+from sbi_aalr.networks.towers import SeparableHead, two_towers
+
+__all__ = [
+    "Encode",
+    "GatedBlock",
+    "Scale",
+    "SeparableHead",
+    "is_plain",
+    "is_separable",
+    "mlp",
+    "residual_mlp",
+    "two_towers",
+]

@@ -1,0 +1,94 @@
+"""The paper's network: an MLP on parameters and data together."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor, nn
+
+from sbi_aalr.networks.scale import Scale
+
+# Posteriors are narrower than priors: the network begins with that much more detail.
+_INPUT_GAIN = 3.0
+
+
+def mlp(
+    hidden_features: Sequence[int] = (256, 256, 256),
+    embedding_net_theta: nn.Module | None = None,
+    embedding_net_x: nn.Module | None = None,
+) -> Callable[[Tensor, Tensor], RatioEstimator]:
+    """Return a builder of the paper's network: an MLP with SELU on (theta, x).
+
+    With the defaults and SLCP this is 13 -> 256 -> 256 -> 256 -> 1.
+
+    Args:
+        hidden_features: Width of each hidden layer.
+        embedding_net_theta: Applied to scaled parameters `(N, D)`; must give `(N, F)`.
+        embedding_net_x: Applied to scaled data `(N, *event_shape)`; must give
+            `(N, F)`. Without one, data are flattened.
+
+    Returns:
+        A callable `build(theta, x) -> RatioEstimator`.
+
+    References:
+        Hermans et al. (2020), arXiv:1903.04057, appendix; Klambauer et al. (2017),
+        arXiv:1706.02515, for SELU.
+
+    Example:
+        >>> estimator = mlp()(torch.randn(64, 5), torch.randn(64, 8))
+        >>> estimator(torch.zeros(3, 5), torch.zeros(3, 8)).shape
+        torch.Size([3])
+    """
+
+    def build(theta: Tensor, x: Tensor) -> RatioEstimator:
+        embed_theta = embed_scaled(theta, embedding_net_theta)
+        embed_x = embed_scaled(x, embedding_net_x)
+        width = count_features(embed_theta, theta) + count_features(embed_x, x)
+        layers: list[nn.Module] = []
+        gain = _INPUT_GAIN
+        for hidden in hidden_features:
+            layers += [_linear(width, hidden, gain), nn.SELU(inplace=True)]
+            width, gain = hidden, 1.0
+        return RatioEstimator(
+            net=nn.Sequential(*layers, _linear(width, 1, gain)),
+            theta_shape=theta.shape[1:],
+            x_shape=x.shape[1:],
+            embedding_net_theta=embed_theta,
+            embedding_net_x=embed_x,
+        )
+
+    return build
+
+
+def embed_scaled(batch: Tensor, embedding_net: nn.Module | None) -> nn.Sequential:
+    """Scaling by the batch, then the embedding net, or data made flat.
+
+    The net is copied, so that two networks of one builder do not share its weights.
+    """
+    net = copy.deepcopy(embedding_net) or nn.Flatten(start_dim=1)
+    return nn.Sequential(Scale(batch), net)
+
+
+def count_features(embedding_net: nn.Module, batch: Tensor) -> int:
+    """How many features an embedding net gives.
+
+    Raises:
+        ValueError: If it does not give rows of features, `(N, F)`.
+    """
+    with torch.no_grad():
+        features = embedding_net(batch[:2])
+    if features.ndim != 2:
+        raise ValueError(
+            "An embedding net must give one row of features for each row, (N, F), got "
+            f"shape {tuple(features.shape)}. End it with torch.nn.Flatten()."
+        )
+    return features.shape[1]
+
+
+def _linear(num_inputs: int, num_outputs: int, gain: float) -> nn.Linear:
+    """A linear layer with the weights that SELU asks for, variance 1 / inputs."""
+    layer = nn.Linear(num_inputs, num_outputs)
+    nn.init.normal_(layer.weight, std=gain / num_inputs**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,138 @@
+r"""Two towers: one network for parameters, one for data, and a product of the two.
+
+With embeddings g of theta and h of x, each with one more number for an offset,
+
+    logit(theta, x) = g(theta) . h(x) / sqrt(F) + a(theta) + b(x).
+
+One matrix product of the embeddings of N parameters and M data gives the logits of all
+N M pairs. In training every x then meets every theta of its batch; in sampling x is
+embedded once, and parameters that were embedded once serve every observation.
+"""
+
+from collections.abc import Callable
+
+import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor, nn
+
+from sbi_aalr.networks.mlp import count_features
+from sbi_aalr.networks.residual import ResidualStack, embed_encoded
+
+
+class SeparableHead(nn.Module):
+    """The logit of two embeddings: their scaled product and an offset of each.
+
+    Args:
+        num_features: Features in each product, F; an embedding has F + 1 numbers, the
+            offset last.
+
+    Example:
+        >>> head = SeparableHead(4)
+        >>> theta, x = torch.randn(3, 5), torch.randn(2, 5)
+        >>> pairs = head.all_pairs(theta, x)
+        >>> torch.allclose(pairs[:2].diag(), head(torch.cat((theta[:2], x), 1))[:, 0])
+        True
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Logits of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`."""
+        size = self.num_features
+        theta, x = embedded.split(size + 1, dim=-1)
+        product = (theta[..., :size] * x[..., :size]).sum(dim=-1, keepdim=True)
+        return product * size**-0.5 + theta[..., size:] + x[..., size:]
+
+    def all_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+        """Logits of every pair by one matrix product.
+
+        Args:
+            embedded_theta: Shape `(N, F + 1)`.
+            embedded_x: Shape `(M, F + 1)`.
+
+        Returns:
+            Logits, shape `(N, M)`, nats.
+        """
+        size = self.num_features
+        offsets = embedded_theta[:, size:] + embedded_x[:, size:].T
+        return torch.addmm(
+            offsets,
+            embedded_theta[:, :size],
+            embedded_x[:, :size].T,
+            alpha=size**-0.5,
+        )
+
+
+def two_towers(
+    hidden_features: int = 192,
+    num_blocks: int = 2,
+    num_blocks_theta: int | None = None,
+    num_features: int | None = None,
+    dropout: float = 0.0,
+    num_octaves: int = 9,
+    embedding_net_theta: nn.Module | None = None,
+    embedding_net_x: nn.Module | None = None,
+) -> Callable[[Tensor, Tensor], RatioEstimator]:
+    """Return a builder of a separable network: two towers of gated residual blocks.
+
+    Args:
+        hidden_features: Width of the towers.
+        num_blocks: Number of blocks in each tower.
+        num_blocks_theta: Number of blocks in the tower of theta, where it differs.
+        num_features: Features in the product; by default the width.
+        dropout: Share of inner features set to zero in training.
+        num_octaves: Frequencies in which theta and x are encoded; see `Encode`.
+        embedding_net_theta: Applied to scaled parameters `(N, D)` before the tower;
+            must give `(N, F)`.
+        embedding_net_x: Applied to scaled data `(N, *event_shape)` before the tower,
+            such as a CNN for images; must give `(N, F)`. Without one, data are
+            flattened and encoded.
+
+    Returns:
+        A callable `build(theta, x) -> RatioEstimator`, whose `net` is a
+        `SeparableHead`.
+
+    References:
+        Radford et al. (2021), arXiv:2103.00020, for two towers and all pairs of a
+        batch.
+
+    Example:
+        >>> estimator = two_towers(32)(torch.randn(64, 5), torch.randn(64, 8))
+        >>> estimator(torch.zeros(3, 5), torch.zeros(3, 8)).shape
+        torch.Size([3])
+    """
+
+    def build(theta: Tensor, x: Tensor) -> RatioEstimator:
+        size = num_features or hidden_features
+        embed_theta = embed_encoded(theta, embedding_net_theta, num_octaves)
+        embed_x = embed_encoded(x, embedding_net_x, num_octaves)
+        blocks_theta = num_blocks if num_blocks_theta is None else num_blocks_theta
+        embed_theta.append(
+            ResidualStack(
+                count_features(embed_theta, theta),
+                size + 1,
+                hidden_features,
+                blocks_theta,
+                dropout,
+            )
+        )
+        embed_x.append(
+            ResidualStack(
+                count_features(embed_x, x),
+                size + 1,
+                hidden_features,
+                num_blocks,
+                dropout,
+            )
+        )
+        return RatioEstimator(
+            net=SeparableHead(size),
+            theta_shape=theta.shape[1:],
+            x_shape=x.shape[1:],
+            embedding_net_theta=embed_theta,
+            embedding_net_x=embed_x,
+        )
+
+    return build
