@@ -25,7 +25,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench constraints clean
+.PHONY: help demo test lint format docs bench compare constraints clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -56,6 +56,9 @@ docs: $(DOCS) ## Build the documentation in docs/_build/html
 
 bench: $(DEV) ## Measure against the plain recipe and sbi's own sampler
 	$(BIN)/python benchmarks/slcp.py $(ARGS)
+
+compare: $(DEV) ## Compare with sbi's other methods; takes hours, and can be stopped
+	$(BIN)/sbi-aalr compare $(ARGS)
 
 constraints: ## Pin the newest versions allowed; another torch with TORCH=...
 	@$(FIND_PYTHON); \

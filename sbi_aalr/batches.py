@@ -1,31 +1,45 @@
-"""Sample any number of observations, as many at a time as memory should hold."""
+"""Sample any number of observations, as many at a time as memory should hold.
 
-from collections.abc import Callable
+Observations come in chunks. Within a chunk, small groups find their starts and let
+their kernels learn, side by side; then all of the chunk are drawn from until each has
+converged, so that the slow few of many groups run together. Chunks do not know of each
+other, which is what lets a run that was killed go on where it stopped.
+"""
 
 import torch
 from sbi.inference.potentials.base_potential import BasePotential
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.sbi_types import TorchTransform
 from torch import Generator, Tensor
 from torch.distributions import Distribution
-from tqdm.auto import tqdm
 
+from sbi_aalr.checkpoint import Checkpoint
 from sbi_aalr.mcmc import starts
 from sbi_aalr.mcmc.annealing import anneal
+from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.potential import log_prob_fn, prior_log_prob_fn
+from sbi_aalr.progress import Progress
 from sbi_aalr.sampling import (
     BatchLogProb,
     Figures,
     Result,
-    concatenate,
+    WarmedUp,
+    draw_until_converged,
+    join,
+    merge,
     resolve_kernel,
-    sample_until_converged,
+    warm_up_chains,
 )
 from sbi_aalr.stream import seeded
+from sbi_aalr.threads import map_in_threads
+from sbi_aalr.types import LogProbFn
 from sbi_aalr.unconstrained import UnconstrainedTarget, constrain
 
 _MAX_ROWS = {"cpu": 2**13}
 _MAX_ROWS_ELSEWHERE = 2**20
+# Observations between two writes to disk; enough that the slow few are worth a batch.
+_CHUNK = 128
 # Chains in warm-up, enough to find the modes and to fit their shapes.
 _POPULATION = 100
 
@@ -40,6 +54,7 @@ def sample_observations(
     num_draws: int,
     seed: int,
     show_progress_bars: bool,
+    checkpoint: Checkpoint | None = None,
 ) -> Result:
     """Sample every observation until it has converged.
 
@@ -52,78 +67,145 @@ def sample_observations(
         num_draws: Draws to keep in each chain, `S`.
         seed: Seed of all randomness.
         show_progress_bars: Whether to show steps and converged observations.
+        checkpoint: Where chunks that are done are kept and found again.
 
     Returns:
         Warm-up, chains and figures of all observations, in the order of `x`.
     """
-    generator = torch.Generator(x.device).manual_seed(seed)
     # Distributions draw from the global generators. The seed is another one: with the
     # same, the noise that chooses among candidates would repeat their own.
+    generator = torch.Generator(x.device).manual_seed(seed)
     with seeded(int(torch.randint(2**31, (), generator=generator, device=x.device))):
         candidates = proposal.sample((settings.num_candidates,))
-    log_base_fn = prior_log_prob_fn(proposal)
-    rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
-    population = max(settings.num_chains or 0, _POPULATION)
-    groups = x.split(max(1, rows // population))
-    results = []
-    with _Progress(len(x), len(groups), settings, num_draws, show_progress_bars) as bar:
-        for group in groups:
-            target = log_prob_fn(potential_fn, group)
-            positions = choose_starts(
-                generator,
-                target,
-                log_base_fn,
+    chunks = x.split(_CHUNK)
+
+    def sample(number: int) -> Result:
+        result = None if checkpoint is None else checkpoint.read(number, x.device)
+        if result is not None:
+            count_finished(bar, result.figures)
+            return result
+        # Of its own, so that a chunk's draws do not depend on the others.
+        own = torch.Generator(x.device).manual_seed(seed + number + 1)
+        with torch.no_grad():
+            result = _sample_chunk(
+                own,
+                potential_fn,
+                proposal,
+                theta_transform,
+                chunks[number],
                 candidates,
                 settings,
-                (population, len(group)),
+                num_draws,
                 bar,
             )
-            result = _sample_group(
-                generator, target, positions, theta_transform, settings, num_draws, bar
-            )
-            bar.finish_group(int(result.figures.converged.sum()))
-            results.append(result)
-    warmups, chains, figures = zip(*results, strict=True)
-    return Result(
-        concatenate(warmups),
-        concatenate(chains),
-        Figures(*(torch.cat(figure) for figure in zip(*figures, strict=True))),
+        if checkpoint is not None:
+            checkpoint.write(number, result)
+        return result
+
+    with Progress(len(x), show_progress_bars) as bar:
+        numbers = range(len(chunks))
+        if x.device.type == "cpu" and isinstance(potential_fn, RatioBasedPotential):
+            return join(map_in_threads(sample, numbers, stop=bar.stop))
+        return join([sample(number) for number in numbers])
+
+
+def _sample_chunk(
+    generator: Generator,
+    potential_fn: BasePotential,
+    proposal: Distribution,
+    theta_transform: TorchTransform,
+    x: Tensor,
+    candidates: Tensor,
+    settings: MHPosteriorParameters,
+    num_draws: int,
+    bar: Progress,
+) -> Result:
+    kernel = resolve_kernel(settings.kernel)
+    log_base_fn = prior_log_prob_fn(proposal)
+    target = log_prob_fn(potential_fn, x)
+    resamples = settings.init_strategy == "resample"
+    log_prob = target.pair_with(candidates)
+    log_base = log_base_fn(candidates).unsqueeze(1)
+    unconstrained = UnconstrainedTarget(target, theta_transform)
+    population = max(settings.num_chains or 0, _POPULATION)
+    rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
+    rows = max(1, rows // block_size(kernel))
+    warmed_up: list[WarmedUp] = []
+    bar.begin("warm-up")
+    for index in torch.arange(len(x), device=x.device).split(
+        max(1, rows // population)
+    ):
+        group: BatchLogProb = target.select(index)
+        positions = choose_starts(
+            generator,
+            group,
+            log_base_fn,
+            candidates,
+            log_prob(index) - log_base if resamples else None,
+            (population, len(index)),
+            max_steps=settings.warmup_steps // 2,
+            bar=bar,
+        )
+        if kernel.unconstrained:
+            group, positions = unconstrained.select(index), theta_transform(positions)
+        warmed_up.append(
+            warm_up_chains(generator, group, positions, settings, kernel, bar.step)
+        )
+    bar.begin("draws")
+    result = draw_until_converged(
+        generator,
+        unconstrained if kernel.unconstrained else target,
+        merge(warmed_up),
+        settings,
+        kernel,
+        num_draws,
+        max_observations=max(1, rows // (settings.num_chains or population)),
+        on_step=bar.step,
+        on_done=lambda figures: count_finished(bar, figures),
+    )
+    if not kernel.unconstrained:
+        return result
+    return result._replace(
+        warmup=constrain(result.warmup, theta_transform),
+        chains=constrain(result.chains, theta_transform),
     )
 
 
 def choose_starts(
     generator: Generator,
     target: BatchLogProb,
-    log_base_fn: Callable[[Tensor], Tensor],
+    log_base_fn: LogProbFn,
     candidates: Tensor,
-    settings: MHPosteriorParameters,
+    log_weight: Tensor | None,
     shape: tuple[int, int],
-    on_step: Callable[[int], object],
+    *,
+    max_steps: int,
+    bar: Progress | None = None,
 ) -> Tensor:
     """Choose the starts of all chains among candidates that observations share.
 
     Candidates are resampled by weights that are tempered until enough of them share the
-    weight, and then annealed to the posterior, if there is a warm-up at all.
+    weight, and then annealed to the posterior.
 
     Args:
         generator: Source of randomness.
         target: Log-density of all observations, nats.
         log_base_fn: Log-density of the candidates' distribution, nats.
         candidates: Draws, shape `(K, D)`.
-        settings: Strategy and length of the warm-up.
+        log_weight: Log-density of the target less that of the candidates' distribution,
+            shape `(K, B)`, nats; None to take candidates as they come.
         shape: Number of starts and of observations, `(C, B)`.
-        on_step: Called after every step with zero converged observations.
+        max_steps: Most steps of annealing.
+        bar: Where steps are shown.
 
     Returns:
         Starts, shape `(C, B, D)`.
     """
     num_chains, num_observations = shape
-    if settings.init_strategy == "proposal":
+    if log_weight is None:
         rows = num_chains * num_observations
         index = torch.arange(rows, device=candidates.device) % candidates.shape[0]
         return candidates[index].unflatten(0, (num_chains, -1))
-    expanded = candidates.unsqueeze(1).expand(-1, num_observations, -1)
-    log_weight = target(expanded) - log_base_fn(candidates).unsqueeze(1)
     temperature = starts.choose_temperature(log_weight, num_chains)
     positions = starts.resample(
         generator, candidates, log_weight, temperature, num_chains
@@ -134,72 +216,11 @@ def choose_starts(
         temperature,
         target,
         log_base_fn,
-        max_steps=settings.warmup_steps // 2,
-        on_step=lambda: on_step(0),
+        max_steps=max_steps,
+        on_step=bar and bar.step,
     )
 
 
-def _sample_group(
-    generator: Generator,
-    target: BatchLogProb,
-    positions: Tensor,
-    theta_transform: TorchTransform,
-    settings: MHPosteriorParameters,
-    num_draws: int,
-    on_step: Callable[[int], object],
-) -> Result:
-    unconstrained = resolve_kernel(settings.kernel).unconstrained
-    if unconstrained:
-        target = UnconstrainedTarget(target, theta_transform)
-        positions = theta_transform(positions)
-    result = sample_until_converged(
-        generator, target, positions, settings, num_draws, on_step
-    )
-    if not unconstrained:
-        return result
-    return result._replace(
-        warmup=constrain(result.warmup, theta_transform),
-        chains=constrain(result.chains, theta_transform),
-    )
-
-
-class _Progress(tqdm):
-    """A bar over steps that counts converged observations beside it."""
-
-    def __init__(
-        self,
-        num_observations: int,
-        num_groups: int,
-        settings: MHPosteriorParameters,
-        num_draws: int,
-        show: bool,
-    ) -> None:
-        self._steps = settings.warmup_steps + num_draws * settings.thin
-        self._left, self._converged = num_groups, 0
-        self._num_observations = num_observations
-        super().__init__(
-            total=self._steps * num_groups,
-            desc=f"Sampling {num_observations} observation"
-            f"{'s' if num_observations > 1 else ''}",
-            unit=" steps",
-            unit_scale=True,
-            disable=not show,
-            mininterval=0.2,
-        )
-
-    def __call__(self, converged: int) -> None:
-        """Count one step of the current group."""
-        if self.disable:
-            return
-        if self.n >= self.total:
-            self.total += self._steps
-        done = f"{self._converged + converged}/{self._num_observations}"
-        self.set_postfix(converged=done, refresh=False)
-        self.update()
-
-    def finish_group(self, converged: int) -> None:
-        """Count a finished group, whose steps may have been more than expected."""
-        self._left -= 1
-        self._converged += converged
-        self.total = self.n + self._steps * self._left
-        self.set_postfix(converged=f"{self._converged}/{self._num_observations}")
+def count_finished(bar: Progress, figures: Figures) -> None:
+    """Show observations with these figures as done."""
+    bar.finish(len(figures.converged), int(figures.converged.sum()))

@@ -1,4 +1,4 @@
-"""The `sbi-aalr` command: the main job, and sampling from what it saved.
+"""The `sbi-aalr` command: the main job, sampling from what it saved, a report.
 
 What is heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from sbi_aalr import __version__
+from sbi_aalr.cli_compare import compare
 from sbi_aalr.terminal import (
     show_line,
     show_observations,
@@ -24,10 +25,13 @@ from sbi_aalr.terminal import (
 _CONTENT = {
     "posterior.safetensors": "the fitted estimator: weights and observation",
     "posterior.json": "the fitted estimator: prior and settings",
+    "training.json": "what was fitted, and its loss",
     "chains.nc": "the chains as an ArviZ DataTree",
     "corner.png": "corner plot over the exact posterior",
     "trace_rank.png": "traces and ranks of the chains",
 }
+
+_COLORS = {"good": "green", "doubtful": "yellow", "bad": "red", "unknown": ""}
 
 
 class OneLineErrors(TyperGroup):
@@ -194,7 +198,7 @@ def sample(
     if out.is_dir():
         raise IsADirectoryError(f"`out` must be a file, but {out} is a folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    settings = {} if num_chains is None else {"num_chains": num_chains}
+    settings: dict[str, Any] = {} if num_chains is None else {"num_chains": num_chains}
     draw = posterior.sample if len(rows) == 1 else posterior.sample_batched
     draw(
         (num_samples,),
@@ -212,6 +216,50 @@ def sample(
     show_verdict(figures)
     write_whole(out, lambda path: tree.to_netcdf(path, engine="h5netcdf"))
     show_line(f"Wrote {out}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/slcp.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file to write.", show_default="report.html in the run"),
+    ] = None,
+    chains: Annotated[
+        Path | None,
+        typer.Option(
+            help="NetCDF file of chains.", show_default="chains.nc in the run"
+        ),
+    ] = None,
+    num_simulations: Annotated[
+        int, typer.Option(help="Simulations for the test of the ratio.")
+    ] = 1_000_000,
+    seed: Seed = 1,
+) -> None:
+    """Write one HTML page that says whether to trust a run.
+
+    Shows verdict, summary, figures of posterior and chains, and how to do it again.
+    Where the simulator is known, as after the demo, the network is checked too.
+    """
+    import matplotlib
+
+    from sbi_aalr.report.run_folder import report_folder
+
+    matplotlib.use("agg")
+    out = run / "report.html" if out is None else out
+    verdict = report_folder(
+        run,
+        out,
+        chains=chains,
+        num_simulations=num_simulations,
+        seed=seed,
+        on_phase=lambda what: show_line(f"{what} …"),
+    )
+    show_line(f"{verdict.answer}. {verdict.reason}", _COLORS[verdict.state])
+    show_line(f"Wrote {out}")
+
+
+app.command()(compare)
 
 
 def _show_warning(

@@ -3,6 +3,7 @@
 Hermans, Begy & Louppe (2020), arXiv:1903.04057, Algorithms 1 and 2 on SLCP.
 """
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,12 @@ from torch import Tensor
 
 from sbi_aalr.atomic import write_whole
 from sbi_aalr.checks import check_device, check_non_negative_int, check_positive_int
-from sbi_aalr.diagnostics import plot_corner, plot_trace_rank, summary
+from sbi_aalr.diagnostics import (
+    add_predictive,
+    plot_corner,
+    plot_trace_rank,
+    summary,
+)
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.simulators import SLCP
 from sbi_aalr.trainer import AALR
@@ -62,8 +68,8 @@ def run_demo(
 
     Args:
         out: Folder to write to, made if needed: `posterior.safetensors` and
-            `posterior.json` (see `MHPosterior.load`), `chains.nc`, `corner.png` and
-            `trace_rank.png`.
+            `posterior.json` (see `MHPosterior.load`), `training.json`, `chains.nc`,
+            `corner.png` and `trace_rank.png`.
         num_simulations: Budget of Algorithm 1, in simulations.
         seed: Makes the run repeatable.
         num_samples: Posterior draws.
@@ -91,8 +97,8 @@ def run_demo(
         ...         folder, num_simulations=2_000, show_progress_bars=False
         ...     )
         >>> [file.name for file in result.files]
-        ['posterior.safetensors', 'posterior.json', 'chains.nc', 'corner.png',
-         'trace_rank.png']
+        ['posterior.safetensors', 'posterior.json', 'training.json', 'chains.nc',
+         'corner.png', 'trace_rank.png']
     """
     check_positive_int("num_simulations", num_simulations)
     check_positive_int("num_samples", num_samples)
@@ -119,11 +125,22 @@ def run_demo(
     posterior = trainer.build_posterior().set_default_x(x_o)
     # At once, so that a fit is not lost with what comes after it.
     posterior.save(folder)
+    history = {
+        "simulator": "slcp",
+        "num_simulations": num_simulations,
+        "num_samples": num_samples,
+        "seed": seed,
+        "fit_seconds": round(fitted - started, 1),
+        "training_loss": trainer.summary["training_loss"],
+    }
+    training = write_whole(
+        folder / "training.json", lambda p: p.write_text(json.dumps(history) + "\n")
+    )
     posterior.sample((num_samples,), seed=seed, show_progress_bars=show_progress_bars)
     sampled = time.perf_counter()
 
     on_phase("Drawing figures beside the exact posterior")
-    tree = posterior.to_datatree()
+    tree = add_predictive(posterior.to_datatree(), slcp.simulate, slcp.prior, seed=seed)
     tree.attrs["num_simulations"] = num_simulations
     tree.attrs["true_parameters"] = truth.tolist()
     exact = slcp.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed)
@@ -132,6 +149,7 @@ def run_demo(
     files = (
         folder / "posterior.safetensors",
         folder / "posterior.json",
+        training,
         write_whole(
             folder / "chains.nc", lambda p: tree.to_netcdf(p, engine="h5netcdf")
         ),

@@ -29,3 +29,7 @@ class AALRWarning(UserWarning):
 
 class ConvergenceWarning(AALRWarning):
     """Chains are not long enough, or do not agree, for their draws to be trusted."""
+
+
+class FarObservationWarning(AALRWarning):
+    """An observation is farther from the simulations than any simulation is."""

@@ -13,6 +13,7 @@ from sbi_aalr.diagnostics.draws import check_parameter_names, read_draws
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
+from sbi_aalr.reporting import ReportedPosterior
 from sbi_aalr.sampling import Figures
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class LastRun:
             warnings.warn(warning, stacklevel=stacklevel + 1)
 
 
-class RunReports:
+class RunReports(ReportedPosterior):
     """What a posterior says about its last run: chains, figures, ArviZ, a table."""
 
     _last_run: LastRun | None = None

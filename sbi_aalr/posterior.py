@@ -1,6 +1,7 @@
 """`MHPosterior`: batched likelihood-free Metropolis-Hastings as an sbi posterior."""
 
-import math
+import shutil
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -14,17 +15,15 @@ from sbi.utils.user_input_checks_utils import move_distribution_to_device
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.batches import sample_observations
-from sbi_aalr.checks import check_non_negative_int, check_positive_int, check_prior
+from sbi_aalr.checks import check_prior
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.last_run import LastRun, RunReports
 from sbi_aalr.normalisation import NormalisedPosterior
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
 from sbi_aalr.potential import check_estimator, check_theta, check_x, log_prob_fn
+from sbi_aalr.sample_run import sample_run
 from sbi_aalr.saving import SavedPosterior
-
-# With fewer draws a chain, R-hat and ESS are too noisy to stop on.
-_MIN_DRAWS = 100
+from sbi_aalr.store import locate_parts, write_store
 
 
 class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosterior):
@@ -122,7 +121,12 @@ class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosteri
         """
         trials = self._x_else_default_x(x).unsqueeze(0)
         draws = self._sample(
-            sample_shape, trials, seed, show_progress_bars, settings, batched=False
+            sample_shape,
+            trials,
+            settings,
+            batched=False,
+            seed=seed,
+            show_progress_bars=show_progress_bars,
         )
         return draws[:, 0].reshape(*torch.Size(sample_shape), -1)
 
@@ -132,29 +136,46 @@ class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosteri
         x: Tensor,
         show_progress_bars: bool = True,
         seed: int | None = None,
+        out: str | Path | None = None,
         **settings: Any,
     ) -> Tensor:
         """Draw from the posterior given each of many observations.
+
+        With `out`, every few hundred observations are written to `<out>.parts` as they
+        are done. The same call goes on from there after a run was killed, with the
+        same draws as if nothing had happened; `out` itself appears when all are done.
 
         Args:
             sample_shape: Shape of the draws for each observation.
             x: Observations, shape `(B, *event_shape)`.
             show_progress_bars: Whether to show steps and converged observations.
             seed: Makes the run repeatable; by default torch's global generator does.
+                A run that goes on keeps the seed it began with.
+            out: Store to write, ending in `.nc` for NetCDF or `.zarr` for Zarr: what
+                `to_datatree` returns, with the figures in its group `diagnostics`.
             **settings: Settings for this run only; see `MHPosteriorParameters`.
 
         Returns:
             Draws, shape `(*sample_shape, B, D)`, prior units.
 
         Raises:
-            ValueError: If x has another shape than in training, or NaN.
+            FileNotFoundError: If the folder of `out` does not exist.
+            ImportError: If `out` asks for Zarr and it is not installed.
+            ValueError: If x has another shape than in training, or NaN; if `out` ends
+                otherwise, exists, or was begun by another run.
 
         Warns:
             ConvergenceWarning: If the chains of any observation did not converge.
         """
         observations = self._check_x(x).unsqueeze(1)
         draws = self._sample(
-            sample_shape, observations, seed, show_progress_bars, settings, batched=True
+            sample_shape,
+            observations,
+            settings,
+            batched=True,
+            seed=seed,
+            show_progress_bars=show_progress_bars,
+            out=out,
         )
         return draws.reshape(*torch.Size(sample_shape), *draws.shape[1:])
 
@@ -206,42 +227,28 @@ class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosteri
         return self
 
     def _sample(
-        self,
-        sample_shape: Shape,
-        x: Tensor,
-        seed: int | None,
-        show_progress_bars: bool,
-        settings: dict[str, Any],
-        batched: bool,
+        self, sample_shape: Shape, x: Tensor, settings: dict[str, Any], **options: Any
     ) -> Tensor:
         """Run the chains and return `(N, B, D)` draws, spread over all of them."""
-        parameters = self.parameters.with_param(**settings)
-        num_samples = _count(sample_shape)
-        if parameters.num_chains is None:
-            parameters = parameters.with_param(num_chains=_choose_num_chains(len(x)))
-        draws = -(-num_samples // parameters.num_chains)
-        limited = parameters.max_rhat is not None or parameters.min_ess is not None
-        if seed is None:
-            seed = int(torch.randint(2**31, ()))
-        with torch.no_grad():
-            warmup, chains, figures = sample_observations(
-                self.potential_fn,
-                self.proposal,
-                self.theta_transform,
-                x,
-                parameters,
-                num_draws=_lengthen(draws, parameters) if limited else draws,
-                seed=check_non_negative_int("seed", seed),
-                show_progress_bars=show_progress_bars,
-            )
-        observed = x[:, 0] if batched else x[0]
-        run = LastRun(chains, warmup, figures, observed, batched, parameters, seed)
-        self._last_run = run
-        if limited:
-            run.warn_if_not_converged(stacklevel=3)
-        last = chains.num_draws - 1
-        index = torch.linspace(last if draws == 1 else 0, last, draws).round().long()
-        return chains.theta[:, index].transpose(0, 1).flatten(0, 1)[:num_samples]
+        self._last_run, draws = sample_run(
+            self.potential_fn,
+            self.proposal,
+            self.theta_transform,
+            x,
+            self.parameters.with_param(**settings),
+            sample_shape,
+            **options,
+        )
+        if options.get("out") is not None:
+            self._write(Path(options["out"]))
+        if self._last_run.parameters.has_limits:
+            self._last_run.warn_if_not_converged(stacklevel=3)
+        return draws
+
+    def _write(self, store: Path) -> None:
+        """Write the last run to a store, and delete the parts it was kept in."""
+        write_store(store, self.to_datatree(), self.diagnostics())
+        shutil.rmtree(locate_parts(store))
 
     def _x_else_default_x(self, x: Any) -> Tensor:
         if x is not None:
@@ -276,25 +283,3 @@ class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosteri
             show_progress_bars=show_progress_bars,
             **kwargs,
         )
-
-
-def _lengthen(num_draws: int, parameters: MHPosteriorParameters) -> int:
-    """Draws that suffice for the limits; even, so that thinning by two loses none."""
-    reachable = 2 * (parameters.min_ess or 0) / (parameters.num_chains or 1)
-    return 2 * math.ceil(max(num_draws, _MIN_DRAWS, reachable) / 2)
-
-
-def _choose_num_chains(num_observations: int) -> int:
-    return max(25, min(100, 2_500 // num_observations))
-
-
-def _count(sample_shape: Shape) -> int:
-    """Return how many draws a shape asks for, or raise."""
-    if not isinstance(sample_shape, tuple | list | torch.Size):
-        raise TypeError(
-            "`sample_shape` must be a tuple of ints, got "
-            f"{sample_shape!r}. Write `({sample_shape},)` for that many draws."
-        )
-    for size in sample_shape:
-        check_positive_int("sample_shape", size)
-    return torch.Size(sample_shape).numel()

@@ -23,9 +23,9 @@ class MHPosteriorParameters(PosteriorParameters):
 
     Fields:
         kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, or a `Kernel`.
-        num_chains: Chains for each observation; None for 100, and down to 25 where
-            there are many observations. Warm-up runs 100 at least, which is what the
-            kernel needs to learn from.
+        num_chains: Chains for each observation; None for 32, and down to 8 where there
+            are many observations. Warm-up runs 100 at least, which is what the kernel
+            needs to learn from.
         warmup_steps: Steps in which the kernel learns, which are not kept as draws.
             Up to half as many go before, in which starts are annealed to the posterior.
         thin: Steps from one kept draw to the next. Where the chains have not converged
@@ -46,13 +46,13 @@ class MHPosteriorParameters(PosteriorParameters):
 
     kernel: Any = "jump_walk"
     num_chains: int | None = None
-    warmup_steps: int = 300
+    warmup_steps: int = 200
     thin: int = 10
     init_strategy: Literal["resample", "proposal"] = "resample"
     num_candidates: int = 10_000
     max_rhat: float | None = 1.01
     min_ess: float | None = 400
-    max_steps: int = 20_000
+    max_steps: int = 50_000
     max_batch_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +88,11 @@ class MHPosteriorParameters(PosteriorParameters):
             raise ValueError(f"`max_rhat` must be above 1, got {self.max_rhat!r}.")
         if self.min_ess is not None:
             check_positive_float("min_ess", self.min_ess)
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether sampling goes on until limits are met."""
+        return self.max_rhat is not None or self.min_ess is not None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name; the kernel is not copied."""

@@ -37,6 +37,7 @@ class RatioLogProb:
         self._prior_log_prob = prior_log_prob_fn(potential_fn.prior)
         self._estimator = potential_fn.ratio_estimator
         self._splits = is_plain(self._estimator)
+        self._entries = _BLOCK_ENTRIES.get(x.device.type, _BLOCK_ENTRIES_ELSEWHERE)
         weights = [p for p in self._estimator.net.parameters() if p.ndim == 2]
         self._width = max((len(weight) for weight in weights), default=1)
         if self._splits:
@@ -55,15 +56,47 @@ class RatioLogProb:
         """Tile the observations, so that any block of rows is a slice of them."""
         observations, trials = x.shape[:2]
         self._x = x
-        entries = _BLOCK_ENTRIES.get(x.device.type, _BLOCK_ENTRIES_ELSEWHERE)
         row = trials * max(self._width, x[0, 0].numel())
-        self._block = max(1, entries // row)
+        self._block = max(1, self._entries // row)
         repeats = -(-self._block // observations) + 1
         self._tiled = x.repeat(repeats, *[1] * (x.ndim - 1))
 
     def __call__(self, position: Tensor) -> Tensor:
         """Evaluate positions, shape `(C, B, D)` -> `(C, B)`, nats."""
         return self.log_ratio(position) + self._prior_log_prob(position)
+
+    def pair_with(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        """The same log-density at parameters that all observations share.
+
+        Where the network is separable, these are embedded once for all observations,
+        and meet any number of them in one matrix product.
+
+        Args:
+            theta: Parameters, shape `(K, D)`.
+
+        Returns:
+            A function of indices of observations, `(B',)` -> `(K, B')`, nats.
+        """
+        log_prior = self._prior_log_prob(theta).unsqueeze(1)
+        all_pairs = getattr(self._estimator.net, "all_pairs", None)
+        if not self._splits or all_pairs is None:
+            return lambda index: (
+                self.select(index).log_ratio(
+                    theta.unsqueeze(1).expand(-1, len(index), -1)
+                )
+                + log_prior
+            )
+        rows = max(1, self._entries // self._width)
+        embedded = torch.cat(
+            [self._estimator.embedding_net_theta(part) for part in theta.split(rows)]
+        )
+
+        def pair(index: Tensor) -> Tensor:
+            x = self._x[index]
+            log_ratio = all_pairs(embedded, x.flatten(0, 1))
+            return log_ratio.unflatten(1, x.shape[:2]).sum(dim=-1) + log_prior
+
+        return pair
 
     def log_ratio(self, position: Tensor) -> Tensor:
         """Log-ratios summed over trials, shape `(C, B, D)` -> `(C, B)`, nats."""
@@ -108,6 +141,12 @@ class CallableLogProb:
     def select(self, index: Tensor) -> "CallableLogProb":
         """The same function for the observations `index` only."""
         return CallableLogProb(self._potential_fn, self._x[index])
+
+    def pair_with(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        """The same log-density at parameters `(K, D)` that all observations share."""
+        return lambda index: self.select(index)(
+            theta.unsqueeze(1).expand(-1, len(index), -1)
+        )
 
     def __call__(self, position: Tensor) -> Tensor:
         """Evaluate positions, shape `(C, B, D)` -> `(C, B)`, nats."""

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _MAX_ROWS = 20
+_COMPARED = (
+    "c2st",
+    "mmd",
+    "roc_auc",
+    "log_prob_true",
+    "coverage",
+    "train_seconds",
+    "sample_seconds",
+    "min_ess",
+    "max_rhat",
+)
 
 
 def show_line(text: str, style: str = "") -> None:
@@ -86,6 +97,56 @@ def show_observations(figures: "xr.Dataset", title: str) -> None:
             style="" if bool(one["converged"]) else "yellow",
         )
     _show_table(shown)
+
+
+def show_comparison(summary: "pd.DataFrame", title: str) -> None:
+    """Show mean ± standard deviation over observations, of what some method has.
+
+    Args:
+        summary: From `sbi_aalr.comparison.summarise`.
+        title: Line above the table.
+    """
+    metrics = [
+        name
+        for name in _COMPARED
+        if name in summary and summary[(name, "mean")].notna().any()
+    ]
+    failed = summary[("errors", "count")].any()
+    names = ("task", "budget", "method", *metrics, *(["errors"] if failed else []))
+    shown = _make_table(title, *(name.replace("_", " ") for name in names))
+    before = None
+    for (task, budget, method), row in summary.iterrows():
+        if before not in (None, (task, budget)):
+            shown.add_section()
+        before = task, budget
+        cells = [
+            _show_spread(
+                row[(name, "mean")],
+                row[(name, "std")],
+                least_digits=3 if name == "max_rhat" else 0,
+            )
+            for name in metrics
+        ]
+        errors = int(row[("errors", "count")])
+        shown.add_row(
+            str(task),
+            f"{budget:,}",
+            str(method),
+            *cells,
+            *([f"{errors} of {int(row[('rows', 'count')])}"] if failed else []),
+            style="yellow" if errors else "",
+        )
+    _show_table(shown)
+
+
+def _show_spread(mean: float, sd: float, least_digits: int) -> str:
+    """Show three digits of the mean and as many decimals of its spread."""
+    if not math.isfinite(mean):
+        return "" if math.isnan(mean) else str(mean)
+    digits = 3 if mean == 0 else min(4, 2 - math.floor(math.log10(abs(mean))))
+    digits = max(least_digits, digits)
+    spread = f" ± {sd:,.{digits}f}" if math.isfinite(sd) else ""
+    return f"{mean:,.{digits}f}{spread}"
 
 
 def show_verdict(figures: "xr.Dataset") -> None:

@@ -38,7 +38,7 @@ def run_annealing(seed, num_chains=400, max_steps=300, log_prob=log_two_modes):
         log_prob,
         log_base,
         max_steps=max_steps,
-        on_step=lambda: count.__setitem__(0, count[0] + 1),
+        on_step=lambda steps: count.__setitem__(0, count[0] + steps),
     )
     return positions, annealed, temperature, count[0]
 

@@ -109,15 +109,14 @@ def test_a_limit_that_is_off_does_not_warn():
 def test_choose_starts_from_the_proposal_repeats_candidates_if_need_be():
     prior = make_box(2)
     candidates = prior.sample((10,))
-    settings = MHPosteriorParameters(init_strategy="proposal")
     starts = choose_starts(
         torch.Generator(),
         FlatTarget(),
         prior.log_prob,
         candidates,
-        settings,
+        None,
         (6, 3),
-        lambda converged: None,
+        max_steps=0,
     )
     assert starts.shape == (6, 3, 2)
     known = {tuple(row) for row in candidates.tolist()}

@@ -52,7 +52,7 @@ ROW = "0.1,-2.9,1,-3,0.4,-2,2,-1.5"
 def test_help_lists_the_commands(arguments):
     result = call(*arguments)
     assert result.exit_code == 0
-    assert "demo" in result.stdout and "sample" in result.stdout
+    assert all(name in result.stdout for name in ("demo", "sample", "report"))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,7 @@ def test_help_lists_the_commands(arguments):
     [
         ("demo", ("--num-simulations", "--seed", "--out", "--device")),
         ("sample", ("--x", "--num-samples", "--out", "--seed", "--num-chains")),
+        ("report", ("--out", "--chains", "--num-simulations", "--seed")),
     ],
 )
 def test_help_of_a_command_lists_its_options(command, options):
@@ -168,7 +169,7 @@ def test_sample_of_one_row_shows_and_writes_its_posterior(run, observations, tmp
     with xr.open_datatree(out) as tree:
         theta = tree["posterior"]["theta"]
         assert theta.dims == ("chain", "draw", "parameter")
-        assert theta.shape == (100, 100, 5)
+        assert theta.shape == (32, 100, 5)
         assert tree["observed_data"]["x"].values.tolist()[3] == -3
         assert tree.attrs["seed"] == 1
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -58,8 +59,24 @@ def test_chains_come_back(result):
         theta = torch.from_numpy(tree["posterior"]["theta"].values)
         assert torch.equal(theta, result.posterior.chains.theta[:, :, 0])
         assert tree["observed_data"]["x"].shape == (8,)
+        assert tree["prior"]["theta"].shape == (1, 1_000, 5)
+        assert tree["posterior_predictive"]["x"].shape == (100, 10, 8)
         assert tree.attrs["num_simulations"] == 5_000
         assert tree.attrs["seed"] == 3
+
+
+def test_history_of_the_fit_is_written(result):
+    history = json.loads((result.files[0].parent / "training.json").read_text())
+    losses = history.pop("training_loss")
+    assert len(losses) == 20  # 5,000 simulations in batches of at most 256
+    assert all(0 < loss < 100 for loss in losses)
+    assert history.pop("fit_seconds") > 0
+    assert history == {
+        "simulator": "slcp",
+        "num_simulations": 5_000,
+        "num_samples": 1_000,
+        "seed": 3,
+    }
 
 
 @pytest.mark.parametrize("name", ["corner.png", "trace_rank.png"])

@@ -7,8 +7,9 @@ import torch
 from helpers import make_generator
 
 from sbi_aalr.mcmc import KERNELS, Kernel, Proposal, from_proposal
-from sbi_aalr.mcmc.kernel import State, accept, init, select, step
+from sbi_aalr.mcmc.kernel import State, accept, init, step
 from sbi_aalr.mcmc.run import run, warm_up
+from sbi_aalr.mcmc.trees import concatenate, select
 
 
 def make_state(log_prob, value=0.0):
@@ -240,6 +241,17 @@ def test_select_keeps_the_chosen_observations():
     parameters = kernel.build(make_generator(), start)
     chosen = select(parameters, index)
     assert type(chosen[0]) is type(parameters[0])
-    assert torch.equal(chosen[0].mean, parameters[0].mean[index])
+    mean = parameters[0].mixture.mean
+    assert torch.equal(chosen[0].mixture.mean, mean[index])
     assert torch.equal(chosen[1].scale.log_scale, parameters[1].scale.log_scale[index])
     assert select((), index) == ()
+
+
+def test_concatenate_undoes_select():
+    start = torch.randn(40, 3, 2, generator=make_generator())
+    parameters = KERNELS["jump_walk"].build(make_generator(), start)
+    parts = [select(parameters, torch.tensor(index)) for index in ([0, 1], [2])]
+    whole = concatenate(parts)
+    assert type(whole[1]) is type(parameters[1])
+    assert torch.equal(whole[0].moments, parameters[0].moments)
+    assert torch.equal(whole[1].scale.log_scale, parameters[1].scale.log_scale)

@@ -107,7 +107,9 @@ def test_check_fails_for_too_few_effective_draws():
 
 
 def test_dropped_correction_of_independence_is_caught():
-    broken = KERNELS["independence"]._replace(propose=propose_independently_uncorrected)
+    broken = KERNELS["independence"]._replace(
+        propose=propose_independently_uncorrected, advance=None
+    )
     assert measure(make_skewed(), broken).max() > 2 * LIMIT
 
 

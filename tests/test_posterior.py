@@ -127,7 +127,7 @@ def test_chains_of_the_last_run_are_kept(posterior):
     draws = posterior.sample_batched((50,), observations, **SHORT)
     chains, warmup = posterior.chains, posterior.warmup_chains
     assert chains.theta.shape == (10, 5, 2, 2)
-    assert warmup.theta.shape == (10, 10, 2, 2)
+    assert warmup.theta.shape == (10, 2, 2, 2)
     for field in (chains.log_prob, chains.acceptance_rate, chains.accepted):
         assert field.shape == (10, 5, 2)
     for index, x in enumerate(observations):

@@ -7,7 +7,12 @@ from helpers import make_generator
 from sbi_aalr.mcmc import KERNELS, from_proposal
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.posterior_parameters import MHPosteriorParameters
-from sbi_aalr.sampling import _thin_by_two, measure, sample_until_converged
+from sbi_aalr.sampling import (
+    draw_until_converged,
+    measure,
+    resolve_kernel,
+    warm_up_chains,
+)
 
 SETTINGS = {
     "kernel": "adaptive_random_walk",
@@ -43,16 +48,20 @@ def start_at(target, num_chains=20, dim=2, seed=0):
     return target.centre.unsqueeze(-1) + target.scale.unsqueeze(-1) * noise
 
 
-def ignore(converged):
-    pass
-
-
-def run_sampler(target, starts=None, num_draws=100, seed=1, on_step=ignore, **settings):
+def run_sampler(target, starts=None, num_draws=100, seed=1, callbacks=None, **settings):
     chosen = MHPosteriorParameters(**{**SETTINGS, **settings})
     starts = start_at(target, chosen.num_chains) if starts is None else starts
+    kernel, generator = resolve_kernel(chosen.kernel), make_generator(seed)
     with torch.no_grad():
-        return sample_until_converged(
-            make_generator(seed), target, starts, chosen, num_draws, on_step
+        warmed_up = warm_up_chains(generator, target, starts, chosen, kernel)
+        return draw_until_converged(
+            generator,
+            target,
+            warmed_up,
+            chosen,
+            kernel,
+            num_draws,
+            **(callbacks or {}),
         )
 
 
@@ -130,14 +139,16 @@ def test_without_limits_there_is_one_round():
 
 
 def test_progress_counts_steps_and_converged_observations():
-    seen = []
-    target = make_easy_and_hard()
+    steps, done = [], []
     kernel = from_proposal(propose_at_different_scales)
-    result = run_sampler(target, kernel=kernel, on_step=seen.append)
-    assert len(seen) == SETTINGS["warmup_steps"] + result.figures.num_steps.max()
-    assert seen == sorted(seen)
-    assert seen[0] == 0
-    assert seen[-1] == 2
+    result = run_sampler(
+        make_easy_and_hard(),
+        kernel=kernel,
+        callbacks={"on_step": steps.append, "on_done": done.append},
+    )
+    assert sum(steps) == result.figures.num_steps.max()
+    assert sum(len(figures.converged) for figures in done) == 3
+    assert done[-1].num_steps.tolist() == [result.figures.num_steps.max()]
 
 
 class TwoModes(Gaussians):
@@ -213,7 +224,7 @@ def count_steps(num_draws, rounds):
     steps, thin, last = torch.arange(1, num_draws + 1), 1, num_draws
     for _ in range(rounds):
         theta = steps.reshape(1, -1, 1, 1).float()
-        kept = _thin_by_two(Chains(theta, theta[..., 0], theta[..., 0], theta[..., 0]))
+        kept = Chains(*[theta] + 3 * [theta[..., 0]]).thin_by_two()
         thin *= 2
         missing = num_draws - kept.num_draws
         new = last + thin * torch.arange(1, missing + 1)
@@ -260,7 +271,7 @@ def test_chains_that_went_on_have_even_spacing_and_full_acceptance_rates():
 def test_thinned_acceptance_rates_are_means_over_all_steps():
     rate = torch.tensor([0.0, 1.0, 0.5, 0.7]).reshape(1, 4, 1)
     chains = Chains(rate.unsqueeze(-1), rate, rate, rate > 0.6)
-    thinned = _thin_by_two(chains)
+    thinned = chains.thin_by_two()
     assert thinned.acceptance_rate.flatten().tolist() == pytest.approx([0.5, 0.6])
     assert thinned.accepted.flatten().tolist() == [True, True]
     assert thinned.log_prob.flatten().tolist() == pytest.approx([1.0, 0.7])

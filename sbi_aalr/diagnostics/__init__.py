@@ -1,18 +1,44 @@
-"""What chains say about themselves: ArviZ export, R-hat and ESS, tables and plots."""
+"""What chains say about themselves, and what simulations say about the ratio.
 
+ArviZ export, R-hat and ESS, tables and plots; the ratio ROC test, calibration and the
+other checks that need a simulator.
+"""
+
+from sbi_aalr.diagnostics.balance import ClassifierBalance, classifier_balance
 from sbi_aalr.diagnostics.convergence import measure_convergence
 from sbi_aalr.diagnostics.convergence_warning import warn_if_not_converged
 from sbi_aalr.diagnostics.corner_plot import plot_corner
+from sbi_aalr.diagnostics.coverage import ExpectedCoverage, expected_coverage
 from sbi_aalr.diagnostics.datatree import to_datatree, to_inference_data
+from sbi_aalr.diagnostics.familiarity import (
+    Familiarity,
+    measure_familiarity,
+    warn_if_far,
+)
+from sbi_aalr.diagnostics.normalisation import RatioNormalisation, ratio_normalisation
+from sbi_aalr.diagnostics.predictive import add_predictive
+from sbi_aalr.diagnostics.ratio_roc import RatioROC, ratio_roc
 from sbi_aalr.diagnostics.table import summary
 from sbi_aalr.diagnostics.trace_rank_plot import plot_trace_rank
 
 __all__ = [
+    "ClassifierBalance",
+    "ExpectedCoverage",
+    "Familiarity",
+    "RatioNormalisation",
+    "RatioROC",
+    "add_predictive",
+    "classifier_balance",
+    "expected_coverage",
     "measure_convergence",
+    "measure_familiarity",
     "plot_corner",
     "plot_trace_rank",
+    "ratio_normalisation",
+    "ratio_roc",
     "summary",
     "to_datatree",
     "to_inference_data",
+    "warn_if_far",
     "warn_if_not_converged",
 ]

@@ -119,14 +119,21 @@ def _normalise_ranks(theta: Tensor) -> Tensor:
     """Replace draws by the Gaussian quantiles of their ranks, ties sharing theirs."""
     chains, draws, *rest = theta.shape
     values = theta.reshape(chains * draws, -1).T.contiguous()
-    ordered = values.sort(dim=-1).values
-    below = torch.searchsorted(ordered, values)
-    not_above = torch.searchsorted(ordered, values, right=True)
+    ordered, order = values.sort(dim=-1)
+    # Equal values stand side by side now: each gets the middle of their places.
+    place = torch.arange(values.shape[-1], device=theta.device).expand_as(order)
+    edge = torch.ones_like(order[:, :1], dtype=torch.bool)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    is_first, is_last = torch.cat((edge, differs), 1), torch.cat((differs, edge), 1)
+    first = torch.where(is_first, place, 0).cummax(dim=-1).values
+    last = torch.where(is_last, place, values.shape[-1]).flip(-1).cummin(dim=-1).values
     # Ranks of many draws need float64, which Apple's GPUs do not have.
     exact = torch.float32 if theta.device.type == "mps" else torch.float64
-    rank = (below + not_above + 1).to(exact) / 2
+    rank = (first + last.flip(-1)).to(exact) / 2 + 1
     quantile = (rank - 0.375) / (values.shape[-1] + 0.25)
     normal = torch.special.ndtri(quantile).to(theta.dtype)
+    normal = torch.where(ordered.isnan(), torch.nan, normal)
+    normal = torch.empty_like(normal).scatter_(-1, order, normal)
     return normal.T.reshape(chains, draws, *rest)
 
 

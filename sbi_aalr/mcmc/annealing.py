@@ -22,7 +22,7 @@ from sbi_aalr.types import LogProbFn
 
 _KERNEL = differential_evolution.KERNEL
 _STEPS_PER_TEMPERATURE = 10
-_NUM_BISECTIONS = 30
+_NUM_BISECTIONS = 22
 _SURVIVING_SHARE = 0.5
 # Finite, so that a temperature that does not rise gives weight one.
 _NOTHING = -1e30
@@ -36,7 +36,7 @@ def anneal(
     log_base_fn: LogProbFn,
     *,
     max_steps: int,
-    on_step: Callable[[], object] | None = None,
+    on_step: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Move starts along the path from `temperature` to 1.
 
@@ -47,7 +47,7 @@ def anneal(
         log_prob_fn: Log-density of the target, nats.
         log_base_fn: Log-density of the beginning of the path, nats.
         max_steps: Most steps to take; the last of them jumps to 1 if need be.
-        on_step: Called after every step, for a progress bar.
+        on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
         Positions, shape `(C, B, D)`, close to draws from the target.
@@ -79,9 +79,9 @@ def anneal(
                 generator, state, tempered, kernel=_KERNEL, parameters=parameters
             )
             parameters = _KERNEL.tune(parameters, info)
-            if on_step is not None:
-                on_step()
         position = state.position
+        if on_step is not None:
+            on_step(_STEPS_PER_TEMPERATURE)
     return position
 
 

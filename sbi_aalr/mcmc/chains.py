@@ -1,7 +1,9 @@
 """The container that draws of many chains travel in."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 
@@ -37,3 +39,42 @@ class Chains:
     def num_observations(self) -> int:
         """Number of observations, `B`."""
         return self.theta.shape[2]
+
+    def first(self, num_chains: int) -> "Chains":
+        """The first chains of each observation."""
+        return self._map(lambda field: field[:num_chains])
+
+    def pick(self, index: Tensor) -> "Chains":
+        """The chains of some observations, long, shape `(B',)`."""
+        return self._map(lambda field: field[:, :, index])
+
+    def followed_by(self, later: "Chains") -> "Chains":
+        """The same chains with later draws behind these."""
+        return _combine((self, later), dim=1)
+
+    def thin_by_two(self) -> "Chains":
+        """Every other draw, the last one included where their number is even."""
+        thinned = self._map(lambda field: field[:, 1::2])
+        rate = thinned.acceptance_rate
+        skipped = self.acceptance_rate[:, ::2][:, : rate.shape[1]]
+        return Chains(
+            thinned.theta, thinned.log_prob, (rate + skipped) / 2, thinned.accepted
+        )
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Chains":
+        return Chains(*(function(getattr(self, field.name)) for field in fields(self)))
+
+
+def concatenate(parts: Iterable[Chains]) -> Chains:
+    """Put the observations of several chains side by side."""
+    return _combine(parts, dim=2)
+
+
+def _combine(parts: Iterable[Chains], dim: int) -> Chains:
+    parts = list(parts)
+    return Chains(
+        *(
+            torch.cat([getattr(part, field.name) for part in parts], dim=dim)
+            for field in fields(Chains)
+        )
+    )

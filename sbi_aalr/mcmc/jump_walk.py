@@ -1,7 +1,7 @@
 """The default kernel: jumps between modes, and walks within them.
 
-Seven chains in ten propose independently from a mixture fitted in warm-up, and forget
-where they stood; three in ten take a random walk with the local shapes of that same
+Eight steps in ten propose independently from a mixture learned in warm-up, and forget
+where the chain stood; two in ten are a random walk with the local shapes of that same
 mixture, which moves the chains that are where it fits badly.
 """
 
@@ -10,24 +10,30 @@ from typing import TypeAlias
 from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import independence, local_random_walk
+from sbi_aalr.mcmc.kernel import Info
 from sbi_aalr.mcmc.mixture import mix
-from sbi_aalr.mcmc.student_mixture import StudentMixture
+from sbi_aalr.mcmc.mixture_fit import Fit
 
-Parameters: TypeAlias = tuple[StudentMixture, local_random_walk.Parameters]
+Parameters: TypeAlias = tuple[Fit, local_random_walk.Parameters]
+
+_MIX = mix([independence.KERNEL, local_random_walk.KERNEL], [0.8, 0.2])
 
 
 def build(generator: Generator, starts: Tensor) -> Parameters:
     """Fit one mixture to the starts, `(C, B, D)`, for both parts."""
-    walk = local_random_walk.build(generator, starts)
-    return walk.mixture, walk
+    fit = independence.build(generator, starts)
+    return fit, local_random_walk.start(fit.mixture, starts)
+
+
+def tune(parameters: Parameters, info: Info) -> Parameters:
+    """Tune both parts; the walk takes its shapes from what the jumps have learned."""
+    fit, walk = _MIX.tune(parameters, info)
+    return fit, walk._replace(mixture=fit.mixture)
 
 
 def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
-    """Fit one mixture to a window's draws, `(S, C, B, D)`, for both parts."""
-    walk = local_random_walk.refit(generator, parameters[1], draws)
-    return walk.mixture, walk
+    """Keep both parts as they are: every step has tuned them."""
+    return parameters
 
 
-KERNEL = mix([independence.KERNEL, local_random_walk.KERNEL], [0.7, 0.3])._replace(
-    build=build, refit=refit
-)
+KERNEL = _MIX._replace(build=build, tune=tune, refit=refit)

@@ -1,4 +1,4 @@
-"""What every Markov kernel shares: its states, its reports and its four functions.
+"""What every Markov kernel shares: its states, its reports and its functions.
 
 A kernel is a set of pure functions over `C` chains and `B` observations at once, after
 the pattern of blackjax (Cabezas et al., 2024, arXiv:2402.10797). Tensors that belong to
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from sbi_aalr.mcmc.trees import concatenate
 from sbi_aalr.types import LogProbFn
 
 
@@ -28,19 +29,26 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a diagnostic wants to know about one step.
+    """What a diagnostic, or a kernel that learns, wants to know about one step or more.
 
     Attributes:
-        acceptance_rate: Metropolis acceptance probability, shape `(C, B)`.
-        accepted: Whether the proposal was taken, bool, shape `(C, B)`.
-        proposal: The proposed state, whether it was taken or not.
+        acceptance_rate: Metropolis acceptance probability, the mean over the steps,
+            shape `(C, B)`.
+        accepted: Whether the last proposal was taken, bool, shape `(C, B)`.
+        proposal: The proposed state, whether it was taken or not; of several steps the
+            last, or all of them, `(T, C, B)`, where they were made at once.
         component: Which kernel of a mixture was used, long, shape `(C, B)`, or None.
+        log_weight: Log-density of proposals that were made at once less that of what
+            they were drawn from, shape `(T, C, B)`, nats.
+        parts: What the kernels of a mixture report, None for those without a step.
     """
 
     acceptance_rate: Tensor
     accepted: Tensor
     proposal: State
     component: Tensor | None = None
+    log_weight: Tensor | None = None
+    parts: tuple["Info | None", ...] = ()
 
 
 class Proposal(NamedTuple):
@@ -59,15 +67,19 @@ class Proposal(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A Markov kernel and its warm-up, as four pure functions.
+    """A Markov kernel and its warm-up, as pure functions.
 
     Attributes:
         build: `(generator, starts)` -> parameters, with starts of shape `(C, B, D)`.
         propose: `(generator, position, others, log_prob_fn, parameters)` -> `Proposal`.
             `others` are the chains that stand still meanwhile.
-        tune: Parameters after one warm-up step, `(parameters, info)` -> parameters.
+        tune: Parameters after one warm-up step, or several at once, `(parameters,
+            info)` -> parameters.
         refit: Parameters after a warm-up window, `(generator, parameters, draws)` ->
             parameters, where `draws` has shape `(S, C, B, D)`.
+        advance: `(generator, state, log_prob_fn, parameters, num_steps)` -> state and
+            `Info`: several steps at once, for a kernel that can make them in fewer
+            calls than one after the other. None for the others.
         uses_population: Whether proposals are made from the positions of other chains.
             The chains then move in two halves, each proposing from the half that
             stands still; moving all at once would break detailed balance.
@@ -79,6 +91,9 @@ class Kernel(NamedTuple):
     propose: Callable[[Generator, Tensor, Tensor, LogProbFn, Any], Proposal]
     tune: Callable[[Any, Info], Any]
     refit: Callable[[Generator, Any, Tensor], Any]
+    advance: Callable[[Generator, State, LogProbFn, Any, int], tuple[State, Info]] | (
+        None
+    ) = None
     uses_population: bool = False
     unconstrained: bool = False
 
@@ -161,6 +176,39 @@ def accept(
     return State(position, log_prob), Info(acceptance_rate, accepted, proposal)
 
 
+def advance(
+    generator: Generator,
+    state: State,
+    log_prob_fn: LogProbFn,
+    *,
+    kernel: Kernel,
+    parameters: Any,
+    num_steps: int,
+) -> tuple[State, Info]:
+    """Move every chain several times, in as few calls as the kernel allows.
+
+    Args:
+        generator: Source of randomness, on the device of the state.
+        state: Current state.
+        log_prob_fn: Log-density, nats.
+        kernel: What proposes.
+        parameters: The kernel's parameters.
+        num_steps: Number of steps, at least 1.
+
+    Returns:
+        The state after the last step, and the report of all of them.
+    """
+    if kernel.advance is not None:
+        return kernel.advance(generator, state, log_prob_fn, parameters, num_steps)
+    total = torch.zeros_like(state.log_prob)
+    for _ in range(num_steps):
+        state, info = step(
+            generator, state, log_prob_fn, kernel=kernel, parameters=parameters
+        )
+        total = total + info.acceptance_rate
+    return state, info._replace(acceptance_rate=total / num_steps)
+
+
 def step(
     generator: Generator,
     state: State,
@@ -197,7 +245,7 @@ def step(
     second, info_second = _step_part(
         generator, second, first.position, log_prob_fn, kernel, parameters
     )
-    return _concatenate(first, second), _concatenate(info_first, info_second)
+    return concatenate((first, second)), _join(info_first, info_second)
 
 
 def _step_part(
@@ -216,32 +264,13 @@ def _step_part(
     return state, info._replace(component=component)
 
 
-def _concatenate(first: Any, second: Any) -> Any:
-    if first is None:
-        return None
-    if isinstance(first, Tensor):
-        return torch.cat((first, second))
-    return type(first)(
-        *(_concatenate(a, b) for a, b in zip(first, second, strict=True))
+def _join(first: Info, second: Info) -> Info:
+    """Report of all chains from those of two halves."""
+    return first._replace(
+        acceptance_rate=torch.cat((first.acceptance_rate, second.acceptance_rate)),
+        accepted=torch.cat((first.accepted, second.accepted)),
+        proposal=concatenate((first.proposal, second.proposal)),
+        component=None
+        if first.component is None or second.component is None
+        else torch.cat((first.component, second.component)),
     )
-
-
-def select(tree: Any, index: Tensor) -> Any:
-    """Keep the observations `index` of a kernel's parameters.
-
-    Args:
-        tree: A tensor with first dimension `B`, or (nested) NamedTuples and tuples of
-            such tensors.
-        index: Positions of the observations to keep, long, shape `(B',)`.
-
-    Returns:
-        The same structure with first dimensions `B'`.
-
-    Example:
-        >>> select((torch.arange(3),), torch.tensor([2, 0]))
-        (tensor([2, 0]),)
-    """
-    if isinstance(tree, Tensor):
-        return tree[index]
-    children = (select(child, index) for child in tree)
-    return type(tree)(*children) if hasattr(tree, "_fields") else tuple(children)

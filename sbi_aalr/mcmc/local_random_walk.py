@@ -7,14 +7,13 @@ where an independence sampler waits: in the corners that its mixture fits badly.
 
 from typing import NamedTuple
 
-import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc import adaptation
+from sbi_aalr.mcmc import adaptation, mixture_fit
 from sbi_aalr.mcmc.adaptation import DualAveraging
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
 from sbi_aalr.mcmc.random_walk import optimal_scale
-from sbi_aalr.mcmc.student_mixture import StudentMixture, choose_component, fit, pick
+from sbi_aalr.mcmc.student_mixture import StudentMixture, draw_offset
 from sbi_aalr.types import LogProbFn
 
 _TARGET_ACCEPTANCE = 0.3
@@ -34,7 +33,11 @@ class Parameters(NamedTuple):
 
 def build(generator: Generator, starts: Tensor) -> Parameters:
     """Fit the shapes to the starts, shape `(C, B, D)`."""
-    mixture = fit(generator, starts)
+    return start(mixture_fit.fit(generator, starts).mixture, starts)
+
+
+def start(mixture: StudentMixture, starts: Tensor) -> Parameters:
+    """Begin with the shapes of a mixture that is there already."""
     return Parameters(mixture, adaptation.start(optimal_scale(starts)))
 
 
@@ -46,12 +49,9 @@ def propose(
     parameters: Parameters,
 ) -> Proposal:
     """Propose theta' ~ N(theta, scale^2 L_k L_k^T); symmetric, no correction."""
-    mixture = parameters.mixture
-    component = choose_component(generator, mixture, position.shape[0])
-    noise = torch.empty_like(position).normal_(generator=generator)
-    offset = pick(mixture.cholesky, component) @ noise.unsqueeze(-1)
+    offset, _ = draw_offset(generator, parameters.mixture, position.shape[0])
     scale = parameters.scale.log_scale.exp().unsqueeze(-1)
-    return Proposal(position + scale * offset.squeeze(-1))
+    return Proposal(position + scale * offset)
 
 
 def tune(parameters: Parameters, info: Info) -> Parameters:
@@ -64,7 +64,7 @@ def tune(parameters: Parameters, info: Info) -> Parameters:
 
 def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
     """Fit the shapes to a window's draws, shape `(S, C, B, D)`."""
-    mixture = fit(generator, draws.flatten(0, 1))
+    mixture = mixture_fit.fit(generator, draws.flatten(0, 1)).mixture
     return Parameters(mixture, adaptation.restart(parameters.scale))
 
 

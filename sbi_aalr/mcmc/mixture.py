@@ -1,8 +1,10 @@
 """A mixture of kernels, which is itself a kernel.
 
-Before each step the chains are dealt to the kernels at random, in fixed proportions and
-whatever their positions; each part leaves the target invariant, so the mixture does.
-All proposals go through one evaluation of the log-density.
+Each part leaves the target invariant, so what is dealt to the parts without a look at
+the positions leaves it invariant too. In a single step, chains are dealt to the kernels
+at random, in fixed proportions, and all proposals go through one evaluation of the
+log-density. Where a part can make several steps at once, it is the steps that are
+dealt, so that each part makes its share of them in one call.
 
 References:
     Tierney (1994), Annals of Statistics 22(4), section 2.4.
@@ -16,7 +18,8 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
+from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
+from sbi_aalr.mcmc.kernel import advance as advance_kernel
 from sbi_aalr.types import LogProbFn
 
 _LARGE_SHARE = 20
@@ -61,7 +64,7 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         num_chains = position.shape[0]
         order = torch.rand(num_chains, generator=generator, device=position.device)
         order = order.argsort()
-        ends = _divide(generator, position, probabilities)
+        ends = _divide(generator, num_chains, probabilities)
         shuffled = position.index_select(0, order)
         moved, corrections, components = [], [], []
         for index, (kernel, part) in enumerate(zip(kernels, parameters, strict=True)):
@@ -83,7 +86,42 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
             torch.cat(components)[back],
         )
 
+    def advance(
+        generator: Generator,
+        state: State,
+        log_prob_fn: LogProbFn,
+        parameters: tuple[Any, ...],
+        num_steps: int,
+    ) -> tuple[State, Info]:
+        ends = _divide(generator, num_steps, probabilities)
+        reports: list[Info | None] = []
+        rate: Tensor | float = 0.0
+        for index, (kernel, part) in enumerate(zip(kernels, parameters, strict=True)):
+            share = ends[index] - (ends[index - 1] if index else 0)
+            reports.append(None)
+            if share:
+                state, report = advance_kernel(
+                    generator,
+                    state,
+                    log_prob_fn,
+                    kernel=kernel,
+                    parameters=part,
+                    num_steps=share,
+                )
+                rate = rate + share / num_steps * report.acceptance_rate
+                reports[-1] = report
+        return state, Info(
+            cast(Tensor, rate), report.accepted, report.proposal, parts=tuple(reports)
+        )
+
     def tune(parameters: tuple[Any, ...], info: Info) -> tuple[Any, ...]:
+        if info.parts:
+            return tuple(
+                part if own is None else kernel.tune(part, own)
+                for kernel, part, own in zip(
+                    kernels, parameters, info.parts, strict=True
+                )
+            )
         component = cast(Tensor, info.component)
         tuned = []
         for index, (kernel, part) in enumerate(zip(kernels, parameters, strict=True)):
@@ -108,24 +146,24 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         propose,
         tune,
         refit,
+        advance if any(kernel.advance for kernel in kernels) else None,
         uses_population=any(kernel.uses_population for kernel in kernels),
         unconstrained=any(kernel.unconstrained for kernel in kernels),
     )
 
 
 def _divide(
-    generator: Generator, position: Tensor, probabilities: Sequence[float]
+    generator: Generator, count: int, probabilities: Sequence[float]
 ) -> list[int]:
-    """Where each kernel's share of the chains ends.
+    """Where each kernel's share of `count` chains or steps ends.
 
-    Plain rounding would never use a kernel whose share is less than half a chain, so
-    small shares are rounded by chance. Large ones are not, as that would make the host
-    wait for the device.
+    Plain rounding would never use a kernel whose share is less than a half, so shares
+    are rounded by chance. Those that are whole, or large, are not, as that would make
+    the host wait for the device.
     """
-    num_chains = position.shape[0]
+    edges = [edge * count for edge in accumulate(probabilities)][:-1]
     offset = 0.5
-    if min(probabilities) * num_chains < _LARGE_SHARE:
-        uniform = torch.rand((), generator=generator, device=position.device)
-        offset = float(uniform)
-    inner = list(accumulate(probabilities))[:-1]
-    return [*(math.floor(edge * num_chains + offset) for edge in inner), num_chains]
+    is_large = min(probabilities) * count >= _LARGE_SHARE
+    if not is_large and any(abs(edge - round(edge)) > 1e-6 for edge in edges):
+        offset = float(torch.rand((), generator=generator, device=generator.device))
+    return [*(math.floor(edge + offset) for edge in edges), count]

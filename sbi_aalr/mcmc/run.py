@@ -1,6 +1,6 @@
 """The one loop over draws, and the warm-up that comes before it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -8,13 +8,17 @@ from torch import Generator
 
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.chains import Chains
-from sbi_aalr.mcmc.kernel import Info, Kernel, State, step
+from sbi_aalr.mcmc.kernel import Info, Kernel, State, advance
 from sbi_aalr.types import LogProbFn
 
 # Windows double, so that each refit sees draws from a better kernel than the last; the
 # final stretch only tunes the scale.
 _REFIT_AT = (0.1, 0.25, 0.5, 0.75)
 _DRAWS_PER_WINDOW = 50
+# Steps between two looks at what was learned, for a kernel that makes several at once.
+_BLOCK = 10
+# Where chains are few, more steps are made at once, up to about as many rows.
+_BLOCK_ROWS = 2**12
 
 
 def warm_up(
@@ -25,7 +29,7 @@ def warm_up(
     kernel: Kernel,
     num_steps: int,
     thin: int = 1,
-    on_step: Callable[[], object] | None = None,
+    on_step: Callable[[int], object] | None = None,
 ) -> tuple[State, Any, Chains]:
     """Learn the kernel's parameters, then freeze them.
 
@@ -35,8 +39,9 @@ def warm_up(
         log_prob_fn: Log-density, nats.
         kernel: The kernel to adapt.
         num_steps: Number of warm-up steps; zero keeps what the starts say.
-        thin: Keep every `thin`-th warm-up draw.
-        on_step: Called after every step, for a progress bar.
+        thin: Keep every `thin`-th warm-up draw, or the last of each block of steps that
+            the kernel makes at once where that is longer.
+        on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
         The state reached, the frozen parameters and the warm-up draws.
@@ -44,20 +49,30 @@ def warm_up(
     parameters = kernel.build(generator, state.position)
     ends = sorted({round(fraction * num_steps) for fraction in _REFIT_AT} - {0})
     stride = max(1, num_steps // (4 * _DRAWS_PER_WINDOW))
-    window, record = [], _Recorder(state, num_steps // thin, thin)
-    for index in range(1, num_steps + 1):
-        state, info = step(
-            generator, state, log_prob_fn, kernel=kernel, parameters=parameters
+    block = block_size(kernel)
+    thin = max(thin, block)
+    record = _Recorder(state, num_steps // thin, thin)
+    window, done = [], 0
+    for count in _divide(num_steps, block):
+        state, info = advance(
+            generator,
+            state,
+            log_prob_fn,
+            kernel=kernel,
+            parameters=parameters,
+            num_steps=count,
         )
         parameters = kernel.tune(parameters, info)
-        record(state, info)
-        if index % stride == 0:
+        record(state, info, count)
+        done += count
+        if done % stride < count:
             window.append(state.position)
-        if index in ends and window:
+        if ends and done >= ends[0]:
+            ends.pop(0)
             parameters = kernel.refit(generator, parameters, torch.stack(window))
             window = []
         if on_step is not None:
-            on_step()
+            on_step(count)
     return state, adaptation.freeze(parameters), record.chains
 
 
@@ -70,7 +85,7 @@ def run(
     parameters: Any,
     num_draws: int,
     thin: int = 1,
-    on_step: Callable[[], object] | None = None,
+    on_step: Callable[[int], object] | None = None,
 ) -> tuple[State, Chains]:
     """Draw from the target with a frozen kernel.
 
@@ -82,20 +97,38 @@ def run(
         parameters: Its frozen parameters.
         num_draws: Draws to keep in each chain, `S`.
         thin: Steps from one kept draw to the next.
-        on_step: Called after every step, for a progress bar.
+        on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
         The state reached and the draws, oldest first.
     """
     record = _Recorder(state, num_draws, thin)
-    for _ in range(num_draws * thin):
-        state, info = step(
-            generator, state, log_prob_fn, kernel=kernel, parameters=parameters
-        )
-        record(state, info)
+    block = max(_BLOCK, _BLOCK_ROWS // state.log_prob.numel())
+    for _ in range(num_draws):
+        for count in _divide(thin, block):
+            state, info = advance(
+                generator,
+                state,
+                log_prob_fn,
+                kernel=kernel,
+                parameters=parameters,
+                num_steps=count,
+            )
+            record(state, info, count)
         if on_step is not None:
-            on_step()
+            on_step(thin)
     return state, record.chains
+
+
+def block_size(kernel: Kernel) -> int:
+    """Rows a chain that a kernel evaluates at once."""
+    return 1 if kernel.advance is None else _BLOCK
+
+
+def _divide(num_steps: int, block: int) -> Iterator[int]:
+    """Cut a number of steps into blocks, the last of which may be shorter."""
+    for start in range(0, num_steps, block):
+        yield min(block, num_steps - start)
 
 
 class _Recorder:
@@ -112,16 +145,16 @@ class _Recorder:
             accepted=new(shape, dtype=torch.bool),
         )
         self._thin = thin
-        self._count = 0
+        self._draw, self._count = 0, 0
         self._acceptance = torch.zeros_like(state.log_prob)
 
-    def __call__(self, state: State, info: Info) -> None:
-        self._count += 1
-        self._acceptance = self._acceptance + info.acceptance_rate
-        draw, rest = divmod(self._count, self._thin)
-        if rest == 0 and draw <= self.chains.num_draws:
-            self.chains.theta[:, draw - 1] = state.position
-            self.chains.log_prob[:, draw - 1] = state.log_prob
-            self.chains.acceptance_rate[:, draw - 1] = self._acceptance / self._thin
-            self.chains.accepted[:, draw - 1] = info.accepted
+    def __call__(self, state: State, info: Info, num_steps: int) -> None:
+        self._count += num_steps
+        self._acceptance = self._acceptance + num_steps * info.acceptance_rate
+        if self._count >= self._thin and self._draw < self.chains.num_draws:
+            self.chains.theta[:, self._draw] = state.position
+            self.chains.log_prob[:, self._draw] = state.log_prob
+            self.chains.acceptance_rate[:, self._draw] = self._acceptance / self._count
+            self.chains.accepted[:, self._draw] = info.accepted
+            self._draw, self._count = self._draw + 1, 0
             self._acceptance = torch.zeros_like(self._acceptance)

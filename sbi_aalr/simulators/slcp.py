@@ -15,7 +15,14 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.checks import check_finite, check_non_negative_int, check_positive_int
+from sbi_aalr.checks import check_positive_int
+from sbi_aalr.simulators._inputs import (
+    check_broadcast,
+    check_features,
+    check_parameters,
+    make_generator,
+    read_observation,
+)
 from sbi_aalr.simulators._slcp_density import BOUND, ReducedPosterior
 from sbi_aalr.simulators._slcp_exact import sample_exact
 
@@ -86,12 +93,7 @@ class SLCP:
             >>> SLCP().simulate(theta)
             tensor([[ 1., -2.,  1., -2.,  1., -2.,  1., -2.]])
         """
-        _check_features("theta", theta, _NUM_PARAMETERS)
-        if theta.ndim != 2:
-            raise ValueError(
-                "`theta` must have shape (N, 5), got "
-                f"{tuple(theta.shape)}. Add a batch dimension with `theta[None]`."
-            )
+        check_parameters(theta, _NUM_PARAMETERS)
         noise = torch.randn(
             (2, len(theta), _NUM_POINTS),
             dtype=theta.dtype,
@@ -131,15 +133,9 @@ class SLCP:
             >>> SLCP().log_likelihood(theta, torch.zeros(3, 8))
             tensor([-7.3515, -7.3515, -7.3515])
         """
-        _check_features("theta", theta, _NUM_PARAMETERS)
-        _check_features("x", x, _NUM_FEATURES)
-        try:
-            torch.broadcast_shapes(theta.shape[:-1], x.shape[:-1])
-        except RuntimeError:
-            raise ValueError(
-                "`theta` and `x` must have leading dimensions that broadcast, got "
-                f"{tuple(theta.shape)} and {tuple(x.shape)}. Add dimensions of size 1."
-            ) from None
+        check_features("theta", theta, _NUM_PARAMETERS)
+        check_features("x", x, _NUM_FEATURES)
+        check_broadcast(theta, x)
         dtype = torch.promote_types(theta.dtype, x.dtype)
         exact = dtype if theta.device.type == "mps" else torch.float64
         mean1, mean2, root1, root2, theta5 = theta.to(exact)[..., None].unbind(-2)
@@ -202,52 +198,9 @@ class SLCP:
             True
         """
         num_samples = check_positive_int("num_samples", num_samples)
-        generator = torch.Generator()
-        if seed is None:
-            seed = int(torch.randint(2**63 - 1, ()))
-        generator.manual_seed(check_non_negative_int("seed", seed))
-        points = _read_observation(x_o).reshape(_NUM_POINTS, 2)
+        generator = make_generator(seed)
+        points = read_observation(x_o, _NUM_FEATURES).reshape(_NUM_POINTS, 2)
         draws = sample_exact(ReducedPosterior(points), num_samples, generator)
         # Rounding to float32 must not leave the half-open support of the prior.
         below = torch.nextafter(torch.tensor(BOUND), torch.tensor(0.0))
         return draws.float().clamp(max=below.item()).to(self.true_parameters.device)
-
-
-def _check_features(name: str, value: object, width: int) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"`{name}` must be a torch.Tensor, got {type(value).__name__}. "
-            "Convert it with `torch.as_tensor`."
-        )
-    if not value.is_floating_point():
-        raise TypeError(
-            f"`{name}` must hold floats, got {value.dtype}. Convert it with `.float()`."
-        )
-    if value.ndim == 0 or value.shape[-1] != width:
-        raise ValueError(
-            f"`{name}` must have a last dimension of {width}, got shape "
-            f"{tuple(value.shape)}. Put the {width} values of a row there."
-        )
-    if value.numel() == 0:
-        raise ValueError(
-            f"`{name}` must have at least one row, got shape {tuple(value.shape)}."
-        )
-    check_finite(name, value)
-
-
-def _read_observation(x_o: object) -> Tensor:
-    try:
-        given = torch.as_tensor(x_o)
-        # Python floats are float64; torch would round a plain sequence of them.
-        value = torch.as_tensor(x_o, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"`x_o` must be a tensor, array or sequence of 8 floats, got {x_o!r}."
-        ) from error
-    _check_features("x_o", given, _NUM_FEATURES)
-    if value.shape not in {(_NUM_FEATURES,), (1, _NUM_FEATURES)}:
-        raise ValueError(
-            "`x_o` must be one observation of shape (8,) or (1, 8), got "
-            f"{tuple(value.shape)}. Pass one row at a time."
-        )
-    return value

@@ -1,0 +1,105 @@
+"""The table on disk: one file a row, each whole or absent, and one CSV of them all.
+
+Workers on many machines can write at once, and a run that is killed loses no row.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sbi_aalr.atomic import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = (
+    "c2st",
+    "mmd",
+    "roc_auc",
+    "log_prob_true",
+    "coverage",
+    "coverage_level",
+    "train_seconds",
+    "sample_seconds",
+    "num_evaluations",
+    "min_ess",
+    "max_rhat",
+    "peak_memory",
+)
+_ROWS = "rows"
+_TABLE = "table.csv"
+
+
+class Key(NamedTuple):
+    """What identifies a row."""
+
+    task: str
+    method: str
+    budget: int
+    observation: int
+    seed: int
+
+
+COLUMNS = (*Key._fields, *METRICS, "error")
+
+
+def write_row(
+    folder: Path, key: Key, metrics: Mapping[str, float], error: str = ""
+) -> None:
+    """Write one row, and the table anew.
+
+    Args:
+        folder: Folder of the comparison.
+        key: What the row is about.
+        metrics: Values by name, of those in `METRICS`; others stay empty.
+        error: What went wrong, if anything.
+    """
+    row = {**key._asdict(), **metrics, "error": error}
+    text = json.dumps(row) + "\n"
+    path = _locate(folder, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda target: target.write_text(text))
+    write_table(folder)
+
+
+def has_row(folder: Path, key: Key) -> bool:
+    """Whether a row is there."""
+    return _locate(folder, key).exists()
+
+
+def _locate(folder: Path, key: Key) -> Path:
+    return folder / _ROWS / f"{'-'.join(map(str, key))}.json"
+
+
+def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
+    """Read all rows that are there, by key."""
+    rows = (
+        json.loads(path.read_text()) for path in sorted((folder / _ROWS).glob("*.json"))
+    )
+    return {Key(*(row[name] for name in Key._fields)): row for row in rows}
+
+
+def read_table(folder: str | Path) -> "pd.DataFrame":
+    """Read the rows of a comparison, also while it runs.
+
+    Args:
+        folder: Folder of the comparison.
+
+    Returns:
+        One row a (task, method, budget, observation, seed) and one column a metric;
+        `error` is empty where all went well.
+    """
+    import pandas as pd
+
+    rows = read_rows(Path(folder))
+    table = pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(COLUMNS))
+    return table.astype(dict.fromkeys(METRICS, float))
+
+
+def write_table(folder: Path) -> Path:
+    """Write all rows that are there as `table.csv`."""
+    table = read_table(folder)
+    return write_whole(
+        folder / _TABLE, lambda target: table.to_csv(target, index=False)
+    )

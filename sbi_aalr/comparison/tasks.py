@@ -1,0 +1,99 @@
+"""The tasks, and for each its observations with draws from their exact posteriors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.atomic import write_whole
+from sbi_aalr.simulators import (
+    MG1,
+    SLCP,
+    GaussianLinear,
+    LotkaVolterra,
+    SLCPDistractors,
+    TwoMoons,
+)
+from sbi_aalr.stream import seeded
+
+# Far from any seed of a fit, so that no observation is among the simulations.
+_FIRST_SEED = 1_000_000
+
+
+class Task(Protocol):
+    """A simulator with its prior.
+
+    Where there is a method `sample_posterior(num_samples, x_o, seed=...)` as well, its
+    exact draws are what the methods' draws are compared with.
+    """
+
+    prior: Distribution
+
+    def simulate(self, theta: Tensor, /) -> Tensor:
+        """Map parameters `(N, D)` to data `(N, E)`."""
+        ...
+
+
+TASKS: Mapping[str, type] = {
+    "slcp": SLCP,
+    "slcp_distractors": SLCPDistractors,
+    "two_moons": TwoMoons,
+    "gaussian_linear": GaussianLinear,
+    "mg1": MG1,
+    "lotka_volterra": LotkaVolterra,
+}
+
+
+class Observation(NamedTuple):
+    """What a posterior is asked for, and the answer where it is known.
+
+    Attributes:
+        theta: The true parameters, shape `(D,)`.
+        x: The data simulated from them, shape `(1, E)`.
+        reference: Draws from the exact posterior, shape `(S, D)`, or None.
+    """
+
+    theta: Tensor
+    x: Tensor
+    reference: Tensor | None
+
+
+def observe(
+    folder: Path, name: str, task: Task, index: int, num_samples: int
+) -> Observation:
+    """Return an observation, from a file if it has been made before.
+
+    The true parameters are a draw from the prior that depends on `index` alone.
+
+    Args:
+        folder: Where the files are.
+        name: The task's name.
+        task: The task.
+        index: Number of the observation, from 1 up.
+        num_samples: Number of exact draws.
+
+    Returns:
+        The observation.
+    """
+    path = folder / f"{name}-{index}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = save(_make(task, index, num_samples))
+        write_whole(path, lambda target: target.write_bytes(content))
+    tensors = load_file(path)
+    return Observation(tensors["theta"], tensors["x"], tensors.get("reference"))
+
+
+def _make(task: Task, index: int, num_samples: int) -> dict[str, Tensor]:
+    seed = _FIRST_SEED + index
+    with seeded(seed):
+        theta = task.prior.sample((1,))
+        x = task.simulate(theta)
+    tensors = {"theta": theta[0], "x": x}
+    sample_posterior = getattr(task, "sample_posterior", None)
+    if sample_posterior is not None:
+        tensors["reference"] = sample_posterior(num_samples, x, seed=seed)
+    return {key: value.cpu().contiguous() for key, value in tensors.items()}

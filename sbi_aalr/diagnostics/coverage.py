@@ -1,0 +1,236 @@
+"""Calibration over many observations: expected coverage and simulation-based ranks.
+
+Parameters drawn from the prior must look like one more draw from the posterior of the
+data simulated from them. Their ranks among posterior draws are then uniform: those of
+each parameter (simulation-based calibration), and those of the density, which say how
+often regions of highest density hold the truth (expected coverage).
+
+References:
+    Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788; Hermans,
+    Delaunoy, Rozet, Wehenkel & Louppe (2022), arXiv:2110.06581, for expected coverage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbi_aalr.checks import (
+    check_finite,
+    check_fraction,
+    check_positive_int,
+)
+from sbi_aalr.diagnostics.draws import check_parameter_names
+from sbi_aalr.diagnostics.inputs import check_rows
+from sbi_aalr.stream import seeded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Array: TypeAlias = np.ndarray[Any, Any]
+
+_LEVELS = np.linspace(0.01, 0.99, 99)
+_INTERVAL = 0.95
+# With fewer, the coverage of a level is known to some ten per cent at best.
+_MIN_OBSERVATIONS = 50
+
+
+class BatchedPosterior(Protocol):
+    """What is asked of a posterior; those of sbi and of this package have it."""
+
+    def sample_batched(self, sample_shape: Any, x: Tensor, **settings: Any) -> Tensor:
+        """Draw `(*sample_shape, B, D)` given `x`, shape `(B, *event_shape)`."""
+        ...
+
+    def potential(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Evaluate the log-density `(N,)`, up to a constant, given one observation."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExpectedCoverage:
+    """What `expected_coverage` found over `B` observations.
+
+    Attributes:
+        ranks: Rank of each true parameter among the posterior's draws, scaled to lie
+            between 0 and 1, shape `(B, D)`; uniform if calibrated.
+        density_ranks: Share of the draws with a higher density than the truth, shape
+            `(B,)`; uniform if calibrated.
+        levels: Credible levels, shape `(99,)`.
+        coverage: Share of observations whose region of highest density of that level
+            holds the truth, shape `(99,)`.
+        lower: Lower end of the 95 % interval of the coverage, shape `(99,)`.
+        upper: Upper end, shape `(99,)`.
+        p_values: Of uniform ranks, one a parameter and last that of the density, shape
+            `(D + 1,)`.
+        parameter_names: One name a parameter.
+        false_alarm_rate: Probability with which a calibrated posterior fails.
+    """
+
+    ranks: _Array
+    density_ranks: _Array
+    levels: _Array
+    coverage: _Array
+    lower: _Array
+    upper: _Array
+    p_values: _Array
+    parameter_names: tuple[str, ...]
+    false_alarm_rate: float
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether all ranks look uniform; None below 50 observations."""
+        if len(self.ranks) < _MIN_OBSERVATIONS:
+            return None
+        # Bonferroni's: one failure among D + 1 tests is a failure.
+        return bool(self.p_values.min() >= self.false_alarm_rate / len(self.p_values))
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words, with the coverage of the 90 % regions."""
+        at = int(np.abs(self.levels - 0.9).argmin())
+        figures = (
+            f"regions of 90 % hold the truth in {self.coverage[at]:.0%} of "
+            f"{len(self.ranks)} observations (95 % interval {self.lower[at]:.0%} to "
+            f"{self.upper[at]:.0%})"
+        )
+        if self.passed is None:
+            return (
+                f"Not judged: {len(self.ranks)} observations are fewer than "
+                f"{_MIN_OBSERVATIONS}; {figures}."
+            )
+        if self.passed:
+            return f"No flaw found: {figures}."
+        worst = int(self.p_values.argmin())
+        if worst < len(self.parameter_names):
+            name = self.parameter_names[worst]
+            return f"Not calibrated: ranks of `{name}` are not uniform; {figures}."
+        off = float((self.coverage - self.levels).mean())
+        kind = "Over-confident" if off < 0 else "Under-confident"
+        return f"{kind}: {figures}."
+
+    def plot(self) -> "Figure":
+        """Draw coverage against level, and the ranks of each parameter."""
+        from sbi_aalr.diagnostics.check_plots import plot_coverage
+
+        return plot_coverage(self)
+
+
+def expected_coverage(
+    posterior: BatchedPosterior,
+    theta: Tensor,
+    x: Tensor,
+    *,
+    num_samples: int = 200,
+    parameter_names: Sequence[str] | None = None,
+    false_alarm_rate: float = 0.01,
+    seed: int | None = None,
+    **settings: Any,
+) -> ExpectedCoverage:
+    """Test whether a posterior is calibrated on average over the prior.
+
+    Uniformity is tested by Kolmogorov and Smirnov's statistic, on ranks with ties
+    broken at random. Draws that are autocorrelated spread the ranks: take fewer than
+    the effective sample size.
+
+    Args:
+        posterior: Has `sample_batched` and `potential`, as sbi's posteriors do.
+        theta: Draws from the prior, shape `(B, D)`.
+        x: Data simulated from each, shape `(B, *event_shape)`.
+        num_samples: Posterior draws for each observation.
+        parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+        false_alarm_rate: Probability with which a calibrated posterior fails.
+        seed: Makes the test repeatable; the global generators are left untouched.
+        **settings: Passed on to `sample_batched`, such as `max_rhat=1.05`.
+
+    Returns:
+        Ranks, coverage with intervals, and a verdict.
+
+    Raises:
+        TypeError: If the posterior lacks a method or an argument is of another type.
+        ValueError: If shapes do not fit or a number is out of range.
+
+    References:
+        Talts et al. (2018), arXiv:1804.06788; Hermans et al. (2022), arXiv:2110.06581.
+    """
+    for method in ("sample_batched", "potential"):
+        if not callable(getattr(posterior, method, None)):
+            raise TypeError(
+                f"`posterior` must have a method `{method}`, got "
+                f"{type(posterior).__name__}."
+            )
+    truth, rows = check_rows("theta", theta), check_rows("x", x)
+    if truth.ndim != 2 or len(truth) != len(rows):
+        raise ValueError(
+            "`theta` must have shape (B, D) with one row for each of x, got "
+            f"{tuple(truth.shape)} and {tuple(rows.shape)}."
+        )
+    count = check_positive_int("num_samples", num_samples)
+    names = check_parameter_names(parameter_names, truth.shape[1])
+    false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
+    settings.setdefault("show_progress_bars", False)
+    with seeded(seed):
+        draws = posterior.sample_batched((count,), x=rows, **settings)
+        if draws.shape != (count, *truth.shape):
+            raise ValueError(
+                "`posterior.sample_batched` must return draws of shape "
+                f"{(count, *truth.shape)}, got {tuple(draws.shape)}."
+            )
+        check_finite("posterior.sample_batched", draws)
+        truth = truth.to(draws)
+        ranks = _rank(truth, draws)
+        density_ranks = _rank_density(posterior, truth, draws, rows)
+    everything = np.column_stack((ranks, density_ranks))
+    inside = (density_ranks[:, None] <= _LEVELS).sum(axis=0)
+    lower, upper = _find_interval(inside, len(rows))
+    return ExpectedCoverage(
+        ranks=ranks,
+        density_ranks=density_ranks,
+        levels=_LEVELS,
+        coverage=inside / len(rows),
+        lower=lower,
+        upper=upper,
+        p_values=_test_uniform(everything),
+        parameter_names=tuple(names),
+        false_alarm_rate=false_alarm_rate,
+    )
+
+
+def _rank(truth: Tensor, draws: Tensor) -> _Array:
+    """Share of draws `(S, ...)` below the truth, ties broken at random, in (0, 1)."""
+    below = (draws < truth).sum(dim=0)
+    ties = (draws == truth).sum(dim=0)
+    place = below + torch.rand(below.shape, device=below.device) * (ties + 1)
+    return (place.double() / (len(draws) + 1)).cpu().numpy()
+
+
+def _rank_density(
+    posterior: BatchedPosterior, truth: Tensor, draws: Tensor, x: Tensor
+) -> _Array:
+    """Share of draws with a higher density than the truth, shape `(B,)`."""
+    columns = []
+    for observation, row in enumerate(x):
+        theta = torch.cat((truth[observation, None], draws[:, observation]))
+        with torch.no_grad():
+            columns.append(posterior.potential(theta, x=row[None]))
+    log_prob = torch.stack(columns, dim=1)
+    return _rank(-log_prob[0], -log_prob[1:])
+
+
+def _find_interval(inside: _Array, count: int) -> tuple[_Array, _Array]:
+    """Clopper and Pearson's interval of a proportion, at 95 %."""
+    from scipy.stats import beta
+
+    tail = (1 - _INTERVAL) / 2
+    lower = np.where(inside > 0, beta.ppf(tail, inside, count - inside + 1), 0.0)
+    upper = np.where(inside < count, beta.isf(tail, inside + 1, count - inside), 1.0)
+    return lower, upper
+
+
+def _test_uniform(ranks: _Array) -> _Array:
+    from scipy.stats import kstest
+
+    return np.array([kstest(column, "uniform").pvalue for column in ranks.T])

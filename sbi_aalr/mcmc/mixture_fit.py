@@ -1,0 +1,214 @@
+"""Fit a mixture to a target: first to points, then to its own weighted draws.
+
+A first mixture comes from expectation-maximisation on the chains of one observation.
+It is then improved by population Monte Carlo: draws from the mixture are weighted by
+the target over the mixture, and one step of expectation-maximisation on them adds to
+running moments that forget their past by and by. The largest weights are cut, so that
+no few draws decide a fit; what the mixture misses grows from round to round all the
+same. Everything runs for all observations in one batch.
+
+References:
+    Bishop (2006), Pattern Recognition and Machine Learning, section 9.2; Cappe, Douc,
+    Guillin, Marin & Robert (2008), arXiv:0710.4242, for mixtures of Student t in
+    population Monte Carlo; Cappe & Moulines (2009), arXiv:0712.4273, for running
+    moments; Ionides (2008) for the cut.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from sbi_aalr.mcmc.student_mixture import StudentMixture, build, invert
+
+_MAX_COMPONENTS = 20
+_MAX_POINTS = 3_000
+_NUM_ITERATIONS = 8
+_RIDGE = 1e-4
+# Share of its moments that a fit keeps when new draws come.
+_MEMORY = 0.9
+# Share of the draws, those with the largest weights, whose weights are made equal.
+_CUT_SHARE = 0.02
+# Bounds the memory of the monomials, in numbers.
+_MAX_ENTRIES = 2**25
+
+
+class Fit(NamedTuple):
+    """A mixture that is being fitted, `K` components for each of `B` observations.
+
+    Attributes:
+        mixture: The mixture as it stands.
+        centre: Place from which points are measured, shape `(B, 1, D)`.
+        width: Unit in which they are measured, shape `(B, 1, D)`.
+        moments: Weighted sums of the monomials 1, z_i and z_i z_j of the points z in
+            these units, shape `(B, K, 1 + D + D^2)`.
+    """
+
+    mixture: StudentMixture
+    centre: Tensor
+    width: Tensor
+    moments: Tensor
+
+
+def fit(generator: Generator, points: Tensor) -> Fit:
+    """Fit a mixture to points by expectation-maximisation.
+
+    Args:
+        generator: Source of randomness for the thinning and the first centres.
+        points: Shape `(N, B, D)`, any order; thinned to 3,000 an observation.
+
+    Returns:
+        The fit.
+    """
+    # At random: every k-th of draws ordered by chain would leave out whole chains.
+    order = torch.randperm(points.shape[0], generator=generator, device=points.device)
+    points = points[order[:_MAX_POINTS]].movedim(0, 1)
+    num_points, dim = points.shape[1:]
+    observations = max(1, _MAX_ENTRIES // (num_points * (1 + dim + dim**2)))
+    parts = [_fit_to_points(generator, part) for part in points.split(observations)]
+    centre, width, moments = (torch.cat(part) for part in zip(*parts, strict=True))
+    return _make_fit(centre, width, moments)
+
+
+def update(fit: Fit, points: Tensor, log_weight: Tensor) -> Fit:
+    """Improve a fit by draws from its own mixture.
+
+    Args:
+        fit: The fit so far.
+        points: Draws from `fit.mixture`, shape `(N, B, D)`.
+        log_weight: Log-density of the target less that of the mixture, shape `(N, B)`,
+            nats; NaN and plus infinity count as no weight.
+
+    Returns:
+        The new fit; unchanged for observations where no draw has weight.
+    """
+    log_weight = log_weight.T.nan_to_num(-torch.inf, -torch.inf, -torch.inf)
+    num_cut = max(1, round(_CUT_SHARE * log_weight.shape[1]))
+    largest = log_weight.topk(num_cut, dim=1).values[:, -1:]
+    # Finite, so that an observation without any weight gives zeros and not NaN.
+    log_weight = torch.minimum(log_weight, largest) - largest.clamp(min=-1e30)
+    weight = log_weight.exp()
+    # The weights of all draws sum to the number of draws that they are worth.
+    total = weight.sum(dim=1, keepdim=True)
+    weight = weight * total / weight.square().sum(dim=1, keepdim=True).clamp(min=1e-30)
+    z = (points.transpose(0, 1) - fit.centre) / fit.width
+    new = _collect_moments(_expand(z), weight, *_maximise(fit.moments))
+    moments = torch.where(
+        (total > 0).unsqueeze(-1), _MEMORY * fit.moments + new, fit.moments
+    )
+    return _make_fit(fit.centre, fit.width, moments)
+
+
+def _fit_to_points(
+    generator: Generator, points: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre, width and moments for points `(B, N, D)`."""
+    num_components = max(1, min(_MAX_COMPONENTS, 200 // points.shape[-1]))
+    centre = points.mean(dim=1, keepdim=True)
+    width = points.std(dim=1, keepdim=True, correction=0)
+    width = torch.where(width > 0, width, torch.ones_like(width))
+    z = (points - centre) / width
+    mean = _choose_centres(generator, z, num_components)
+    log_weight = torch.full_like(mean[..., 0], -math.log(num_components))
+    eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+    covariance = _ball_size(num_components, z) * eye.expand(*mean.shape, -1)
+    monomials, weight = _expand(z), torch.ones_like(z[..., 0])
+    for _ in range(_NUM_ITERATIONS):
+        moments = _collect_moments(monomials, weight, log_weight, mean, covariance)
+        log_weight, mean, covariance = _maximise(moments)
+    return centre, width, moments
+
+
+def _make_fit(centre: Tensor, width: Tensor, moments: Tensor) -> Fit:
+    log_weight, mean, covariance = _maximise(moments)
+    cholesky = width.unsqueeze(-1) * _cholesky(covariance)
+    mixture = build(log_weight, mean * width + centre, cholesky)
+    return Fit(mixture, centre, width, moments)
+
+
+def _collect_moments(
+    monomials: Tensor,
+    weight: Tensor,
+    log_weight: Tensor,
+    mean: Tensor,
+    covariance: Tensor,
+) -> Tensor:
+    """Moments of weighted points that a mixture of Gaussians shares out."""
+    log_joint = monomials @ _expand_log_density(log_weight, mean, covariance)
+    share = log_joint.softmax(dim=-1).mul_(weight.unsqueeze(-1))
+    return share.mT @ monomials
+
+
+def _maximise(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-weights, means and covariances of the components with these moments."""
+    # D from 1 + D + D^2.
+    dim = round((moments.shape[-1] - 0.75) ** 0.5 - 0.5)
+    count = moments[..., 0]
+    log_weight = (count + 1).log() - (count + 1).sum(dim=-1, keepdim=True).log()
+    average = moments[..., 1:] / count.clamp(min=1e-6).unsqueeze(-1)
+    mean = average[..., :dim]
+    covariance = (average[..., dim:] - _square(mean)).unflatten(-1, (dim, dim))
+    # Few points say little about a component's shape: shrink it towards a ball.
+    trust = (count / (count + dim))[..., None, None]
+    size = _ball_size(count.shape[-1], mean)
+    eye = torch.eye(dim, dtype=mean.dtype, device=mean.device)
+    return log_weight, mean, trust * covariance + ((1 - trust) * size + _RIDGE) * eye
+
+
+def _ball_size(num_components: int, z: Tensor) -> float:
+    """Variance of balls that together fill the space of points with variance one."""
+    return float(num_components ** (-2 / z.shape[-1]))
+
+
+def _choose_centres(generator: Generator, points: Tensor, count: int) -> Tensor:
+    """First centres by k-means++, `(B, N, D)` -> `(B, K, D)`."""
+    batch = torch.arange(points.shape[0], device=points.device)
+    chosen = [points[:, 0]]
+    distance = torch.full_like(points[..., 0], torch.inf)
+    for _ in range(count - 1):
+        gap = (points - chosen[-1].unsqueeze(1)).square().sum(-1)
+        distance = torch.minimum(distance, gap)
+        edge = (distance + 1e-12).cumsum(dim=-1)
+        uniform = torch.rand(
+            edge[:, :1].shape,
+            generator=generator,
+            device=edge.device,
+            dtype=edge.dtype,
+        )
+        index = torch.searchsorted(edge, uniform * edge[:, -1:])
+        chosen.append(points[batch, index[:, 0].clamp(max=points.shape[1] - 1)])
+    return torch.stack(chosen, dim=1)
+
+
+def _expand(z: Tensor) -> Tensor:
+    """The monomials 1, z_i and z_i z_j, `(..., D)` -> `(..., 1 + D + D^2)`."""
+    return torch.cat((torch.ones_like(z[..., :1]), z, _square(z)), dim=-1)
+
+
+def _square(z: Tensor) -> Tensor:
+    """All products of two coordinates, `(..., D)` -> `(..., D^2)`."""
+    return (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2)
+
+
+def _expand_log_density(log_weight: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Coefficients of the monomials in weighted Gaussian log-densities.
+
+    The common constant is left out. Shape `(B, 1 + D + D^2, K)`.
+    """
+    whitening = invert(_cholesky(covariance))
+    precision = whitening.mT @ whitening
+    linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
+    constant = log_weight + whitening.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    constant = constant - (linear * mean).sum(dim=-1) / 2
+    return torch.cat(
+        (constant.unsqueeze(-1), linear, -precision.flatten(-2) / 2), dim=-1
+    ).mT
+
+
+def _cholesky(covariance: Tensor) -> Tensor:
+    """Lower factors; where rounding broke a matrix, of its diagonal alone."""
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=_RIDGE).sqrt()
+    broken = (info > 0)[..., None, None]
+    return torch.where(broken, torch.diag_embed(diagonal), factor)

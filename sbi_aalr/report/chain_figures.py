@@ -1,0 +1,166 @@
+"""Figures of chains that the diagnostics do not have: growth of ESS, autocorrelation.
+
+The growth comes from arviz-plots. Its autocorrelation draws one panel a chain, which is
+no use for a hundred, so that one is ours: the mean over chains with their spread.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from sbi_aalr.diagnostics.plot_style import (
+    BLUE,
+    GREY,
+    INK,
+    RED,
+    make_figure,
+    tidy_axes,
+    typeset,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Array: TypeAlias = np.ndarray[Any, Any]
+
+_MAX_LAG = 40
+_NUM_COLUMNS = 3
+
+
+def plot_ess_growth(
+    theta: _Array, parameter_names: list[str], min_ess: float
+) -> "Figure":
+    """Draw bulk and tail ESS of the first draws against their number.
+
+    Args:
+        theta: Draws of one observation, shape `(C, S, D)`.
+        parameter_names: One name a parameter.
+        min_ess: The limit, drawn as a line.
+    """
+    import arviz_plots
+    import matplotlib.pyplot as plt
+    from arviz_base import from_dict
+    from matplotlib.lines import Line2D
+
+    columns = min(_NUM_COLUMNS, len(parameter_names))
+    rows = -(-len(parameter_names) // columns)
+    # Not by their names, in which a DataTree allows no slash.
+    variables = {f"theta_{i}": theta[..., i] for i in range(len(parameter_names))}
+    tree = from_dict({"posterior": variables}, check_conventions=False)
+    panels = arviz_plots.PlotCollection.wrap(
+        tree["posterior"].to_dataset(),
+        cols=["__variable__"],
+        col_wrap=columns,
+        backend="matplotlib",
+        figure_kwargs={
+            "figsize": (3.2 * columns, 0.9 + 2 * rows),
+            "layout": "constrained",
+            "sharex": False,
+        },
+    )
+    arviz_plots.plot_ess_evolution(
+        tree,
+        backend="matplotlib",
+        min_ess=round(min_ess),
+        plot_collection=panels,
+        visuals={
+            "ess_bulk": {"color": BLUE, "s": 10},
+            "ess_bulk_line": {"color": BLUE},
+            "ess_tail": {"color": RED, "s": 10},
+            "ess_tail_line": {"color": RED},
+        },
+    )
+    figure: Figure = panels.viz["figure"].item()
+    plt.close(figure)
+    for axes, name in zip(figure.axes, parameter_names, strict=False):
+        tidy_axes(axes)
+        axes.set_title(typeset(name), fontsize=10, color=INK)
+        axes.set_xlabel("draws of all chains", color=INK, fontsize=10)
+        axes.set_ylabel("")
+        axes.locator_params(nbins=4)
+    handles = [
+        Line2D([], [], color=color, marker="o", markersize=3, label=label)
+        for label, color in (("bulk ESS", BLUE), ("tail ESS", RED))
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8
+    )
+    return figure
+
+
+def plot_autocorrelation(theta: _Array, parameter_names: list[str]) -> "Figure":
+    """Draw the autocorrelation of each parameter: mean and 90 % of the chains.
+
+    Args:
+        theta: Draws of one observation, shape `(C, S, D)`.
+        parameter_names: One name a parameter.
+    """
+    columns = min(_NUM_COLUMNS, len(parameter_names))
+    rows = -(-len(parameter_names) // columns)
+    figure = make_figure(3.2 * columns, 0.6 + 2 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    lags = np.arange(min(_MAX_LAG, theta.shape[1] - 1) + 1)
+    for axes, index in zip(grid.flat, range(len(parameter_names)), strict=False):
+        tidy_axes(axes)
+        correlation = _correlate(theta[..., index], len(lags))
+        low, high = np.quantile(correlation, [0.05, 0.95], axis=0)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.fill_between(lags, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(lags, correlation.mean(axis=0), color=BLUE, linewidth=1.6)
+        axes.set_title(typeset(parameter_names[index]), fontsize=10, color=INK)
+        axes.set_xlabel("lag, in kept draws", color=INK)
+        axes.locator_params(axis="x", integer=True)
+    for axes in list(grid.flat)[len(parameter_names) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _correlate(chains: _Array, num_lags: int) -> _Array:
+    """Autocorrelation of each chain `(C, S)` at the first lags; 1 where none moves."""
+    centred = chains - chains.mean(axis=1, keepdims=True)
+    size = 2 * chains.shape[1]
+    power = np.abs(np.fft.rfft(centred, n=size, axis=1)) ** 2
+    covariance = np.fft.irfft(power, n=size, axis=1)[:, :num_lags]
+    variance = covariance[:, :1]
+    return np.divide(
+        covariance, variance, out=np.ones_like(covariance), where=variance > 0
+    )
+
+
+def plot_predictions(tree: xr.DataTree, observation: int | None) -> "Figure":
+    """Draw what was observed among what the posterior predicts, feature by feature.
+
+    Args:
+        tree: With `observed_data` and `posterior_predictive`.
+        observation: Which one, where there are several.
+    """
+    predicted = tree["posterior_predictive"].to_dataset()["x"]
+    observed = tree["observed_data"].to_dataset()["x"]
+    if observation is not None:
+        predicted = predicted.isel(observation=observation)
+        observed = observed.isel(observation=observation)
+    values = read_features(predicted, 2)
+    seen = read_features(observed, 0)
+    figure = make_figure(max(5.0, min(10.0, 0.5 * seen.size + 2)), 3.2)
+    axes = figure.subplots()
+    tidy_axes(axes)
+    low, inner_low, inner_high, high = np.quantile(
+        values, [0.05, 0.25, 0.75, 0.95], axis=0
+    )
+    place = np.arange(1, seen.size + 1)
+    axes.vlines(place, low, high, color=BLUE, linewidth=2, alpha=0.45, label="90 %")
+    axes.vlines(place, inner_low, inner_high, color=BLUE, linewidth=5, label="50 %")
+    axes.plot(place, seen, "o", color=INK, markersize=4, label="observed")
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("feature", color=INK)
+    axes.set_ylabel("value", color=INK)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="best")
+    return figure
+
+
+def read_features(x: xr.DataArray, num_sample_dims: int) -> _Array:
+    """Flatten data behind its first dimensions, these into one: `(N, E)` or `(E,)`."""
+    values = np.asarray(x.values)
+    flat = values.reshape(*values.shape[:num_sample_dims], -1)
+    return flat.reshape(-1, flat.shape[-1]) if num_sample_dims else flat

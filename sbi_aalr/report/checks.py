@@ -1,0 +1,155 @@
+"""Run the checks that need a simulator, within a budget of simulations."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.diagnostics import (
+    add_predictive,
+    classifier_balance,
+    expected_coverage,
+    ratio_normalisation,
+    ratio_roc,
+    warn_if_far,
+)
+from sbi_aalr.diagnostics.coverage import BatchedPosterior
+from sbi_aalr.diagnostics.draws import read_draws
+from sbi_aalr.diagnostics.log_ratio import LogRatio
+from sbi_aalr.report.evidence import Checks
+from sbi_aalr.stream import seeded, simulate
+from sbi_aalr.types import Simulator
+
+_Array: TypeAlias = np.ndarray[Any, Any]
+
+_NUM_COVERAGE = 100
+_NUM_NEIGHBOURS = 5_000
+_MIN_NEIGHBOURS = 200
+_NUM_PREDICTIONS = 10_000
+_NUM_BALANCE = 10_000
+_MAX_NORMALISED = 10
+# Ranks need no more than a hundred draws that are nearly independent.
+_COVERAGE_DRAWS = 100
+QUICK: dict[str, Any] = {
+    "num_chains": 20,
+    "max_rhat": 1.05,
+    "min_ess": float(_COVERAGE_DRAWS),
+}
+
+
+def run_checks(
+    tree: xr.DataTree,
+    posterior: BatchedPosterior,
+    log_ratio: LogRatio,
+    simulator: Simulator,
+    prior: Distribution,
+    *,
+    truth: _Array | None = None,
+    num_simulations: int = 100_000,
+    seed: int = 0,
+    on_phase: Callable[[str], object] = lambda what: None,
+    **settings: Any,
+) -> tuple[Checks, xr.DataTree]:
+    """Run every check, and simulate from the posterior.
+
+    The ROC test is made at the true parameters where they are known, else at the draw
+    of highest density of the first observation. Normalisation is tested for at most 10
+    observations, evenly spaced, and not for i.i.d. trials, whose summed ratio is not
+    normalised.
+
+    Args:
+        tree: The chains with `observed_data`.
+        posterior: What coverage is measured of.
+        log_ratio: The ratio estimator.
+        simulator: Batched simulator.
+        prior: The prior.
+        truth: True parameters, shape `(D,)` or `(B, D)`.
+        num_simulations: Simulations for the ROC test; all others together take some
+            30,000 at most.
+        seed: Makes the checks repeatable.
+        on_phase: Called with a few words at the start of each check.
+        **settings: Passed on to `sample_batched` for coverage.
+
+    Returns:
+        The checks, and the tree with predictive draws.
+
+    Warns:
+        FarObservationWarning: If an observation is far from all simulations.
+    """
+    draws = read_draws(tree)
+    observed = tree["observed_data"]["x"]
+    rows = torch.as_tensor(np.array(observed.values), dtype=torch.float32)
+    if not draws.batched and "trial" not in observed.dims:
+        rows = rows[None]
+    theta = _choose_theta(tree, truth)
+
+    on_phase("Testing the ratio by a classifier")
+    roc = ratio_roc(
+        log_ratio,
+        simulator,
+        prior,
+        theta,
+        num_simulations=num_simulations,
+        seed=seed,
+    )
+    on_phase("Testing normalisation and balance")
+    normalisation = None
+    if "trial" not in observed.dims:
+        chosen = np.unique(np.linspace(0, len(rows) - 1, _MAX_NORMALISED).astype(int))
+        normalisation = ratio_normalisation(
+            log_ratio,
+            prior,
+            rows[chosen],
+            num_draws=max(num_simulations // len(chosen), 10_000),
+            seed=seed,
+        )
+    balance = classifier_balance(
+        log_ratio,
+        simulator,
+        prior,
+        num_simulations=min(num_simulations, _NUM_BALANCE),
+        seed=seed,
+    )
+    on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
+    num_neighbours = max(min(num_simulations, _NUM_NEIGHBOURS), _MIN_NEIGHBOURS)
+    with seeded(seed):
+        theta_prior = prior.sample((_NUM_COVERAGE,))
+        x_prior = simulate(simulator, theta_prior)
+        others = simulate(simulator, prior.sample((num_neighbours,)))
+    coverage = expected_coverage(
+        posterior,
+        theta_prior,
+        x_prior,
+        num_samples=_COVERAGE_DRAWS,
+        parameter_names=draws.parameter_names,
+        seed=seed,
+        **settings,
+    )
+    on_phase("Simulating from the posterior")
+    checks = Checks(
+        ratio_roc=roc,
+        roc_theta=theta.numpy(),
+        normalisation=normalisation,
+        balance=balance,
+        coverage=coverage,
+        familiarity=warn_if_far(rows, others, stacklevel=4),
+    )
+    num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
+    predicted = add_predictive(tree, simulator, prior, num_draws=num_draws, seed=seed)
+    return checks, predicted
+
+
+def _choose_theta(tree: xr.DataTree, truth: _Array | None) -> Tensor:
+    if truth is not None:
+        return torch.as_tensor(np.atleast_2d(truth)[0], dtype=torch.float32)
+    theta = read_draws(tree).theta[:, :, 0]
+    best = theta.reshape(-1, theta.shape[-1])[0]
+    if "sample_stats" in tree.children and "lp" in tree["sample_stats"]:
+        log_prob = tree["sample_stats"].to_dataset()["lp"].values
+        log_prob = log_prob.reshape(*theta.shape[:2], -1)
+        best = theta[np.unravel_index(log_prob[:, :, 0].argmax(), theta.shape[:2])]
+    return torch.as_tensor(np.array(best), dtype=torch.float32)

@@ -1,0 +1,149 @@
+"""What a report is made from: chains, checks, and how they came about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from sbi_aalr.diagnostics import (
+    ClassifierBalance,
+    ExpectedCoverage,
+    Familiarity,
+    RatioNormalisation,
+    RatioROC,
+    measure_convergence,
+)
+from sbi_aalr.diagnostics.draws import read_draws
+
+_Array: TypeAlias = np.ndarray[Any, Any]
+
+# Vehtari et al. (2021), where the chains do not say what they were held to.
+_MAX_RHAT = 1.01
+_MIN_ESS = 400.0
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The checks that need a simulator; None for those that were not run.
+
+    Attributes:
+        ratio_roc: The paper's test of the ratio.
+        roc_theta: Where it was made, shape `(D,)`.
+        normalisation: Whether the ratio's mean over the prior is one.
+        balance: Whether the classifier is balanced.
+        coverage: Calibration over many observations.
+        familiarity: How far the observations are from simulations.
+    """
+
+    ratio_roc: RatioROC | None = None
+    roc_theta: _Array | None = None
+    normalisation: RatioNormalisation | None = None
+    balance: ClassifierBalance | None = None
+    coverage: ExpectedCoverage | None = None
+    familiarity: Familiarity | None = None
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """R-hat and effective sample sizes of all observations, with their limits.
+
+    Attributes:
+        r_hat: Shape `(B, D)`.
+        ess: The smaller of bulk and tail ESS, shape `(B, D)`.
+        stuck_chains: Chains that never moved, shape `(B, D)`.
+        max_rhat: Largest R-hat that passes.
+        min_ess: Smallest effective sample size that passes.
+    """
+
+    r_hat: _Array
+    ess: _Array
+    stuck_chains: _Array
+    max_rhat: float
+    min_ess: float
+
+    @property
+    def converged(self) -> _Array:
+        """Which observations pass, bool, shape `(B,)`; NaN does not."""
+        passed = (self.r_hat <= self.max_rhat) & (self.ess >= self.min_ess)
+        return (passed & (self.stuck_chains == 0)).all(axis=1)
+
+    @classmethod
+    def from_figures(
+        cls, figures: xr.Dataset, attributes: Mapping[Any, Any]
+    ) -> "Convergence":
+        """Take figures by observation and parameter, and limits from a run's settings.
+
+        Args:
+            figures: `r_hat`, `ess_bulk`, `ess_tail` and `stuck_chains`.
+            attributes: Of the DataTree; without limits in it, those of Vehtari et al.
+                (2021) hold.
+        """
+        bulk, tail = figures["ess_bulk"].values, figures["ess_tail"].values
+        return cls(
+            r_hat=figures["r_hat"].values,
+            ess=np.minimum(bulk, tail),
+            stuck_chains=figures["stuck_chains"].values,
+            max_rhat=float(attributes.get("max_rhat", _MAX_RHAT)),
+            min_ess=float(attributes.get("min_ess", _MIN_ESS)),
+        )
+
+    def order_by_trouble(self, far: _Array | None) -> list[int]:
+        """Return all observations, the one most in need of a look first."""
+        worst = np.nan_to_num(self.r_hat.max(axis=1), nan=np.inf)
+        least = np.nan_to_num(self.ess.min(axis=1), nan=0.0)
+        faults = (~self.converged).astype(int)
+        if far is not None:
+            faults += far
+        return [int(i) for i in np.lexsort((least, -worst, -faults))]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the page shows.
+
+    Attributes:
+        tree: Chains and data, from `to_datatree`, perhaps with predictive groups.
+        title: Heading of the page; any text.
+        truth: True parameters, shape `(D,)` or `(B, D)`.
+        reference: Draws from the exact posterior of a single observation, `(N, D)`.
+        training: Losses by name, as in a trainer's `summary`.
+        facts: What was run: names and values, any text.
+        commands: How to do it again: commands or code, any text.
+        checks: The checks that were run.
+        convergence: Figures of the chains, where they were measured before.
+    """
+
+    tree: xr.DataTree
+    title: str
+    truth: _Array | None = None
+    reference: _Array | None = None
+    training: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    commands: str = ""
+    checks: Checks = Checks()
+    convergence: Convergence | None = None
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """One name a parameter."""
+        return read_draws(self.tree).parameter_names
+
+    @property
+    def num_observations(self) -> int:
+        """How many observations the chains are for."""
+        return int(read_draws(self.tree).theta.shape[2])
+
+    def find_truth(self, observation: int) -> _Array | None:
+        """Return the true parameters of one observation, shape `(D,)`, if known."""
+        if self.truth is None or self.truth.ndim == 1:
+            return self.truth
+        return np.asarray(self.truth[observation])
+
+    def measure_convergence(self) -> Convergence:
+        """Measure R-hat and ESS against the limits that the run had."""
+        if self.convergence is not None:
+            return self.convergence
+        figures = measure_convergence(read_draws(self.tree).theta, batched=True)
+        return Convergence.from_figures(figures, self.tree.attrs)

@@ -1,0 +1,157 @@
+"""Four questions and one answer: may I trust this result?
+
+Green is only for what was looked at and found right. What was not run is grey, a flaw
+is yellow if small and red if not.
+"""
+
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from sbi_aalr.report.evidence import Checks, Convergence
+
+State: TypeAlias = Literal["good", "doubtful", "bad", "unknown"]
+
+# A flaw that a test can see but a user may live with.
+_SMALL_AUC = 0.55
+_SMALL_LOG_MEAN = 0.2
+# Above this chains tell different stories.
+_LARGE_RHAT = 1.05
+
+
+class Verdict(NamedTuple):
+    """The answer to one question.
+
+    Attributes:
+        question: Such as "Converged?".
+        state: Which colour it gets.
+        answer: The answer in a word or two.
+        reason: The figures behind it, and what to do.
+    """
+
+    question: str
+    state: State
+    answer: str
+    reason: str
+
+
+def judge_all(convergence: Convergence, checks: Checks) -> list[Verdict]:
+    """Answer all questions, in the order in which the page shows them."""
+    return [
+        judge_convergence(convergence),
+        judge_calibration(checks),
+        judge_ratio(checks),
+        judge_data(checks),
+    ]
+
+
+def sum_up(verdicts: list[Verdict]) -> Verdict:
+    """Give the one answer: as bad as the worst, and never good if parts are unknown."""
+    states = [verdict.state for verdict in verdicts]
+    unknown = "unknown" in states
+    left = f"Open: {_list_questions(verdicts, 'unknown')}"
+    question = "May I trust this result?"
+    if "bad" in states:
+        wrong = _list_questions(verdicts, "bad")
+        return Verdict(question, "bad", "Do not trust this result", f"See {wrong}.")
+    if "doubtful" in states:
+        weak = _list_questions(verdicts, "doubtful")
+        reason = f"See {weak}." + (f" {left}." if unknown else "")
+        return Verdict(question, "doubtful", "Use this result with care", reason)
+    if unknown:
+        answer = "Nothing wrong found, but not all was checked"
+        return Verdict(question, "unknown", answer, f"{left}.")
+    answer = "No flaw found"
+    reason = "All checks passed. They can find flaws, not prove that there are none."
+    return Verdict(question, "good", answer, reason)
+
+
+def judge_convergence(found: Convergence) -> Verdict:
+    """Say whether the chains of all observations agree and are long enough."""
+    question = "Converged?"
+    count = len(found.r_hat)
+    worst = float(found.r_hat.max())
+    least = float(found.ess.min())
+    figures = (
+        f"R-hat is at most {worst:.4f} (limit {found.max_rhat:g}), the effective "
+        f"sample size at least {np.floor(least):,.0f} (limit {found.min_ess:g})."
+    )
+    failed = int((~found.converged).sum())
+    if not failed:
+        return Verdict(question, "good", "Yes", figures)
+    answer = "No" if count == 1 else f"{failed} of {count} not"
+    if found.stuck_chains.any():
+        stuck = int(found.stuck_chains.max())
+        figures += f" {stuck} chain{'s' if stuck > 1 else ''} never moved."
+    grave = not worst <= _LARGE_RHAT or bool(found.stuck_chains.any())
+    advice = " Sample longer: raise max_steps or warmup_steps."
+    return Verdict(question, "bad" if grave else "doubtful", answer, figures + advice)
+
+
+def judge_calibration(checks: Checks) -> Verdict:
+    """Say whether regions hold the truth as often as they claim."""
+    question, found = "Calibrated?", checks.coverage
+    if found is None:
+        return Verdict(question, "unknown", "Not run", _explain_missing("coverage"))
+    if found.passed is None:
+        return Verdict(question, "unknown", "Not judged", found.verdict)
+    if found.passed:
+        return Verdict(question, "good", "No flaw found", found.verdict)
+    # Too wide is a loss of precision; too narrow or beside the truth is wrong.
+    too_wide = found.verdict.startswith("Under-confident")
+    state: State = "doubtful" if too_wide else "bad"
+    return Verdict(question, state, "Too wide" if too_wide else "No", found.verdict)
+
+
+def judge_ratio(checks: Checks) -> Verdict:
+    """Say whether the estimated ratio stands the tests that it was put to."""
+    question = "Ratio sound?"
+    roc, normalisation, balance = (
+        checks.ratio_roc,
+        checks.normalisation,
+        checks.balance,
+    )
+    run = [check for check in (roc, normalisation, balance) if check is not None]
+    if not run:
+        return Verdict(question, "unknown", "Not run", _explain_missing("ratio checks"))
+    reason = " ".join(check.verdict for check in run)
+    failed = [check for check in run if check.passed is False]
+    if failed:
+        small = not (roc in failed and roc is not None and roc.auc > _SMALL_AUC)
+        if normalisation is not None and normalisation in failed:
+            off = np.abs(normalisation.log_mean[normalisation.judged]).max()
+            small &= bool(off <= _SMALL_LOG_MEAN)
+        if small:
+            return Verdict(question, "doubtful", "A small flaw", reason)
+        return Verdict(question, "bad", "No", reason)
+    if roc is None or roc.passed is None:
+        return Verdict(question, "unknown", "Not judged", reason)
+    return Verdict(question, "good", "No flaw found", reason)
+
+
+def judge_data(checks: Checks) -> Verdict:
+    """Say whether the observations are like anything that was simulated."""
+    question, found = "Data familiar?", checks.familiarity
+    if found is None:
+        return Verdict(question, "unknown", "Not run", _explain_missing("this check"))
+    far = int(found.far.sum())
+    ratio = float(found.distance.max() / found.typical)
+    figures = (
+        f"The distance to the nearest simulations is {ratio:.1f} times the typical one"
+        f"{' at most' if len(found.distance) > 1 else ''}; "
+        f"the limit is {found.largest / found.typical:.1f}, the largest among "
+        f"{found.num_held_out:,} simulations."
+    )
+    if not far:
+        return Verdict(question, "good", "Yes", figures)
+    answer = "No" if len(found.distance) == 1 else f"{far} of {len(found.distance)} not"
+    advice = " Check units and order of the data, the simulator and the prior."
+    return Verdict(question, "bad", answer, figures + advice)
+
+
+def _list_questions(verdicts: list[Verdict], state: State) -> str:
+    return ", ".join(f"“{v.question}”" for v in verdicts if v.state == state)
+
+
+def _explain_missing(what: str) -> str:
+    return f"No simulator was given, so {what} could not be run."

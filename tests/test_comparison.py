@@ -1,0 +1,287 @@
+"""`compare` itself: its table, going on after a kill, failures, workers."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from instant_methods import Task, make_method
+
+from sbi_aalr.comparison import METRICS, compare, read_table, summarise
+from sbi_aalr.comparison.rows import COLUMNS
+
+KEYS = ["task", "method", "budget", "observation", "seed"]
+TIMES = ["train_seconds", "sample_seconds", "peak_memory"]
+
+
+def run(out, methods, budgets=(60, 60), **settings):
+    settings = {
+        "observations": 2,
+        "num_samples": 60,
+        "show_progress_bars": False,
+        **settings,
+    }
+    return compare({"toy": Task()}, methods, budgets, out=out, **settings)
+
+
+def read_log(path):
+    return [line.split()[0] for line in path.read_text().splitlines()]
+
+
+def stamp(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log.txt"
+
+
+def test_table_has_a_row_for_each_result_and_the_promised_columns(tmp_path, log):
+    out = tmp_path / "run"
+    methods = {"one": make_method(log), "two": make_method(log)}
+    table = run(out, methods, budgets=(60, 40), seeds=(1, 2))
+    assert list(table.columns) == [*KEYS, *METRICS, "error"] == list(COLUMNS)
+    assert len(table) == len(table[KEYS].drop_duplicates()) == 2 * 2 * 2 * 2
+    assert (table["error"] == "").all()
+    unknown = ["min_ess", "max_rhat", "c2st", "mmd", "roc_auc"]
+    assert table[unknown].isna().all(axis=None)
+    assert table.drop(columns=unknown).notna().all(axis=None)
+    assert (table["num_evaluations"] == 60).all()
+    assert table["peak_memory"].between(100, 10_000).all()
+    written = pd.read_csv(out / "table.csv", dtype={"error": str})
+    written["error"] = written["error"].fillna("")
+    pd.testing.assert_frame_equal(written, table, check_dtype=False)
+    names = {path.name for path in out.iterdir()}
+    assert {"coverage.png", "sample_seconds.png", "settings.json"} < names
+    # One fit for both observations; the same simulations for both methods.
+    assert read_log(log).count("train") == 2 * 2 * 2
+    assert read_log(log).count("sample") == 16
+    by_method = table.set_index(KEYS)["log_prob_true"].unstack("method")
+    assert (by_method["one"] == by_method["two"]).all()
+    assert by_method["one"].nunique() == len(by_method)
+
+
+def test_second_call_repeats_nothing_and_adds_what_is_new(tmp_path, log):
+    out = tmp_path / "run"
+    first = run(out, {"one": make_method(log)})
+    before, lines = stamp(out / "rows"), read_log(log)
+    assert run(out, {"one": make_method(log)}).equals(first)
+    assert read_log(log) == lines and stamp(out / "rows") == before
+    table = run(out, {"one": make_method(log)}, observations=3)
+    # A third observation is drawn with the fit that is there.
+    assert read_log(log) == [*lines, "sample"]
+    assert table[:2].equals(first) and len(table) == 3
+    run(out, {"two": make_method(log)})
+    assert read_log(log).count("train") == 2
+    assert stamp(out / "rows").items() > before.items()
+
+
+def test_fit_from_disk_gives_the_same_row(tmp_path, log):
+    out, again = tmp_path / "run", tmp_path / "again"
+    whole = run(out, {"one": make_method(log)})
+    run(again, {"one": make_method(log)}, observations=1)
+    parts = run(again, {"one": make_method(log)})
+    assert read_log(log).count("train") == 2
+    pd.testing.assert_frame_equal(
+        whole.drop(columns=TIMES), parts.drop(columns=TIMES), check_exact=True
+    )
+
+
+def test_methods_with_rounds_are_fitted_for_each_observation(tmp_path, log):
+    run(tmp_path / "run", {"rounds": make_method(log, rounds=3)})
+    assert read_log(log).count("train") == 2 * 3
+    # Two rounds begin with draws, and at last the posterior is drawn from.
+    assert read_log(log).count("sample") == 2 * 3
+    files = {path.name for path in (tmp_path / "run" / "fits").iterdir()}
+    assert files == {f"toy-rounds-60-1-{i}" for i in (1, 2)}
+
+
+def test_failures_leave_rows_and_the_rest_go_on(tmp_path, log, capsys):
+    out = tmp_path / "run"
+    methods = {
+        "untrainable": make_method(log, fails="train"),
+        "fine": make_method(log),
+    }
+    table = run(out, methods).set_index("method")
+    assert set(table.loc["untrainable", "error"]) == {"ValueError: loss is NaN"}
+    assert table.loc["untrainable", list(METRICS)].isna().all(axis=None)
+    assert set(table.loc["fine", "error"]) == {""}
+    assert read_log(log).count("train") == 2
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    lines = read_log(log)
+    run(out, methods)
+    assert read_log(log) == lines
+    summary = summarise(read_table(out))
+    errors = summary[("errors", "count")]
+    assert errors["toy", 60, "untrainable"] == 2 and errors["toy", 60, "fine"] == 0
+
+
+def test_failure_to_sample_keeps_what_the_fit_took(tmp_path, log):
+    table = run(tmp_path / "run", {"stuck": make_method(log, fails="sample")})
+    assert set(table["error"]) == {"RuntimeError: chains fell over"}
+    assert table["train_seconds"].notna().all()
+    assert table["sample_seconds"].isna().all()
+    assert read_log(log) == ["train", "sample", "sample"]
+
+
+def test_observation_that_cannot_be_made_fails_alone(tmp_path, log):
+    class Fussy(Task):
+        seen = 0
+
+        def sample_posterior(self, num_samples, x_o, *, seed):
+            Fussy.seen += 1
+            if Fussy.seen == 1:
+                raise RuntimeError("x_o is implausible")
+            return x_o / 2 + torch.randn(num_samples, 2) / 2**0.5
+
+    table = compare(
+        {"toy": Fussy},
+        {"one": make_method(log)},
+        [60],
+        out=tmp_path / "run",
+        observations=2,
+        num_samples=60,
+        show_progress_bars=False,
+    )
+    assert table["error"].tolist() == ["RuntimeError: x_o is implausible", ""]
+    assert table["c2st"].isna().tolist() == [True, False]
+    assert read_log(log) == ["train", "sample"]
+
+
+SCRIPT = """
+import sys
+from test_comparison import run_slowly
+
+if __name__ == "__main__":
+    run_slowly(sys.argv[1], sys.argv[2], workers=2)
+"""
+
+
+def run_slowly(out, log, workers=1):
+    methods = {name: make_method(log, seconds=0.1) for name in ("one", "two", "three")}
+    return run(Path(out), methods, observations=4, workers=workers)
+
+
+def wait_for_rows(rows, count, is_running):
+    deadline = time.monotonic() + 60
+    while len(list(rows.glob("*.json"))) < count:
+        assert is_running() and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def expect_continuation(out, log, go_on):
+    """Check that what a killed run has done is kept, and only the rest is done."""
+    rows = out / "rows"
+    kept = {path.name: path.read_bytes() for path in rows.glob("*.json")}
+    stamps = {name: (rows / name).stat().st_mtime_ns for name in kept}
+    fitted = len(list((out / "fits").glob("*/cost.json")))
+    assert 5 <= len(kept) < 12 and fitted >= 1
+    assert len(pd.read_csv(out / "table.csv")) <= len(kept)
+    before = len(read_log(log))
+    go_on()
+    done = read_log(log)[before:]
+    assert done.count("train") == 3 - fitted
+    assert done.count("sample") == 12 - len(kept)
+    for name, content in kept.items():
+        assert (rows / name).read_bytes() == content
+        assert (rows / name).stat().st_mtime_ns == stamps[name]
+    assert pd.read_csv(out / "table.csv")["error"].isna().tolist() == [True] * 12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs to fork")
+def test_killed_run_goes_on_without_repeating_or_losing_anything(tmp_path, log):
+    out = tmp_path / "run"
+    child = multiprocessing.get_context("fork").Process(
+        target=run_slowly, args=(out, log)
+    )
+    with warnings.catch_warnings():
+        # Python warns of threads in the parent, which the child does not use.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+    wait_for_rows(out / "rows", 5, child.is_alive)
+    child.kill()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    expect_continuation(out, log, lambda: run_slowly(out, log))
+    whole = run_slowly(tmp_path / "whole", log)
+    pd.testing.assert_frame_equal(
+        read_table(out).drop(columns=TIMES), whole.drop(columns=TIMES)
+    )
+
+
+@pytest.mark.slow
+def test_killed_run_with_workers_goes_on(tmp_path, log):
+    script, out = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT)
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, str(script), str(out), str(log)]
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    wait_for_rows(out / "rows", 5, lambda: process.poll() is None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    expect_continuation(
+        out, log, lambda: subprocess.run(command, env=environment, check=True)
+    )
+
+
+@pytest.mark.slow
+def test_workers_share_the_fits_and_the_threads(tmp_path, log, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    methods = {f"m{i}": make_method(log, seconds=0.2) for i in range(4)}
+    table = run(tmp_path / "run", methods, workers=2, observations=1)
+    assert (table["error"] == "").all() and len(table) == 4
+    notes = [line.split() for line in log.read_text().splitlines()]
+    processes = {pid for _, pid, _ in notes}
+    assert len(processes) == 2 and str(os.getpid()) not in processes
+    assert {int(threads) for *_, threads in notes} == {max(1, os.cpu_count() // 2)}
+
+
+def test_other_number_of_draws_in_the_same_folder_is_refused(tmp_path, log):
+    out = tmp_path / "run"
+    run(out, {"one": make_method(log)})
+    assert json.loads((out / "settings.json").read_text())["num_samples"] == 60
+    with pytest.raises(ValueError, match="`num_samples` must be 60 as in"):
+        run(out, {"one": make_method(log)}, num_samples=61)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"tasks": ["moon"]}, ValueError, "`tasks` must be one of 'slcp'"),
+        ({"methods": ["aalr", "x"]}, ValueError, "`methods` must be one of 'aalr'"),
+        ({"methods": "aalr"}, TypeError, "`methods` must be a sequence of names"),
+        ({"tasks": {"a/b": None}}, ValueError, "`tasks` must be named with letters"),
+        ({"budgets": [0]}, ValueError, "`budgets` must be a positive int"),
+        ({"budgets": [1.5]}, TypeError, "`budgets` must be a positive int"),
+        ({"seeds": [-1]}, ValueError, "`seeds` must be an int of at least 0"),
+        ({"observations": 0}, ValueError, "`observations` must be a positive int"),
+        ({"workers": 0}, ValueError, "`workers` must be a positive int"),
+        ({"out": __file__}, NotADirectoryError, "`out` must be a folder"),
+    ],
+)
+def test_bad_arguments_raise_before_anything_is_made(tmp_path, change, error, match):
+    out = tmp_path / "run"
+    call = {"tasks": ["slcp"], "methods": ["aalr"], "budgets": [10], "out": out}
+    with pytest.raises(error, match=match):
+        compare(**(call | change))
+    assert not out.exists()
+
+
+def test_global_randomness_is_left_alone(tmp_path, log):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    run(tmp_path / "run", {"one": make_method(log)}, observations=1)
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,160 @@
+"""C2ST, ROC AUC and MMD: exact draws against exact draws, and against spoiled ones."""
+
+import math
+from functools import cache
+
+import pytest
+import torch
+from scipy import stats
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.neural_network import MLPClassifier
+
+from sbi_aalr.comparison import TASKS, mmd, two_sample_scores
+from sbi_aalr.comparison.tasks import observe
+
+EXACT = [name for name, task in TASKS.items() if hasattr(task, "sample_posterior")]
+SIZE = 500
+
+
+@cache
+def draw(name):
+    """Two independent sets of exact draws, and the prior's width in each dimension."""
+    torch.manual_seed(7)
+    task = TASKS[name]()
+    x_o = task.simulate(task.prior.sample((1,)))
+    first, second = (task.sample_posterior(SIZE, x_o, seed=seed) for seed in (1, 2))
+    return first, second
+
+
+def spoil(draws):
+    """Widen by a quarter and shift by half a standard deviation."""
+    return draws.mean(0) + 1.25 * (draws - draws.mean(0)) + draws.std(0) / 2
+
+
+def test_four_tasks_have_exact_posteriors():
+    assert set(EXACT) == {"slcp", "slcp_distractors", "two_moons", "gaussian_linear"}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_c2st_and_roc_auc_of_exact_draws_are_one_half(name):
+    first, second = draw(name)
+    scores = two_sample_scores(first, second)
+    # Each of the 2 S draws is held out once; the AUCs are those of five folds.
+    assert abs(scores.c2st - 0.5) < 5 * 0.5 / math.sqrt(2 * SIZE)
+    assert abs(scores.roc_auc - 0.5) < 5 / math.sqrt(6 * SIZE)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_c2st_and_roc_auc_of_spoiled_draws_are_higher(name):
+    first, second = draw(name)
+    scores = two_sample_scores(spoil(first), second)
+    assert scores.c2st > 0.5 + 5 * 0.5 / math.sqrt(2 * SIZE)
+    assert scores.roc_auc > 0.5 + 5 / math.sqrt(6 * SIZE)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_mmd_of_exact_draws_is_zero(name):
+    first, second = draw(name)
+    pairs = list(zip(first.split(100), second.split(100), strict=True))
+    exact = torch.tensor([mmd(one, other) for one, other in pairs])
+    spoiled = torch.tensor([mmd(spoil(one), other) for one, other in pairs])
+    error = exact.std() / math.sqrt(len(pairs))
+    assert abs(exact.mean()) < 5 * error
+    assert spoiled.mean() > 5 * error
+
+
+def test_c2st_is_sbi_s_and_the_perceptron_s():
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.randn(120, 2, generator=generator)
+    draws = torch.randn(120, 2, generator=generator) + 0.5
+    classifier = MLPClassifier(
+        hidden_layer_sizes=(20, 20),
+        max_iter=1000,
+        early_stopping=True,
+        n_iter_no_change=50,
+        random_state=1,
+    )
+    mean, std = reference.mean(0), reference.std(0)
+    rows = (torch.cat([reference, draws]) - mean) / std
+    labels = torch.arange(240) >= 120
+    scores = {
+        metric: cross_val_score(
+            classifier,
+            rows.numpy(),
+            labels.double().numpy(),
+            cv=KFold(n_splits=5, shuffle=True, random_state=1),
+            scoring=metric,
+        ).mean()
+        for metric in ("accuracy", "roc_auc")
+    }
+    result = two_sample_scores(draws, reference)
+    assert result.c2st == pytest.approx(scores["accuracy"])
+    assert result.roc_auc == pytest.approx(scores["roc_auc"])
+
+
+def test_mmd_by_hand():
+    draws = torch.tensor([[0.0], [1.0]])
+    reference = torch.tensor([[0.0], [2.0]])
+
+    def kernel(distance):
+        return math.exp(-((distance / 2) ** 2) / 2)
+
+    cross = (kernel(0) + kernel(2) + kernel(1) + kernel(1)) / 4
+    expected = kernel(1) + kernel(2) - 2 * cross
+    assert mmd(draws, reference) == pytest.approx(expected, abs=1e-6)
+
+
+def test_mmd_in_blocks_equals_the_gaussian_formula():
+    # E k(x, y) of two Gaussians under a Gaussian kernel is known in closed form.
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.randn(4_000, 1, generator=generator)
+    draws = torch.randn(4_500, 1, generator=generator) + 1
+    # The median distance of two draws of N(0, 1).
+    width = (math.sqrt(2) * stats.norm.ppf(0.75)) ** 2
+
+    def mean_kernel(gap):
+        total = width + 2
+        return math.sqrt(width / total) * math.exp(-(gap**2) / (2 * total))
+
+    expected = 2 * (mean_kernel(0) - mean_kernel(1))
+    assert mmd(draws, reference) == pytest.approx(expected, rel=0.1)
+
+
+def test_mmd_does_not_depend_on_units_or_place():
+    first, second = draw("two_moons")
+    expected = mmd(spoil(first), second)
+    moved = mmd(1e-3 * spoil(first) + 1, 1e-3 * second + 1)
+    assert moved == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("draws", "match"),
+    [
+        (torch.zeros(5, 3), "must have the same shape"),
+        (torch.zeros(5), "must have the same shape"),
+        (torch.zeros(1, 2), "at least two rows|same shape"),
+        (torch.full((5, 2), math.nan), "`draws` must be finite"),
+    ],
+)
+def test_bad_draws_raise(draws, match):
+    for score in (mmd, two_sample_scores):
+        with pytest.raises(ValueError, match=match):
+            score(draws, torch.ones(5, 2))
+
+
+def test_observations_are_cached_and_differ(tmp_path):
+    task = TASKS["two_moons"]()
+    first, second = (observe(tmp_path, "moons", task, i, 50) for i in (1, 2))
+    assert first.x.shape == (1, 2) and first.reference.shape == (50, 2)
+    assert not torch.equal(first.theta, second.theta)
+    files = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(files) == {"moons-1.safetensors", "moons-2.safetensors"}
+    again = observe(tmp_path, "moons", None, 1, 50)
+    assert torch.equal(again.reference, first.reference)
+    assert files == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_tasks_without_exact_posterior_have_no_reference(tmp_path):
+    task = TASKS["mg1"]()
+    observation = observe(tmp_path, "mg1", task, 1, 50)
+    assert observation.reference is None and observation.theta.shape == (3,)
