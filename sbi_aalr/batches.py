@@ -123,9 +123,13 @@ def _sample_chunk(
     kernel = resolve_kernel(settings.kernel)
     log_base_fn = prior_log_prob_fn(proposal)
     target = log_prob_fn(potential_fn, x)
-    resamples = settings.init_strategy == "resample"
-    log_prob = target.pair_with(candidates)
-    log_base = log_base_fn(candidates).unsqueeze(1)
+    weigh = None
+    if settings.init_strategy == "resample":
+        log_prob, log_base = target.pair_with(candidates), log_base_fn(candidates)
+
+        def weigh(index: Tensor) -> Tensor:
+            return log_prob(index) - log_base.unsqueeze(1)
+
     unconstrained = UnconstrainedTarget(target, theta_transform)
     population = max(settings.num_chains or 0, _POPULATION)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
@@ -141,7 +145,7 @@ def _sample_chunk(
             group,
             log_base_fn,
             candidates,
-            log_prob(index) - log_base if resamples else None,
+            None if weigh is None else weigh(index),
             (population, len(index)),
             max_steps=settings.warmup_steps // 2,
             bar=bar,

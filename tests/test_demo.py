@@ -60,7 +60,7 @@ def test_chains_come_back(result):
         assert torch.equal(theta, result.posterior.chains.theta[:, :, 0])
         assert tree["observed_data"]["x"].shape == (8,)
         assert tree["prior"]["theta"].shape == (1, 1_000, 5)
-        assert tree["posterior_predictive"]["x"].shape == (100, 10, 8)
+        assert tree["posterior_predictive"]["x"].shape == (32, 32, 8)
         assert tree.attrs["num_simulations"] == 5_000
         assert tree.attrs["seed"] == 3
 
@@ -68,7 +68,9 @@ def test_chains_come_back(result):
 def test_history_of_the_fit_is_written(result):
     history = json.loads((result.files[0].parent / "training.json").read_text())
     losses = history.pop("training_loss")
-    assert len(losses) == 20  # 5,000 simulations in batches of at most 256
+    # The recipe passes over so few simulations many times, in batches of its choice.
+    assert len(losses) > 20
+    assert sum(losses[-10:]) < sum(losses[:10])
     assert all(0 < loss < 100 for loss in losses)
     assert history.pop("fit_seconds") > 0
     assert history == {
