@@ -54,8 +54,8 @@ docs: export MPLBACKEND := Agg
 docs: $(DOCS) ## Build the documentation in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
-bench: $(DEV) ## Measure against the plain recipe and sbi's own sampler
-	$(BIN)/python benchmarks/slcp.py $(ARGS)
+bench: $(DEV) ## Measure the sampler beside others; ARGS="many", "rate", "growth"
+	$(BIN)/python benchmarks/sampler.py $(or $(ARGS),one)
 
 compare: $(DEV) ## Compare with sbi's other methods; takes hours, and can be stopped
 	$(BIN)/sbi-aalr compare $(ARGS)

@@ -54,7 +54,7 @@ def describe(name: str, chains: torch.Tensor, seconds: float) -> dict:
 
 
 def sample_with_lampe(posterior: MHPosterior, x: torch.Tensor, num_draws: int):
-    """lampe's Metropolis-Hastings with its defaults, 100 chains from the prior."""
+    """lampe's Metropolis-Hastings, 100 chains from the prior, unit steps by default."""
     from lampe.inference import MetropolisHastings
 
     chain_x = x.expand(100, -1)
@@ -65,7 +65,7 @@ def sample_with_lampe(posterior: MHPosterior, x: torch.Tensor, num_draws: int):
 
     with torch.no_grad():
         started = time.perf_counter()
-        sampler = MetropolisHastings(prior.sample((100,)), log_f=log_f, sigma=0.5)
+        sampler = MetropolisHastings(prior.sample((100,)), log_f=log_f)
         draws = list(sampler(500 + num_draws * 10, burn=500, step=10))
         return torch.stack(draws, dim=1), time.perf_counter() - started
 
@@ -89,7 +89,7 @@ def compare_one(slcp, estimator, seed: int, num_samples: int = 10_000) -> None:
     chains = draws.reshape(mcmc.num_chains, -1, draws.shape[-1])
     rows.append(describe("sbi `slice_np_vectorized`", chains, seconds))
     rows.append(
-        describe("lampe `MetropolisHastings`", *sample_with_lampe(posterior, x, 100))
+        describe("lampe `MetropolisHastings`", *sample_with_lampe(posterior, x, 1_000))
     )
     torch.manual_seed(seed)
     rows.append(

@@ -22,7 +22,9 @@ class MHPosteriorParameters(PosteriorParameters):
     """Parameters for initializing `MHPosterior`.
 
     Fields:
-        kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, or a `Kernel`.
+        kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, a `Kernel`, or
+            `"auto"` for `"jump_walk"`, and for `"hmc"` where a ratio estimator has more
+            than twelve parameters.
         num_chains: Chains for each observation; None for 32, and down to 8 where there
             are many observations. Warm-up runs 100 at least, which is what the kernel
             needs to learn from.
@@ -44,7 +46,7 @@ class MHPosteriorParameters(PosteriorParameters):
             choose by the device.
     """
 
-    kernel: Any = "jump_walk"
+    kernel: Any = "auto"
     num_chains: int | None = None
     warmup_steps: int = 200
     thin: int = 10
@@ -68,15 +70,17 @@ class MHPosteriorParameters(PosteriorParameters):
     def validate(self) -> None:
         """Check what sbi's own checks of types and choices leave open."""
         if isinstance(self.kernel, str):
-            check_choice("kernel", self.kernel, KERNELS)
+            check_choice("kernel", self.kernel, ("auto", *KERNELS))
         elif not isinstance(self.kernel, Kernel):
             raise TypeError(
                 "`kernel` must be a name or a Kernel, got "
                 f"{type(self.kernel).__name__}. Make one of a proposal with "
                 "`sbi_aalr.mcmc.from_proposal`."
             )
-        kernel = KERNELS[self.kernel] if isinstance(self.kernel, str) else self.kernel
-        if kernel.uses_population and (self.num_chains or 4) < 4:
+        kernel = (
+            KERNELS.get(self.kernel) if isinstance(self.kernel, str) else self.kernel
+        )
+        if kernel is not None and kernel.uses_population and (self.num_chains or 4) < 4:
             raise ValueError(
                 "`num_chains` must be at least 4 for a kernel that proposes from other "
                 f"chains, got {self.num_chains}."

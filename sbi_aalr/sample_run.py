@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from sbi.inference.potentials.base_potential import BasePotential
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.sbi_types import Shape, TorchTransform
 from torch import Tensor
 from torch.distributions import Distribution
@@ -24,6 +25,9 @@ _MIN_DRAWS = 100
 _MIN_CHAINS = 8
 _MAX_CHAINS = 32
 _CHAINS_ALTOGETHER = 256
+# On correlated Gaussians jumps did well up to this number of parameters, and from two
+# more on far worse than Hamiltonian dynamics, which need a gradient.
+_MAX_JUMP_DIM = 12
 
 
 def sample_run(
@@ -62,6 +66,8 @@ def sample_run(
         seed = check_non_negative_int("seed", seed)
     num_chains = parameters.num_chains or _choose_num_chains(len(x))
     parameters = parameters.with_param(num_chains=num_chains)
+    if parameters.kernel == "auto":
+        parameters = parameters.with_param(kernel=_choose_kernel(potential_fn))
     draws = -(-num_samples // num_chains)
     num_draws = _lengthen(draws, parameters) if parameters.has_limits else draws
     checkpoint = None
@@ -106,6 +112,14 @@ def count_samples(sample_shape: Any) -> int:
     for size in sample_shape:
         check_positive_int("sample_shape", size)
     return torch.Size(sample_shape).numel()
+
+
+def _choose_kernel(potential_fn: BasePotential) -> str:
+    """The kernel that was measured to do best, by the number of parameters."""
+    if not isinstance(potential_fn, RatioBasedPotential):
+        return "jump_walk"
+    dim = potential_fn.ratio_estimator.input_shape.numel()
+    return "jump_walk" if dim <= _MAX_JUMP_DIM else "hmc"
 
 
 def _lengthen(num_draws: int, parameters: MHPosteriorParameters) -> int:

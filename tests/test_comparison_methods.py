@@ -50,7 +50,10 @@ def test_small_run_has_every_metric_that_applies(small_run):
     chains = table[["min_ess", "max_rhat"]]
     assert chains.loc[["aalr", "nre_a"]].notna().all(axis=None)
     assert chains.loc["npe"].isna().all()
-    assert table.drop(columns=chains.columns).notna().all(axis=None)
+    others = table.drop(columns=[*chains.columns, "ratio_roc_auc"])
+    assert others.notna().all(axis=None)
+    # Only where there are no exact draws.
+    assert table["ratio_roc_auc"].isna().all()
     assert (
         table["c2st"].between(0.4, 1).all() and table["roc_auc"].between(0.4, 1).all()
     )
@@ -193,3 +196,18 @@ def test_rejection_without_end_is_given_up(monkeypatch):
         warnings.simplefilter("ignore")
         with pytest.raises(RuntimeError, match="time"):
             draw(posterior, 10, torch.zeros(1, 2))
+
+
+def test_ratio_is_tested_where_there_are_no_exact_draws(tmp_path):
+    table = compare(
+        ["mg1"],
+        ["aalr"],
+        [500],
+        out=tmp_path,
+        observations=1,
+        num_samples=200,
+        show_progress_bars=False,
+    )
+    assert table["error"].item() == ""
+    assert 0.5 <= table["ratio_roc_auc"].item() <= 1
+    assert table["c2st"].isna().all()

@@ -34,6 +34,7 @@ _LABELS = {
     "c2st": "C2ST",
     "mmd": "MMD²",
     "roc_auc": "ROC AUC",
+    "ratio_roc_auc": "ROC AUC of the ratio",
     "log_prob_true": "log-probability of the truth, nats",
     "coverage": "coverage of 90 % regions",
     "train_seconds": "seconds to train",

@@ -17,6 +17,7 @@ METRICS = (
     "c2st",
     "mmd",
     "roc_auc",
+    "ratio_roc_auc",
     "log_prob_true",
     "coverage",
     "coverage_level",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from torch import Tensor
 
 from sbi_aalr.comparison import fits, methods
@@ -25,7 +26,10 @@ from sbi_aalr.comparison.mixing import measure_mixing
 from sbi_aalr.comparison.rows import Key, has_row, write_row
 from sbi_aalr.comparison.tasks import Observation, Task, observe
 from sbi_aalr.comparison.truth import truth_scores
+from sbi_aalr.diagnostics.ratio_roc import ratio_roc
 from sbi_aalr.stream import seeded
+
+_ROC_SIMULATIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,16 @@ def _sample(
     if observation.reference is not None:
         metrics.update(two_sample_scores(draws, observation.reference)._asdict())
         metrics["mmd"] = mmd(draws, observation.reference)
+    elif isinstance(posterior.potential_fn, RatioBasedPotential):
+        # Nothing exact to compare with: test the ratio by what it says of data.
+        metrics["ratio_roc_auc"] = ratio_roc(
+            posterior.potential_fn.ratio_estimator,
+            unit.task.simulate,
+            unit.task.prior,
+            observation.theta,
+            num_simulations=_ROC_SIMULATIONS,
+            seed=unit.seed,
+        ).auc
     with seeded(unit.seed), torch.no_grad():
         scores = truth_scores(
             partial(_log_posterior, posterior, observation.x),
