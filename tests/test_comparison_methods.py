@@ -198,6 +198,7 @@ def test_rejection_without_end_is_given_up(monkeypatch):
             draw(posterior, 10, torch.zeros(1, 2))
 
 
+@pytest.mark.slow
 def test_ratio_is_tested_where_there_are_no_exact_draws(tmp_path):
     table = compare(
         ["mg1"],
