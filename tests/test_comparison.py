@@ -52,7 +52,7 @@ def test_table_has_a_row_for_each_result_and_the_promised_columns(tmp_path, log)
     assert list(table.columns) == [*KEYS, *METRICS, "error"] == list(COLUMNS)
     assert len(table) == len(table[KEYS].drop_duplicates()) == 2 * 2 * 2 * 2
     assert (table["error"] == "").all()
-    unknown = ["min_ess", "max_rhat", "c2st", "mmd", "roc_auc"]
+    unknown = ["min_ess", "max_rhat", "c2st", "mmd", "roc_auc", "ratio_roc_auc"]
     assert table[unknown].isna().all(axis=None)
     assert table.drop(columns=unknown).notna().all(axis=None)
     assert (table["num_evaluations"] == 60).all()
