@@ -43,7 +43,7 @@ def measure_errors(theta):
 def test_shares_of_modes_are_right_for_ten_observations():
     slcp, posterior = make_posterior()
     x = simulate_observations(slcp, 10, seed=3)
-    posterior.sample_batched((1_000,), x, seed=1, **QUIET)
+    posterior.sample_batched((1_000,), x, seed=1, warmup_steps=400, **QUIET)
     assert posterior.diagnostics()["converged"].all()
     assert measure_errors(posterior.chains.theta).max() < 5
 
