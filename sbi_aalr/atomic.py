@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all."""
+"""Files, and folders that are stores, that appear whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ def write_whole(path: Path, write_to: Callable[[Path], object]) -> Path:
     Whatever stops the writing, Ctrl-C included, what was there before stays as it was.
 
     Args:
-        path: The file to write; its folder must exist.
+        path: The file or folder to write; what it lies in must exist, and a folder must
+            not exist yet.
         write_to: Writes the whole content to the path it is given.
 
     Returns:
@@ -22,5 +24,8 @@ def write_whole(path: Path, write_to: Callable[[Path], object]) -> Path:
         write_to(temporary)
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
     return path

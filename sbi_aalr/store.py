@@ -1,8 +1,6 @@
 """Write a finished run as one Zarr or NetCDF store, and say which run it is."""
 
 import hashlib
-import os
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,14 +64,9 @@ def write_store(store: Path, tree: "xr.DataTree", diagnostics: "xr.Dataset") -> 
     tree["diagnostics"] = xr.DataTree(diagnostics)
     if store.suffix == ".nc":
         write_whole(store, lambda path: tree.to_netcdf(path, engine="h5netcdf"))
-        return
-    temporary = store.with_name(f".{store.name}.{os.getpid()}.tmp")
-    try:
+    else:
         # Version 3 has no specification yet for the text that names parameters.
-        tree.to_zarr(temporary, mode="w", zarr_format=2)
-        os.replace(temporary, store)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_whole(store, lambda path: tree.to_zarr(path, mode="w", zarr_format=2))
 
 
 def identify(

@@ -23,3 +23,14 @@ def test_interrupted_write_leaves_the_old_file_whole(tmp_path, stop):
         write_whole(path, write_half)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_half_written_folder_is_never_seen(tmp_path):
+    def fail(path):
+        path.mkdir()
+        (path / "part").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "store.zarr", fail)
+    assert list(tmp_path.iterdir()) == []

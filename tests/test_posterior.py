@@ -6,16 +6,9 @@ import pytest
 import torch
 from linear_gaussian import PRIOR, SHORT, X_O, draw_pairs, exact_posterior, log_ratio
 from sbi.inference.potentials import ratio_estimator_based_potential
-from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import nn
-from torch.distributions import (
-    Exponential,
-    Gamma,
-    Independent,
-    MultivariateNormal,
-    Uniform,
-)
+from torch.distributions import Exponential, Gamma, Independent, Uniform
 
 from sbi_aalr import MHPosterior, MHPosteriorParameters, networks
 from sbi_aalr.errors import ConvergenceWarning
@@ -290,14 +283,3 @@ def test_progress_bar_obeys(posterior, capsys):
     posterior.sample((5,), x=X_O, **{**quiet, "show_progress_bars": True})
     out, err = capsys.readouterr()
     assert out == "" and "Sampling 1 observation" in err
-
-
-@pytest.mark.parametrize(("dim", "kernel"), [(2, "jump_walk"), (13, "hmc")])
-def test_kernel_is_chosen_by_the_number_of_parameters(dim, kernel):
-    prior = MultivariateNormal(torch.zeros(dim), torch.eye(dim))
-    net = torch.nn.Linear(2 * dim, 1)
-    estimator = RatioEstimator(net, torch.Size([dim]), torch.Size([dim]))
-    posterior = MHPosterior.from_estimator(estimator, prior)
-    assert posterior.parameters.kernel == "auto"
-    posterior.sample((20,), x=torch.zeros(dim), seed=1, **SHORT)
-    assert posterior.to_datatree().attrs["kernel"] == kernel

@@ -73,13 +73,13 @@ def advance(
         gaps.append(gap)
     moved = standing >= 0
     chain = torch.arange(num_chains, device=here.device).unsqueeze(1)
-    row = (standing.clamp(min=0) * num_chains + chain).unsqueeze(0)
-    taken = proposed.gather(0, row[0].unsqueeze(-1).expand_as(state.position))
+    row = standing.clamp(min=0) * num_chains + chain
+    taken = proposed.gather(0, row.unsqueeze(-1).expand_as(state.position))
     rate = torch.stack(gaps).clamp_(max=0.0).exp_().mean(dim=0)
     proposal = State(proposed.unflatten(0, shape[:2]), log_prob.view(shape))
     return State(
         torch.where(moved.unsqueeze(-1), taken, state.position),
-        torch.where(moved, log_prob.gather(0, row[0]), state.log_prob),
+        torch.where(moved, log_prob.gather(0, row), state.log_prob),
     ), Info(rate, accepted, proposal, log_weight=log_weight)
 
 
