@@ -7,6 +7,7 @@ from torch import nn
 
 from sbi_aalr import MHPosterior, networks
 from sbi_aalr.networks import Scale, is_plain, scale
+from sbi_aalr.networks.selu import SELU
 from sbi_aalr.quiet_trainer import NoTracker
 
 
@@ -73,6 +74,16 @@ def test_scales_are_saved_with_the_weights():
     theta, x = torch.randn(9, 2), torch.randn(9, 2)
     names = networks.mlp((4,))(theta, x).state_dict()
     assert sum(name.endswith(("location", "spread")) for name in names) == 4
+
+
+def test_selu_without_gradients_is_torchs():
+    x = torch.cat((torch.linspace(-20, 20, 10_001), torch.tensor([-torch.inf, 1e30])))
+    expected = nn.SELU()(x)
+    torch.testing.assert_close(SELU()(x.clone()), expected, atol=1e-6, rtol=1e-6)
+    trained = x[:-2].clone().requires_grad_()
+    SELU()(trained).sum().backward()
+    slope = (expected[1:-2] - expected[:-3]) / (x[1:-2] - x[:-3])
+    assert (trained.grad[1:] - slope).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("method", [NRE_A, NRE_B, NRE_C])

@@ -127,21 +127,25 @@ def _normalise_ranks(theta: Tensor) -> Tensor:
     is_first, is_last = torch.cat((edge, differs), 1), torch.cat((differs, edge), 1)
     first = torch.where(is_first, place, 0).cummax(dim=-1).values
     last = torch.where(is_last, place, values.shape[-1]).flip(-1).cummin(dim=-1).values
-    # Ranks of many draws need float64, which Apple's GPUs do not have.
-    exact = torch.float32 if theta.device.type == "mps" else torch.float64
-    rank = (first + last.flip(-1)).to(exact) / 2 + 1
-    quantile = (rank - 0.375) / (values.shape[-1] + 0.25)
-    normal = torch.special.ndtri(quantile).to(theta.dtype)
+    normal = _normal_quantiles(theta, values.shape[-1])[first + last.flip(-1)]
     normal = torch.where(ordered.isnan(), torch.nan, normal)
     normal = torch.empty_like(normal).scatter_(-1, order, normal)
     return normal.T.reshape(chains, draws, *rest)
+
+
+def _normal_quantiles(theta: Tensor, size: int) -> Tensor:
+    """Gaussian quantiles of the ranks 1, 1.5, 2 ... `size`, in the draws' precision."""
+    # Ranks of many draws need float64, which Apple's GPUs do not have.
+    exact = torch.float32 if theta.device.type == "mps" else torch.float64
+    rank = torch.arange(2 * size - 1, device=theta.device, dtype=exact) / 2 + 1
+    return torch.special.ndtri((rank - 0.375) / (size + 0.25)).to(theta.dtype)
 
 
 def _rhat(theta: Tensor) -> Tensor:
     if theta.shape[0] < 2:
         return theta.new_full(theta.shape[2:], torch.nan)
     halves = _split(theta)
-    folded = (halves - _quantile(halves.flatten(0, 1), 0.5)).abs()
+    folded = (halves - _quantiles(halves.flatten(0, 1), 0.5)[0]).abs()
     bulk = _plain_rhat(_normalise_ranks(halves))
     return torch.maximum(bulk, _plain_rhat(_normalise_ranks(folded)))
 
@@ -194,27 +198,29 @@ def _autocovariance(centred: Tensor) -> Tensor:
 
 def _ess_tail(theta: Tensor) -> Tensor:
     halves = _split(theta)
-    flat = theta.flatten(0, 1)
     low, high = (
-        torch.where(halves <= _quantile(flat, level), 1.0, 0.0).to(theta.dtype)
-        for level in (0.05, 0.95)
+        torch.where(halves <= quantile, 1.0, 0.0).to(theta.dtype)
+        for quantile in _quantiles(theta.flatten(0, 1), 0.05, 0.95)
     )
     # Of few values or draws, all may be within a quantile: then the other one counts.
     return torch.fmin(_ess(low), _ess(high))
 
 
-def _quantile(flat: Tensor, level: float) -> Tensor:
-    """Linear quantile over the first dimension; torch's own has a size limit."""
+def _quantiles(flat: Tensor, *levels: float) -> list[Tensor]:
+    """Linear quantiles over the first dimension; torch's own has a size limit."""
     ordered = flat.sort(dim=0).values
-    place = level * (flat.shape[0] - 1)
-    low = math.floor(place)
-    high = min(low + 1, flat.shape[0] - 1)
-    return torch.lerp(ordered[low], ordered[high], place - low)
+    quantiles = []
+    for level in levels:
+        place = level * (flat.shape[0] - 1)
+        low = math.floor(place)
+        high = min(low + 1, flat.shape[0] - 1)
+        quantiles.append(torch.lerp(ordered[low], ordered[high], place - low))
+    return quantiles
 
 
 def _nested(theta: Tensor, size: int) -> Tensor:
     halves = _split(theta)
-    folded = (halves - _quantile(halves.flatten(0, 1), 0.5)).abs()
+    folded = (halves - _quantiles(halves.flatten(0, 1), 0.5)[0]).abs()
     bulk = _plain_nested(_normalise_ranks(halves), size)
     return torch.maximum(bulk, _plain_nested(_normalise_ranks(folded), size))
 

@@ -8,6 +8,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
 from sbi_aalr.networks.scale import Scale
+from sbi_aalr.networks.selu import SELU
 
 # Posteriors are narrower than priors: the network begins with that much more detail.
 _INPUT_GAIN = 3.0
@@ -48,7 +49,7 @@ def mlp(
         layers: list[nn.Module] = []
         gain = _INPUT_GAIN
         for hidden in hidden_features:
-            layers += [_linear(width, hidden, gain), nn.SELU(inplace=True)]
+            layers += [_linear(width, hidden, gain), SELU()]
             width, gain = hidden, 1.0
         return RatioEstimator(
             net=nn.Sequential(*layers, _linear(width, 1, gain)),
