@@ -25,15 +25,24 @@ class BaseTrainer(PosteriorBuilder):
     _neural_net: Any
     _ratio_loss: RatioLoss | None = None
 
-    def _build(self, theta: Tensor, x: Tensor, num_simulations: int) -> RatioEstimator:
+    def _build(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        num_simulations: int,
+        time_limit: float | None,
+    ) -> RatioEstimator:
         """Build a network from a first batch on the CPU, for a budget."""
-        estimator = build_for_budget(self._build_neural_net, theta, x, num_simulations)
+        estimator = build_for_budget(
+            self._build_neural_net, theta, x, num_simulations, time_limit
+        )
         self._neural_net = estimator.to(self._device)
         return estimator
 
     def _choose_recipe(
         self,
         num_simulations: int,
+        time_limit: float | None,
         is_streamed: bool,
         batch_size: int | None,
         learning_rate: float | None,
@@ -41,6 +50,7 @@ class BaseTrainer(PosteriorBuilder):
         """The recipe for a budget, with what the user wants otherwise."""
         recipe = choose_recipe(
             num_simulations,
+            time_limit,
             is_separable=self._get_loss().num_contrasts is None,
             is_streamed=is_streamed,
         )

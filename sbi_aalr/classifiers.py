@@ -42,13 +42,18 @@ class NamedBuilder:
         self.settings = settings
 
     def __call__(
-        self, theta: Tensor, x: Tensor, num_simulations: int | None = None
+        self,
+        theta: Tensor,
+        x: Tensor,
+        num_simulations: int | None = None,
+        time_limit: float | None = None,
     ) -> RatioEstimator:
         """Build for a budget; by default that of the rows that are given."""
         settings = self.settings
         if settings is None:
             is_sized = self.name == "two_towers"
-            settings = choose_towers(num_simulations or len(theta)) if is_sized else {}
+            size = num_simulations or len(theta)
+            settings = choose_towers(size, time_limit) if is_sized else {}
         estimator = CLASSIFIERS[self.name](**settings)(theta, x)
         estimator.classifier_name = self.name
         estimator.classifier_settings = settings
@@ -82,7 +87,11 @@ def resolve_classifier(classifier: object) -> Builder:
 
 
 def build_for_budget(
-    builder: Builder, theta: Tensor, x: Tensor, num_simulations: int
+    builder: Builder,
+    theta: Tensor,
+    x: Tensor,
+    num_simulations: int,
+    time_limit: float | None = None,
 ) -> RatioEstimator:
     """Build from a first batch, of the size that suits the budget if there is a choice.
 
@@ -91,9 +100,10 @@ def build_for_budget(
         theta: Parameters, shape `(N, D)`.
         x: Data, shape `(N, *event_shape)`.
         num_simulations: Budget, in simulations.
+        time_limit: Seconds to train for; None for no limit.
     """
     if isinstance(builder, NamedBuilder):
-        return builder(theta, x, num_simulations)
+        return builder(theta, x, num_simulations, time_limit)
     return builder(theta, x)
 
 

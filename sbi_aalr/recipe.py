@@ -29,8 +29,11 @@ class Recipe(NamedTuple):
 
 # Streamed simulations have no part held out that would tell when to stop.
 _MOST_STREAMED_PASSES = 8
+# Seconds within which a network for many simulations would see too few of them.
+_SHORT = 60.0
+_Entry = tuple[int, dict[str, Any], Recipe]
 # From how many simulations on, and what then: the network, and how it is trained.
-_TOWERS: list[tuple[int, dict[str, Any], Recipe]] = [
+_TOWERS: list[_Entry] = [
     (
         0,
         {"hidden_features": 128, "num_blocks": 2, "dropout": 0.5, "num_octaves": 3},
@@ -57,13 +60,22 @@ _TOWERS: list[tuple[int, dict[str, Any], Recipe]] = [
         Recipe(1024, 1, 3e-3, 0.04),
     ),
 ]
+# The last of these in so short a time.
+_HURRIED: _Entry = (
+    50_000,
+    {"hidden_features": 128, "num_blocks": 2, "num_octaves": 9},
+    Recipe(512, 4, 3e-3, 0.04),
+)
 
 
-def choose_towers(num_simulations: int) -> dict[str, Any]:
+def choose_towers(
+    num_simulations: int, time_limit: float | None = None
+) -> dict[str, Any]:
     """Settings of `two_towers` for a budget.
 
     Args:
         num_simulations: Budget, in simulations.
+        time_limit: Seconds to train for; None for no limit.
 
     Returns:
         Arguments of `networks.two_towers`.
@@ -72,16 +84,21 @@ def choose_towers(num_simulations: int) -> dict[str, Any]:
         >>> choose_towers(1_000_000)["hidden_features"]
         192
     """
-    return dict(_find(num_simulations)[1])
+    return dict(_find(num_simulations, time_limit)[1])
 
 
 def choose_recipe(
-    num_simulations: int, *, is_separable: bool, is_streamed: bool
+    num_simulations: int,
+    time_limit: float | None = None,
+    *,
+    is_separable: bool,
+    is_streamed: bool,
 ) -> Recipe:
     """How to train on a budget.
 
     Args:
         num_simulations: Budget, in simulations.
+        time_limit: Seconds to train for; None for no limit.
         is_separable: Whether the network is trained on all pairs of a batch. Others
             are trained as the paper does online, and as sbi does on stored simulations.
         is_streamed: Whether the simulations are made on the way.
@@ -94,7 +111,7 @@ def choose_recipe(
         200
     """
     if is_separable:
-        recipe = _find(num_simulations)[2]
+        recipe = _find(num_simulations, time_limit)[2]
         if is_streamed and (recipe.num_passes or 0) > _MOST_STREAMED_PASSES:
             return recipe._replace(num_passes=_MOST_STREAMED_PASSES)
         return recipe
@@ -103,5 +120,8 @@ def choose_recipe(
     return Recipe(batch_size=200, num_passes=None, learning_rate=5e-4)
 
 
-def _find(num_simulations: int) -> tuple[int, dict[str, Any], Recipe]:
+def _find(num_simulations: int, time_limit: float | None) -> _Entry:
+    is_short = time_limit is not None and time_limit < _SHORT
+    if is_short and num_simulations >= _HURRIED[0]:
+        return _HURRIED
     return [entry for entry in _TOWERS if entry[0] <= num_simulations][-1]

@@ -148,9 +148,10 @@ class StoredTrainer(BaseTrainer):
                 self._split(len(theta), validation_fraction)
             rows = self.train_indices
             if begins:
-                self._build(theta[rows].cpu(), x[rows].cpu(), len(rows))
+                first = theta[rows].cpu(), x[rows].cpu()
+                self._build(*first, len(rows), time_limit)
             recipe = self._choose_recipe(
-                len(rows), False, training_batch_size, learning_rate
+                len(rows), time_limit, False, training_batch_size, learning_rate
             )
             check_split(len(theta), validation_fraction, recipe.batch_size)
             recipe = _limit_passes(recipe, max_num_epochs, time_limit)

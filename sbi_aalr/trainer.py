@@ -168,11 +168,12 @@ class AALR(RoundsTrainer):
                 simulate(batched, theta).to(theta.device),
             )
             if begins:
-                self._build(opening.theta.cpu(), opening.x.cpu(), num_simulations)
+                rows = opening.theta.cpu(), opening.x.cpu()
+                self._build(*rows, num_simulations, time_limit)
             else:
                 self._check_fits(opening.theta, opening.x)
             recipe = self._choose_recipe(
-                num_simulations, True, batch_size, learning_rate
+                num_simulations, time_limit, True, batch_size, learning_rate
             )
             if num_passes is not None or time_limit is not None:
                 recipe = recipe._replace(num_passes=num_passes)

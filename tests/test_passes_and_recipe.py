@@ -148,6 +148,16 @@ def test_recipe_grows_with_the_budget():
         assert passes == sorted(passes, reverse=True) and passes[-1] >= 1
 
 
+def test_short_time_gets_a_smaller_network():
+    usual, hurried = (choose_towers(10**6, limit) for limit in (None, 15.0))
+    assert hurried["hidden_features"] < usual["hidden_features"]
+    assert choose_towers(10**6, 300.0) == usual
+    assert choose_towers(1_000, 15.0) == choose_towers(1_000)
+    trainer = make_trainer("two_towers")
+    trainer.train_online(simulate, 60_000, num_passes=1, time_limit=0.3, seed=1)
+    assert trainer.summary["recipe"][-1]["classifier_settings"] == hurried
+
+
 def test_wrong_loss_and_passes_are_named():
     with pytest.raises(TypeError, match="`loss` must be a RatioLoss, got str"):
         make_trainer(loss="bce")
