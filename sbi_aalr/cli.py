@@ -231,6 +231,13 @@ def report(
             help="NetCDF file of chains.", show_default="chains.nc in the run"
         ),
     ] = None,
+    simulator: Annotated[
+        str | None,
+        typer.Option(
+            help="Simulator to check the network with, as module:name.",
+            show_default="the demo's, if it is the demo's run",
+        ),
+    ] = None,
     num_simulations: Annotated[
         int, typer.Option(help="Simulations for the test of the ratio.")
     ] = 1_000_000,
@@ -239,7 +246,7 @@ def report(
     """Write one HTML page that says whether to trust a run.
 
     Shows verdict, summary, figures of posterior and chains, and how to do it again.
-    Where the simulator is known, as after the demo, the network is checked too.
+    With a simulator, which the demo names itself, the network is checked too.
     """
     import matplotlib
 
@@ -251,6 +258,7 @@ def report(
         run,
         out,
         chains=chains,
+        simulator=simulator,
         num_simulations=num_simulations,
         seed=seed,
         on_phase=lambda what: show_line(f"{what} …"),

@@ -212,6 +212,18 @@ def test_printing_has_white_paper_and_whole_pictures(browser, page):
     assert list_overflowing(browser) == []
 
 
+def test_printing_unfolds_what_is_folded(browser, hostile_page):
+    show(browser, hostile_page, media="print", width=700)
+    heights = (
+        "return [...document.querySelectorAll('details')].map(one => "
+        "[true, false].map(open => { one.open = open; "
+        "return one.getBoundingClientRect().height; }))"
+    )
+    found = browser.execute_script(heights)
+    assert len(found) == 30
+    assert all(folded == unfolded > 50 for unfolded, folded in found)
+
+
 @pytest.mark.parametrize(
     ("shape", "num_pictures"),
     [

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.cli import app
 from sbi_aalr.errors import CallOrderError, FarObservationWarning
+from sbi_aalr.report.named_simulator import import_simulator
 from sbi_aalr.simulators import SLCP
 
 BUDGET = ["--num-simulations", "2000"]
@@ -96,10 +97,54 @@ def test_report_without_a_known_simulator_shows_the_chains(
     assert result.exit_code == 0, result.stderr
     words = read_words(out)
     assert "mine, samples.nc" in words
-    assert words.count("Not run") == 3
+    assert words.count("Not run") == 2
+    assert (
+        "the log E[r] furthest from zero" in words or "prior draws is at most" in words
+    )
     assert "sbi-aalr demo" not in words
     assert "sbi-aalr report" in words and "--chains" in words
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_named_simulator_checks_the_network(
+    folder, hasty, unpictured, tmp_path, monkeypatch
+):
+    copy = tmp_path / "mine"
+    shutil.copytree(folder, copy)
+    history = json.loads((copy / "training.json").read_text())
+    del history["simulator"]
+    (copy / "training.json").write_text(json.dumps(history))
+    module = "one_by_one_slcp"
+    (tmp_path / f"{module}.py").write_text(
+        "import torch\n"
+        "from sbi_aalr.simulators import SLCP\n"
+        "def simulate(theta):\n"
+        "    assert theta.shape == (5,)\n"
+        "    return SLCP().simulate(theta[None])[0].numpy()\n"
+        "nothing = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--num-simulations", 500, "--simulator")
+    result = call("report", copy, *arguments, f"{module}:simulate")
+    assert result.exit_code == 0, result.stderr
+    words = read_words(copy / "report.html")
+    assert "Not run" not in words and "E[d] sums to" in words
+    assert f"--simulator {module}:simulate" in words
+    for name, message in (
+        ("simulate", "must be module:name, such as my_model:simulate, got 'simulate'"),
+        ("nowhere:simulate", "must name a module that can be imported, but nowhere"),
+        (f"{module}:gone", f"must name something in {module}, got gone"),
+        (f"{module}:nothing", "must be callable or have a method `simulate`, got int"),
+    ):
+        result = call("report", copy, *arguments, name)
+        assert result.exit_code == 1
+        assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_class_with_exact_posterior_can_be_named():
+    found = import_simulator("sbi_aalr.simulators:TwoMoons")
+    x_o = found.simulate(torch.zeros(1, 2))
+    assert found.sample_posterior(10, x_o, seed=1).shape == (10, 2)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +214,8 @@ def test_posterior_report_without_a_simulator(posterior, fitted, unpictured, tmp
     assert "My &lt;galaxy&gt;" in words
     assert "rate" in words and "size" in words
     assert "seed=5" in words
-    assert words.count("Not run") == 3
+    assert words.count("Not run") == 2
+    assert "the log E[r] furthest from zero" in words
     assert "Training loss." in words
 
 

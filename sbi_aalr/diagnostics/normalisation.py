@@ -93,6 +93,11 @@ class RatioNormalisation:
             f"{int(self.failed.sum())} of {judged} observations failed; the log E[r] "
             f"furthest from zero is {worst:+.3f} nats."
         )
+        if self.failed.any():
+            text += (
+                " The chains do not depend on a factor of x alone, which a network "
+                "that `NRE_B` fitted is free to have; any other ratio is off."
+            )
         if judged < count:
             text += f" {count - judged} more were not judged: too few effective draws."
         return text

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.diagnostics import (
+    RatioNormalisation,
     add_predictive,
     classifier_balance,
     expected_coverage,
@@ -32,6 +33,7 @@ _MIN_NEIGHBOURS = 200
 _NUM_PREDICTIONS = 10_000
 _NUM_BALANCE = 10_000
 _MAX_NORMALISED = 10
+_MIN_NORMALISED_DRAWS = 10_000
 # Ranks need no more than a hundred draws that are nearly independent.
 _COVERAGE_DRAWS = 100
 QUICK: dict[str, Any] = {
@@ -57,9 +59,7 @@ def run_checks(
     """Run every check, and simulate from the posterior.
 
     The ROC test is made at the true parameters where they are known, else at the draw
-    of highest density of the first observation. Normalisation is tested for at most 10
-    observations, evenly spaced, and not for i.i.d. trials, whose summed ratio is not
-    normalised.
+    of highest density of the first observation.
 
     Args:
         tree: The chains with `observed_data`.
@@ -81,10 +81,7 @@ def run_checks(
         FarObservationWarning: If an observation is far from all simulations.
     """
     draws = read_draws(tree)
-    observed = tree["observed_data"]["x"]
-    rows = torch.as_tensor(np.array(observed.values), dtype=torch.float32)
-    if not draws.batched and "trial" not in observed.dims:
-        rows = rows[None]
+    rows = _read_rows(tree)
     theta = _choose_theta(tree, truth)
 
     on_phase("Testing the ratio by a classifier")
@@ -97,16 +94,9 @@ def run_checks(
         seed=seed,
     )
     on_phase("Testing normalisation and balance")
-    normalisation = None
-    if "trial" not in observed.dims:
-        chosen = np.unique(np.linspace(0, len(rows) - 1, _MAX_NORMALISED).astype(int))
-        normalisation = ratio_normalisation(
-            log_ratio,
-            prior,
-            rows[chosen],
-            num_draws=max(num_simulations // len(chosen), 10_000),
-            seed=seed,
-        )
+    normalisation = check_normalisation(
+        tree, log_ratio, prior, num_draws=num_simulations, seed=seed
+    )
     balance = classifier_balance(
         log_ratio,
         simulator,
@@ -141,6 +131,45 @@ def run_checks(
     num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
     predicted = add_predictive(tree, simulator, prior, num_draws=num_draws, seed=seed)
     return checks, predicted
+
+
+def check_normalisation(
+    tree: xr.DataTree,
+    log_ratio: LogRatio,
+    prior: Distribution,
+    *,
+    num_draws: int,
+    seed: int,
+) -> RatioNormalisation | None:
+    """Test normalisation, which needs no simulator.
+
+    Args:
+        tree: The chains with `observed_data`.
+        log_ratio: The ratio estimator.
+        prior: The prior.
+        num_draws: Prior draws for all observations together, 10,000 for each at least.
+        seed: Makes the test repeatable.
+
+    Returns:
+        The test of at most 10 observations, evenly spaced; None for i.i.d. trials,
+        whose summed ratio is not normalised.
+    """
+    if "trial" in tree["observed_data"]["x"].dims:
+        return None
+    rows = _read_rows(tree)
+    chosen = np.unique(np.linspace(0, len(rows) - 1, _MAX_NORMALISED).astype(int))
+    size = max(num_draws // len(chosen), _MIN_NORMALISED_DRAWS)
+    return ratio_normalisation(
+        log_ratio, prior, rows[chosen], num_draws=size, seed=seed
+    )
+
+
+def _read_rows(tree: xr.DataTree) -> Tensor:
+    """Observations or trials, shape `(B, *event_shape)`."""
+    observed = tree["observed_data"]["x"]
+    rows = torch.as_tensor(np.array(observed.values), dtype=torch.float32)
+    is_single = not read_draws(tree).batched and "trial" not in observed.dims
+    return rows[None] if is_single else rows
 
 
 def _choose_theta(tree: xr.DataTree, truth: _Array | None) -> Tensor:

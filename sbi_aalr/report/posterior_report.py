@@ -12,7 +12,7 @@ from torch import Tensor
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.posterior import MHPosterior
-from sbi_aalr.report.checks import QUICK, run_checks
+from sbi_aalr.report.checks import QUICK, check_normalisation, run_checks
 from sbi_aalr.report.evidence import Checks, Convergence, Evidence
 from sbi_aalr.report.page import check_path, write_report
 from sbi_aalr.report.verdicts import Verdict
@@ -41,10 +41,20 @@ def report_posterior(
     tree = posterior.to_datatree(parameter_names)
     convergence = _read_convergence(posterior, tree)
     true_values = None if truth is None else _check_truth(truth, convergence)
+    potential = posterior.potential_fn
+    has_ratio = isinstance(potential, RatioBasedPotential)
     checks = Checks()
+    if simulator is None and has_ratio:
+        normalisation = check_normalisation(
+            tree,
+            potential.ratio_estimator,
+            potential.prior,
+            num_draws=num_simulations,
+            seed=seed,
+        )
+        checks = Checks(normalisation=normalisation)
     if simulator is not None:
-        potential = posterior.potential_fn
-        if not isinstance(potential, RatioBasedPotential):
+        if not has_ratio:
             raise TypeError(
                 "`simulator` can be used only with a ratio estimator to test, got a "
                 f"posterior with a {type(potential).__name__}. Leave it out."

@@ -1,8 +1,8 @@
 """Read what `sbi-aalr demo` and `sbi-aalr sample` leave in a folder, and report on it.
 
 A folder holds a saved posterior and chains; `training.json` says how the posterior was
-fitted and on which simulator. With a simulator that this package knows, the checks that
-need one are run.
+fitted and on which simulator. With that one, if this package knows it, or with one that
+the user names, the checks that need a simulator are run.
 """
 
 import json
@@ -15,14 +15,14 @@ import xarray as xr
 
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.posterior import MHPosterior
-from sbi_aalr.report.checks import QUICK, run_checks
+from sbi_aalr.report.checks import QUICK, check_normalisation, run_checks
 from sbi_aalr.report.evidence import Checks, Evidence
+from sbi_aalr.report.named_simulator import find_known, import_simulator
 from sbi_aalr.report.page import check_path, show_value, write_report
 from sbi_aalr.report.verdicts import Verdict
-from sbi_aalr.simulators import SLCP
+from sbi_aalr.stream import seeded
+from sbi_aalr.user_simulator import prepare
 
-# Those whose name `training.json` may give.
-_SIMULATORS: dict[str, Callable[[], Any]] = {"slcp": SLCP}
 _NUM_EXACT_DRAWS = 10_000
 _CHAINS = "chains.nc"
 
@@ -32,6 +32,7 @@ def report_folder(
     out: str | Path,
     *,
     chains: str | Path | None = None,
+    simulator: str | None = None,
     num_simulations: int = 1_000_000,
     seed: int = 1,
     on_phase: Callable[[str], object] = lambda what: None,
@@ -43,6 +44,8 @@ def report_folder(
         out: The HTML file to write.
         chains: A NetCDF file of chains from that posterior; by default `chains.nc` in
             the folder, or the only NetCDF file that is there.
+        simulator: Where to import the simulator from, `package.module:name`; see
+            `import_simulator`. By default the one that `training.json` names.
         num_simulations: Budget of the checks.
         seed: Makes the checks repeatable.
         on_phase: Called with a few words at the start of each part of the work.
@@ -52,11 +55,14 @@ def report_folder(
 
     Raises:
         FileNotFoundError: If the folder holds no saved posterior or no chains.
+        ImportError: If the simulator cannot be imported.
+        TypeError: If it is no simulator.
         ValueError: If a file is damaged, or the chains are not from this posterior.
     """
     check_positive_int("num_simulations", num_simulations)
     check_non_negative_int("seed", seed)
     folder, out = Path(folder), check_path(out)
+    task = None if simulator is None else import_simulator(simulator)
     posterior = MHPosterior.load(folder)
     path = _find_chains(folder, chains)
     tree = _read_chains(path)
@@ -68,23 +74,29 @@ def report_folder(
             f"`chains` must have the {prior.event_shape[0]} parameters of the "
             f"posterior in {folder}, got {width} in {path}."
         )
-    checks, truth, reference = Checks(), None, None
-    name = history.get("simulator")
-    if name in _SIMULATORS:
-        task = _SIMULATORS[name]()
-        if "true_parameters" in tree.attrs:
-            truth = np.array(tree.attrs["true_parameters"], dtype=float)
+    task = task or find_known(history.get("simulator"))
+    estimator = posterior.potential_fn.ratio_estimator
+    truth, reference = _read_truth(tree, width), None
+    if task is None:
+        normalisation = check_normalisation(
+            tree, estimator, prior, num_draws=num_simulations, seed=seed
+        )
+        checks = Checks(normalisation=normalisation)
+    else:
         observed = tree["observed_data"]["x"]
-        if "observation" not in observed.dims and "trial" not in observed.dims:
+        is_single = "observation" not in observed.dims and "trial" not in observed.dims
+        if task.sample_posterior is not None and is_single:
             on_phase("Sampling the exact posterior")
             x_o = np.array(observed.values)
             reference = task.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed).numpy()
+        with seeded(seed):
+            batched, batched_prior = prepare(task.simulate, prior)
         checks, tree = run_checks(
             tree,
             posterior,
-            posterior.potential_fn.ratio_estimator,
-            task.simulate,
-            prior,
+            estimator,
+            batched,
+            batched_prior,
             truth=truth,
             num_simulations=num_simulations,
             seed=seed,
@@ -98,7 +110,9 @@ def report_folder(
         reference=reference,
         training={"training_loss": history.get("training_loss", [])},
         facts=_list_facts(history),
-        commands=_list_commands(folder, path, out, history, num_simulations, seed),
+        commands=_list_commands(
+            folder, path, out, history, simulator, num_simulations, seed
+        ),
         checks=checks,
     )
     return write_report(evidence, out, on_phase=on_phase)
@@ -137,6 +151,14 @@ def _read_chains(path: Path) -> xr.DataTree:
     return tree
 
 
+def _read_truth(tree: xr.DataTree, width: int) -> Any:
+    """True parameters, where the chains know them."""
+    if "true_parameters" not in tree.attrs:
+        return None
+    truth = np.array(tree.attrs["true_parameters"], dtype=float)
+    return truth if truth.shape == (width,) else None
+
+
 def _read_history(folder: Path) -> dict[str, Any]:
     path = folder / "training.json"
     if not path.is_file():
@@ -169,6 +191,7 @@ def _list_commands(
     chains: Path,
     out: Path,
     history: dict[str, Any],
+    simulator: str | None,
     num_simulations: int,
     seed: int,
 ) -> str:
@@ -182,4 +205,6 @@ def _list_commands(
     report += f" --num-simulations {num_simulations}"
     if chains != folder / _CHAINS:
         report += f" --chains {chains}"
+    if simulator is not None:
+        report += f" --simulator {simulator}"
     return "\n".join([*lines, report])

@@ -132,7 +132,7 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
     for field, (name, words) in _CHECKS.items():
         check = getattr(evidence.checks, field)
         if check is None:
-            missing.append(Missing(name, _explain_missing(evidence)))
+            missing.append(Missing(name, _explain_missing(field)))
             continue
         if field == "ratio_roc" and evidence.checks.roc_theta is not None:
             place = ", ".join(f"{value:.3g}" for value in evidence.checks.roc_theta)
@@ -152,10 +152,10 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
     return pictures, missing
 
 
-def _explain_missing(evidence: Evidence) -> str:
-    if evidence.checks.coverage is None:
-        return "It needs the simulator. Pass `simulator=`."
-    return "Not for i.i.d. trials, whose summed ratio is not normalised."
+def _explain_missing(field: str) -> str:
+    if field == "normalisation":
+        return "It needs a ratio, and not the sum that i.i.d. trials make."
+    return "It needs the simulator. Pass `simulator=`, or `--simulator`."
 
 
 def _round_down(ess: float) -> str:
