@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from joblib import parallel_config
 from scipy import stats
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
@@ -90,6 +91,13 @@ def test_c2st_is_sbi_s_and_the_perceptron_s():
     result = two_sample_scores(draws, reference)
     assert result.c2st == pytest.approx(scores["accuracy"])
     assert result.roc_auc == pytest.approx(scores["roc_auc"])
+
+
+def test_scores_hold_inside_a_pool_of_processes():
+    rows = torch.randn(2, 60, 2, generator=torch.Generator().manual_seed(1))
+    with parallel_config(backend="loky", n_jobs=2):
+        inside = two_sample_scores(*rows)
+    assert inside == two_sample_scores(*rows)
 
 
 def test_mmd_by_hand():

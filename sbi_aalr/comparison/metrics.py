@@ -10,6 +10,7 @@ References:
 from typing import Any, NamedTuple
 
 import torch
+from joblib import parallel_config
 from sbi.utils.metrics import c2st
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -63,7 +64,9 @@ def two_sample_scores(
         areas.append(roc_auc_score(labels, classifier.predict_proba(rows)[:, 1]))
         return classifier.score(rows, labels)
 
-    accuracy = c2st(reference, draws, seed=seed, classifier="mlp", metric=score)
+    # In this process, whatever spreads work around this call: `score` takes notes.
+    with parallel_config(backend="sequential"):
+        accuracy = c2st(reference, draws, seed=seed, classifier="mlp", metric=score)
     return TwoSampleScores(float(accuracy), sum(areas) / len(areas))
 
 
