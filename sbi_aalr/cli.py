@@ -171,9 +171,9 @@ def sample(
             help="CSV file of observations, one a row; a header may be there."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="NetCDF file for the chains.")] = Path(
-        "samples.nc"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="NetCDF file for the chains.")
+    ] = Path("samples.nc"),
     num_samples: NumSamples = 10_000,
     num_chains: Annotated[
         int | None,
@@ -186,7 +186,8 @@ def sample(
 
     Sampling goes on until R-hat and the effective sample size are good enough, or says
     where they are not. The chains are written as an ArviZ DataTree, with a dimension
-    "observation" where the file has several rows.
+    "observation" where the file has several rows. Those are written as they are done,
+    and the same command goes on where it was stopped.
     """
     from sbi_aalr import MHPosterior
     from sbi_aalr.atomic import write_whole
@@ -199,22 +200,17 @@ def sample(
         raise IsADirectoryError(f"`out` must be a file, but {out} is a folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {} if num_chains is None else {"num_chains": num_chains}
-    draw = posterior.sample if len(rows) == 1 else posterior.sample_batched
-    draw(
-        (num_samples,),
-        x=rows,
-        seed=seed,
-        show_progress_bars=sys.stderr.isatty(),
-        **settings,
-    )
-    tree = posterior.to_datatree()
-    figures = posterior.diagnostics()
+    settings |= {"seed": seed, "show_progress_bars": sys.stderr.isatty()}
     if len(rows) == 1:
+        posterior.sample((num_samples,), x=rows, **settings)
+        tree = posterior.to_datatree()
+        write_whole(out, lambda path: tree.to_netcdf(path, engine="h5netcdf"))
         show_summary(posterior.summary(), f"Posterior of {x}")
     else:
-        show_observations(figures, f"Posteriors of {len(rows):,} observations in {x}")
-    show_verdict(figures)
-    write_whole(out, lambda path: tree.to_netcdf(path, engine="h5netcdf"))
+        posterior.sample_batched((num_samples,), x=rows, out=out, **settings)
+        name = f"Posteriors of {len(rows):,} observations in {x}"
+        show_observations(posterior.diagnostics(), name)
+    show_verdict(posterior.diagnostics())
     show_line(f"Wrote {out}")
 
 

@@ -187,6 +187,10 @@ def test_sample_of_several_rows_shows_and_writes_each(run, observations, tmp_pat
         assert tree["posterior"].sizes["chain"] == 20
         assert tree["observed_data"]["x"].shape == (2, 8)
         assert tree.attrs["seed"] == 2
+        assert "diagnostics" in tree.children
+    assert not out.with_name("samples.nc.parts").exists()
+    again = call("sample", run, "--x", x, "--out", out, *extra)
+    assert again.exit_code == 1 and "its run is finished" in again.stderr
 
 
 def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):
