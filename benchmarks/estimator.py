@@ -17,6 +17,7 @@ from sbi.inference import NRE_A
 from sbi.utils.metrics import c2st
 
 from sbi_aalr import AALR, MHPosterior
+from sbi_aalr.networks import is_separable
 from sbi_aalr.objective import compute_all_pairs
 from sbi_aalr.quiet_trainer import NoTracker
 from sbi_aalr.simulators import SLCP
@@ -111,10 +112,14 @@ def describe(name, estimator, seconds, slcp, options):
     results = measure_c2st(estimator, slcp, x, options.seed)
     sampling = (time.perf_counter() - started) / len(x)
     scores = torch.tensor([score for score, _ in results])
-    loss, excess = measure_losses(estimator, slcp)
+    if is_separable(estimator):
+        loss, excess = measure_losses(estimator, slcp)
+        excess = f"{excess:.2f}"
+    else:
+        loss, excess = measure_cross_entropy(estimator, slcp), "–"
     each = " ".join(f"{score:.2f}" for score in scores.tolist())
     print(
-        f"| {name} | {seconds} | {loss:.4f} | {excess:.2f} | {scores.mean():.3f} ± "
+        f"| {name} | {seconds} | {loss:.4f} | {excess} | {scores.mean():.3f} ± "
         f"{scores.std():.3f} | {each} | {max(rhat for _, rhat in results):.3f} | "
         f"{sampling:.1f} |",
         flush=True,
@@ -188,23 +193,21 @@ def run_truncated(slcp, options):
 
 
 def run_nre_a(slcp, options):
-    """The peer: sbi's own trainer with its defaults, on the same simulations."""
+    """sbi's own trainer with its defaults, then ours in a fifth of its time."""
     num_simulations = options.num_simulations or 100_000
     theta, x = draw_simulations(slcp, num_simulations, options.seed)
     torch.manual_seed(options.seed)
     trainer = NRE_A(slcp.prior, tracker=NoTracker(), show_progress_bars=False)
+    watch, started = Stopwatch(), time.perf_counter()
+    peer = trainer.append_simulations(theta, x).train()
+    seconds, limit = watch.read(), (time.perf_counter() - started) / 5
+    epochs = trainer.summary["epochs_trained"][-1]
+    describe(f"sbi `NRE_A`, {epochs} epochs", peer, seconds, slcp, options)
+    trainer = AALR(slcp.prior, show_progress_bars=False).append_simulations(theta, x)
     watch = Stopwatch()
-    estimator = trainer.append_simulations(theta, x).train()
+    ours = trainer.train(seed=options.seed, time_limit=limit)
     seconds = watch.read()
-    print(f"NRE_A took {seconds} s, {trainer.summary['epochs_trained'][-1]} epochs")
-    x_o = simulate_observations(slcp, options.observations)
-    results = measure_c2st(estimator, slcp, x_o, options.seed)
-    scores = torch.tensor([score for score, _ in results])
-    print(
-        f"| sbi NRE_A, {num_simulations:,} stored | {seconds} | | | "
-        f"{scores.mean():.3f} ± {scores.std():.3f} | | "
-        f"{max(rhat for _, rhat in results):.3f} | |"
-    )
+    describe("`AALR` in a fifth of its time", ours, seconds, slcp, options)
 
 
 def run_recipe(slcp, options):
