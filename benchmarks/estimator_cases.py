@@ -22,6 +22,7 @@ from sbi_aalr.simulators import SLCP
 
 SECONDS_PER_SIMULATION = 0.01
 SIDE = 64
+NOISE = 4.0
 
 
 @torch.no_grad()
@@ -71,7 +72,8 @@ def run_slow(num_simulations, seed, time_limit):
 
 def simulate_images(theta):
     """A spot of light on noise: its place, width and brightness; `(N, 1, 64, 64)`."""
-    return (draw_spots(theta) + torch.randn(len(theta), SIDE, SIDE)).unsqueeze(1)
+    noise = NOISE * torch.randn(len(theta), SIDE, SIDE)
+    return (draw_spots(theta) + noise).unsqueeze(1)
 
 
 IMAGE_PRIOR = BoxUniform(
@@ -83,7 +85,8 @@ def images_log_likelihood(theta, x):
     """log p(x|theta) up to a constant, all pairs: `(N, M)`."""
     mean = draw_spots(theta).flatten(1)
     rows = x.flatten(1)
-    return mean @ rows.T - mean.square().sum(dim=1, keepdim=True) / 2
+    product = mean @ rows.T - mean.square().sum(dim=1, keepdim=True) / 2
+    return product / NOISE**2
 
 
 def draw_spots(theta):

@@ -46,7 +46,7 @@ _TOWERS: list[_Entry] = [
     ),
     (
         50_000,
-        {"hidden_features": 192, "num_blocks": 2, "dropout": 0.1, "num_octaves": 5},
+        {"hidden_features": 192, "num_blocks": 3, "dropout": 0.1, "num_octaves": 4},
         Recipe(512, 20, 2e-3, 0.02, weight_decay=0.1),
     ),
     (
