@@ -171,9 +171,9 @@ def sample(
             help="CSV file of observations, one a row; a header may be there."
         ),
     ],
-    out: Annotated[
-        Path, typer.Option(help="NetCDF file for the chains.")
-    ] = Path("samples.nc"),
+    out: Annotated[Path, typer.Option(help="NetCDF file for the chains.")] = Path(
+        "samples.nc"
+    ),
     num_samples: NumSamples = 10_000,
     num_chains: Annotated[
         int | None,
