@@ -98,9 +98,12 @@ class Stopwatch:
     def __init__(self):
         self._started = time.perf_counter(), time.process_time()
 
+    def read_clock(self):
+        return time.perf_counter() - self._started[0]
+
     def read(self):
-        clock = time.perf_counter() - self._started[0]
-        return f"{clock:.0f} ({time.process_time() - self._started[1]:.0f})"
+        processors = time.process_time() - self._started[1]
+        return f"{self.read_clock():.0f} ({processors:.0f})"
 
 
 def describe(name, estimator, seconds, slcp, options):
@@ -198,9 +201,9 @@ def run_nre_a(slcp, options):
     theta, x = draw_simulations(slcp, num_simulations, options.seed)
     torch.manual_seed(options.seed)
     trainer = NRE_A(slcp.prior, tracker=NoTracker(), show_progress_bars=False)
-    watch, started = Stopwatch(), time.perf_counter()
+    watch = Stopwatch()
     peer = trainer.append_simulations(theta, x).train()
-    seconds, limit = watch.read(), (time.perf_counter() - started) / 5
+    seconds, limit = watch.read(), watch.read_clock() / 5
     epochs = trainer.summary["epochs_trained"][-1]
     describe(f"sbi `NRE_A`, {epochs} epochs", peer, seconds, slcp, options)
     trainer = AALR(slcp.prior, show_progress_bars=False).append_simulations(theta, x)
