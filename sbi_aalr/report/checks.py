@@ -23,7 +23,7 @@ from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.diagnostics.log_ratio import LogRatio
 from sbi_aalr.report.evidence import Checks
 from sbi_aalr.stream import seeded, simulate
-from sbi_aalr.types import Simulator
+from sbi_aalr.user_simulator import prepare
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -47,7 +47,7 @@ def run_checks(
     tree: xr.DataTree,
     posterior: BatchedPosterior,
     log_ratio: LogRatio,
-    simulator: Simulator,
+    simulator: Callable[..., Any] | None,
     prior: Distribution,
     *,
     truth: _Array | None = None,
@@ -56,7 +56,7 @@ def run_checks(
     on_phase: Callable[[str], object] = lambda what: None,
     **settings: Any,
 ) -> tuple[Checks, xr.DataTree]:
-    """Run every check, and simulate from the posterior.
+    """Run every check that can be run, and simulate from the posterior.
 
     The ROC test is made at the true parameters where they are known, else at the draw
     of highest density of the first observation.
@@ -65,7 +65,8 @@ def run_checks(
         tree: The chains with `observed_data`.
         posterior: What coverage is measured of.
         log_ratio: The ratio estimator.
-        simulator: Batched simulator.
+        simulator: Any simulator that sbi accepts; without one, normalisation alone is
+            tested.
         prior: The prior.
         truth: True parameters, shape `(D,)` or `(B, D)`.
         num_simulations: Simulations for the ROC test; all others together take some
@@ -80,26 +81,31 @@ def run_checks(
     Warns:
         FarObservationWarning: If an observation is far from all simulations.
     """
+    on_phase("Testing normalisation")
+    normalisation = _check_normalisation(
+        tree, log_ratio, prior, num_draws=num_simulations, seed=seed
+    )
+    if simulator is None:
+        return Checks(normalisation=normalisation), tree
     draws = read_draws(tree)
     rows = _read_rows(tree)
     theta = _choose_theta(tree, truth)
+    with seeded(seed):
+        batched, prior = prepare(simulator, prior)
 
     on_phase("Testing the ratio by a classifier")
     roc = ratio_roc(
         log_ratio,
-        simulator,
+        batched,
         prior,
         theta,
         num_simulations=num_simulations,
         seed=seed,
     )
-    on_phase("Testing normalisation and balance")
-    normalisation = check_normalisation(
-        tree, log_ratio, prior, num_draws=num_simulations, seed=seed
-    )
+    on_phase("Testing balance")
     balance = classifier_balance(
         log_ratio,
-        simulator,
+        batched,
         prior,
         num_simulations=min(num_simulations, _NUM_BALANCE),
         seed=seed,
@@ -108,8 +114,8 @@ def run_checks(
     num_neighbours = max(min(num_simulations, _NUM_NEIGHBOURS), _MIN_NEIGHBOURS)
     with seeded(seed):
         theta_prior = prior.sample((_NUM_COVERAGE,))
-        x_prior = simulate(simulator, theta_prior)
-        others = simulate(simulator, prior.sample((num_neighbours,)))
+        x_prior = simulate(batched, theta_prior)
+        others = simulate(batched, prior.sample((num_neighbours,)))
     coverage = expected_coverage(
         posterior,
         theta_prior,
@@ -129,11 +135,11 @@ def run_checks(
         familiarity=warn_if_far(rows, others, stacklevel=4),
     )
     num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
-    predicted = add_predictive(tree, simulator, prior, num_draws=num_draws, seed=seed)
+    predicted = add_predictive(tree, batched, prior, num_draws=num_draws, seed=seed)
     return checks, predicted
 
 
-def check_normalisation(
+def _check_normalisation(
     tree: xr.DataTree,
     log_ratio: LogRatio,
     prior: Distribution,

@@ -12,12 +12,10 @@ from torch import Tensor
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.posterior import MHPosterior
-from sbi_aalr.report.checks import QUICK, check_normalisation, run_checks
+from sbi_aalr.report.checks import QUICK, run_checks
 from sbi_aalr.report.evidence import Checks, Convergence, Evidence
 from sbi_aalr.report.page import check_path, write_report
 from sbi_aalr.report.verdicts import Verdict
-from sbi_aalr.stream import seeded
-from sbi_aalr.user_simulator import prepare
 
 _SETTINGS = ("kernel", "num_chains", "warmup_steps", "thin", "max_steps")
 
@@ -42,25 +40,8 @@ def report_posterior(
     convergence = _read_convergence(posterior, tree)
     true_values = None if truth is None else _check_truth(truth, convergence)
     potential = posterior.potential_fn
-    has_ratio = isinstance(potential, RatioBasedPotential)
     checks = Checks()
-    if simulator is None and has_ratio:
-        normalisation = check_normalisation(
-            tree,
-            potential.ratio_estimator,
-            potential.prior,
-            num_draws=num_simulations,
-            seed=seed,
-        )
-        checks = Checks(normalisation=normalisation)
-    if simulator is not None:
-        if not has_ratio:
-            raise TypeError(
-                "`simulator` can be used only with a ratio estimator to test, got a "
-                f"posterior with a {type(potential).__name__}. Leave it out."
-            )
-        with seeded(seed):
-            batched, prior = prepare(simulator, potential.prior)
+    if isinstance(potential, RatioBasedPotential):
         checks, tree = run_checks(
             tree,
             # Another, as sampling for coverage would replace the run reported on.
@@ -71,12 +52,17 @@ def report_posterior(
                 posterior.parameters,
             ),
             potential.ratio_estimator,
-            batched,
-            prior,
+            simulator,
+            potential.prior,
             truth=true_values,
             num_simulations=num_simulations,
             seed=seed,
             **QUICK,
+        )
+    elif simulator is not None:
+        raise TypeError(
+            "`simulator` can be used only with a ratio estimator to test, got a "
+            f"posterior with a {type(potential).__name__}. Leave it out."
         )
     evidence = Evidence(
         tree=tree,

@@ -15,13 +15,11 @@ import xarray as xr
 
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.posterior import MHPosterior
-from sbi_aalr.report.checks import QUICK, check_normalisation, run_checks
-from sbi_aalr.report.evidence import Checks, Evidence
+from sbi_aalr.report.checks import QUICK, run_checks
+from sbi_aalr.report.evidence import Evidence
 from sbi_aalr.report.named_simulator import find_known, import_simulator
 from sbi_aalr.report.page import check_path, show_value, write_report
 from sbi_aalr.report.verdicts import Verdict
-from sbi_aalr.stream import seeded
-from sbi_aalr.user_simulator import prepare
 
 _NUM_EXACT_DRAWS = 10_000
 _CHAINS = "chains.nc"
@@ -75,34 +73,25 @@ def report_folder(
             f"posterior in {folder}, got {width} in {path}."
         )
     task = task or find_known(history.get("simulator"))
-    estimator = posterior.potential_fn.ratio_estimator
     truth, reference = _read_truth(tree, width), None
-    if task is None:
-        normalisation = check_normalisation(
-            tree, estimator, prior, num_draws=num_simulations, seed=seed
-        )
-        checks = Checks(normalisation=normalisation)
-    else:
+    if task is not None and task.sample_posterior is not None:
         observed = tree["observed_data"]["x"]
-        is_single = "observation" not in observed.dims and "trial" not in observed.dims
-        if task.sample_posterior is not None and is_single:
+        if "observation" not in observed.dims and "trial" not in observed.dims:
             on_phase("Sampling the exact posterior")
             x_o = np.array(observed.values)
             reference = task.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed).numpy()
-        with seeded(seed):
-            batched, batched_prior = prepare(task.simulate, prior)
-        checks, tree = run_checks(
-            tree,
-            posterior,
-            estimator,
-            batched,
-            batched_prior,
-            truth=truth,
-            num_simulations=num_simulations,
-            seed=seed,
-            on_phase=on_phase,
-            **QUICK,
-        )
+    checks, tree = run_checks(
+        tree,
+        posterior,
+        posterior.potential_fn.ratio_estimator,
+        None if task is None else task.simulate,
+        prior,
+        truth=truth,
+        num_simulations=num_simulations,
+        seed=seed,
+        on_phase=on_phase,
+        **QUICK,
+    )
     evidence = Evidence(
         tree=tree,
         title=f"Run {folder}" if path.name == _CHAINS else f"Run {folder}, {path.name}",
