@@ -46,18 +46,18 @@ _TOWERS: list[_Entry] = [
     ),
     (
         50_000,
-        {"hidden_features": 192, "num_blocks": 3, "dropout": 0.1, "num_octaves": 4},
+        {"hidden_features": 192, "num_blocks": 4, "dropout": 0.2, "num_octaves": 4},
         Recipe(512, 20, 2e-3, 0.02, weight_decay=0.1),
     ),
     (
         500_000,
-        {"hidden_features": 192, "num_blocks": 3, "num_octaves": 9},
-        Recipe(1024, 4, 3e-3, 0.04),
+        {"hidden_features": 192, "num_blocks": 4, "num_octaves": 6},
+        Recipe(1024, 4, 2e-3, 0.02),
     ),
     (
         5_000_000,
-        {"hidden_features": 192, "num_blocks": 3, "num_octaves": 9},
-        Recipe(1024, 1, 3e-3, 0.04),
+        {"hidden_features": 192, "num_blocks": 4, "num_octaves": 6},
+        Recipe(1024, 1, 2e-3, 0.02),
     ),
 ]
 # The last of these in so short a time.

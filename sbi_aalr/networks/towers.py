@@ -4,6 +4,10 @@ With embeddings g of theta and h of x, each with one more number for an offset,
 
     logit(theta, x) = g(theta) . h(x) / sqrt(F) + a(theta) + b(x).
 
+A log-likelihood of the exponential family is of this form exactly, with natural
+parameters g and sufficient statistics h. Both grow without bound where noise gets
+small; so their features are numbers times exponentials of others.
+
 One matrix product of the embeddings of N parameters and M data gives the logits of all
 N M pairs. In training every x then meets every theta of its batch; in sampling x is
 embedded once, and parameters that were embedded once serve every observation.
@@ -17,6 +21,9 @@ from torch import Tensor, nn
 
 from sbi_aalr.networks.mlp import count_features
 from sbi_aalr.networks.residual import ResidualStack, embed_encoded
+
+# Products of two features stay below e^16, so that no logit overflows.
+_LARGEST_LOG_SCALE = 8.0
 
 
 class SeparableHead(nn.Module):
@@ -65,6 +72,32 @@ class SeparableHead(nn.Module):
         )
 
 
+class Magnify(nn.Module):
+    r"""Features over many orders of magnitude, $v \odot e^s$, and an offset.
+
+    What a network gives is of order one. An inverse variance is not, and its logarithm
+    is a function that a network learns easily.
+
+    Args:
+        num_features: Features that go out, F, besides the offset.
+
+    Example:
+        >>> Magnify(1)(torch.tensor([[2.0, 1.0, 3.0]]))
+        tensor([[5.4366, 3.0000]])
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map values, log-scales and an offset, `(N, 2 F + 1)`, to `(N, F + 1)`."""
+        size = self.num_features
+        value, log_scale, offset = rows.split((size, size, 1), dim=-1)
+        scale = log_scale.clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE).exp()
+        return torch.cat((value * scale, offset), dim=-1)
+
+
 def two_towers(
     hidden_features: int = 192,
     num_blocks: int = 2,
@@ -109,24 +142,23 @@ def two_towers(
         embed_theta = embed_encoded(theta, embedding_net_theta, num_octaves)
         embed_x = embed_encoded(x, embedding_net_x, num_octaves)
         blocks_theta = num_blocks if num_blocks_theta is None else num_blocks_theta
-        embed_theta.append(
-            ResidualStack(
-                count_features(embed_theta, theta),
-                size + 1,
+        for embed, batch, blocks in (
+            (embed_theta, theta, blocks_theta),
+            (embed_x, x, num_blocks),
+        ):
+            stack = ResidualStack(
+                count_features(embed, batch),
+                2 * size + 1,
                 hidden_features,
-                blocks_theta,
+                blocks,
                 dropout,
             )
-        )
-        embed_x.append(
-            ResidualStack(
-                count_features(embed_x, x),
-                size + 1,
-                hidden_features,
-                num_blocks,
-                dropout,
-            )
-        )
+            # All scales are about one at first.
+            with torch.no_grad():
+                stack[-1].weight[size:-1].mul_(0.1)
+                stack[-1].bias[size:-1].zero_()
+            embed.append(stack)
+            embed.append(Magnify(size))
         return RatioEstimator(
             net=SeparableHead(size),
             theta_shape=theta.shape[1:],
