@@ -18,7 +18,7 @@ from estimator import draw_simulations, measure_cross_entropy, measure_losses
 from torch.optim import AdamW
 
 from sbi_aalr import AALR, base_trainer, fit
-from sbi_aalr.networks import is_separable, two_towers
+from sbi_aalr.networks import is_separable, towers, two_towers
 from sbi_aalr.normalisation import measure_normaliser
 from sbi_aalr.objective import RatioLoss
 from sbi_aalr.recipe import choose_recipe, choose_towers
@@ -36,9 +36,9 @@ def build_adamw(estimator, recipe):
 
 def list_stored(num_simulations):
     """Name, network and parts of the recipe."""
-    towers = choose_towers(num_simulations)
-    blocks, dropout = towers["num_blocks"], towers["dropout"]
-    octaves, width = towers["num_octaves"], towers["hidden_features"]
+    usual = choose_towers(num_simulations)
+    blocks, dropout = usual["num_blocks"], usual["dropout"]
+    octaves, width = usual["num_octaves"], usual["hidden_features"]
     changes = {
         "default": {},
         f"{blocks - 1} blocks, not {blocks}": {"num_blocks": blocks - 1},
@@ -48,37 +48,63 @@ def list_stored(num_simulations):
         f"{width * 4 // 3} wide, not {width}": {"hidden_features": width * 4 // 3},
     }
     variants = {
-        name: (two_towers(**{**towers, **change}), {})
+        name: (two_towers(**{**usual, **change}), {})
         for name, change in changes.items()
     }
-    usual = choose_recipe(num_simulations, is_separable=True, is_streamed=False)
-    twice = {"num_passes": 2 * usual.num_passes}
-    variants["twice the passes"] = (two_towers(**towers), twice)
-    variants["batches of 1,024"] = (two_towers(**towers), {"batch_size": 1024})
+    recipe = choose_recipe(num_simulations, is_separable=True, is_streamed=False)
+    twice = {"num_passes": 2 * recipe.num_passes}
+    variants["twice the passes"] = (two_towers(**usual), twice)
+    variants["batches of 1,024"] = (two_towers(**usual), {"batch_size": 1024})
     return variants
 
 
 def list_streamed(num_simulations):
     """Name, network, loss and settings of the training."""
-    towers = choose_towers(num_simulations)
-    size = towers["hidden_features"]
-    half = {**towers, "hidden_features": 128, "num_features": 128}
+    usual = choose_towers(num_simulations)
+    blocks, octaves = usual["num_blocks"], usual["num_octaves"]
+    width = usual["hidden_features"]
+    rate = choose_recipe(num_simulations, is_separable=True, is_streamed=True)
+    rate = rate.matrix_learning_rate
+
+    def change(**settings):
+        return two_towers(**{**usual, **settings})
+
     return {
         "default": ("two_towers", None, {}),
+        "features of order one": ("two_towers", None, {"largest_log_scale": 0.0}),
+        f"{blocks - 1} blocks, not {blocks}": (
+            change(num_blocks=blocks - 1),
+            None,
+            {},
+        ),
+        f"{octaves + 3} octaves, not {octaves}": (
+            change(num_octaves=octaves + 3),
+            None,
+            {},
+        ),
+        "no waves": (change(num_octaves=0), None, {}),
+        f"{width * 4 // 3} wide, not {width}": (
+            change(hidden_features=width * 4 // 3),
+            None,
+            {},
+        ),
+        f"Muon's rate {2 * rate}, not {rate}": (
+            "two_towers",
+            None,
+            {"recipe": {"matrix_learning_rate": 2 * rate}},
+        ),
         "AdamW for the matrices too": ("two_towers", None, {"optimizer": build_adamw}),
-        "no waves": (two_towers(**{**towers, "num_octaves": 0}), None, {}),
+        "batches of 256": ("two_towers", None, {"batch_size": 256}),
         "cross-entropy of all pairs alone": (
             "two_towers",
             RatioLoss(info_nce=0.0),
             {},
         ),
         "one contrast (Algorithm 1)": (
-            two_towers(**towers),
+            change(),
             RatioLoss(1, info_nce=0.0),
-            {"batch_size": 1024, "learning_rate": 3e-3},
+            {"batch_size": 1024, "learning_rate": 2e-3},
         ),
-        "batches of 256": ("two_towers", None, {"batch_size": 256}),
-        f"128 wide, not {size}": (two_towers(**half), None, {}),
         "residual MLP, Algorithm 1": ("residual_mlp", None, {}),
         "the paper's MLP, Algorithm 1": ("selu_mlp", None, {}),
     }
@@ -88,25 +114,35 @@ def run_streamed(slcp, name, variant, num_simulations, seed):
     network, loss, settings = variant
     settings = dict(settings)
     optimizer = settings.pop("optimizer", fit.build_optimizers)
+    largest = settings.pop("largest_log_scale", towers._LARGEST_LOG_SCALE)
     trainer = AALR(slcp.prior, network, show_progress_bars=False, loss=loss)
     started = time.process_time()
-    with mock.patch.object(fit, "build_optimizers", optimizer):
+    with (
+        mock.patch.object(fit, "build_optimizers", optimizer),
+        mock.patch.object(towers, "_LARGEST_LOG_SCALE", largest),
+        changed_recipe(settings.pop("recipe", {})),
+    ):
         estimator = trainer.train_online(
             slcp.simulate, num_simulations, seed=seed, num_passes=1, **settings
         )
-    describe(slcp, name, estimator, time.process_time() - started)
+        describe(slcp, name, estimator, time.process_time() - started)
+
+
+def changed_recipe(changes):
+    """Change parts of the default recipe inside."""
+
+    def choose(*arguments, **options):
+        return choose_recipe(*arguments, **options)._replace(**changes)
+
+    return mock.patch.object(base_trainer, "choose_recipe", choose)
 
 
 def run_stored(slcp, name, variant, num_simulations, seed):
-    network, change = variant
-
-    def choose(*arguments, **options):
-        return choose_recipe(*arguments, **options)._replace(**change)
-
+    network, changes = variant
     trainer = AALR(slcp.prior, network, show_progress_bars=False)
     trainer.append_simulations(*draw_simulations(slcp, num_simulations, seed))
     started = time.process_time()
-    with mock.patch.object(base_trainer, "choose_recipe", choose):
+    with changed_recipe(changes):
         estimator = trainer.train(seed=seed)
     describe(slcp, name, estimator, time.process_time() - started)
 

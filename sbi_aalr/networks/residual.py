@@ -48,34 +48,30 @@ class GatedBlock(nn.Module):
 
 
 class ResidualStack(nn.Sequential):
-    """A linear layer, gated blocks, a norm, and a linear layer to the output.
+    """A linear layer, gated blocks, a norm, and a layer to the output.
 
     Args:
         num_inputs: Features that come in.
-        num_outputs: Features that go out.
         hidden_features: Width of the blocks.
         num_blocks: Number of blocks.
         dropout: Share of inner features set to zero in training.
-        gain: Scale of the first layer's weights, 1 for torch's own.
+        last: The last layer, from features to the output.
     """
 
     def __init__(
         self,
         num_inputs: int,
-        num_outputs: int,
         hidden_features: int,
         num_blocks: int,
         dropout: float,
-        gain: float = 1.0,
+        last: nn.Module,
     ) -> None:
         first = nn.Linear(num_inputs, hidden_features)
-        with torch.no_grad():
-            first.weight.mul_(gain)
         blocks = [GatedBlock(hidden_features, dropout) for _ in range(num_blocks)]
-        super().__init__(first, *blocks, nn.Linear(hidden_features, num_outputs))
+        super().__init__(first, *blocks, last)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map features `(N, num_inputs)` to `(N, num_outputs)`."""
+        """Map features `(N, num_inputs)` to what the last layer gives."""
         *hidden, last = self
         for layer in hidden:
             rows = layer(rows)
@@ -128,8 +124,9 @@ def residual_mlp(
         embed_theta = embed_encoded(theta, embedding_net_theta)
         embed_x = embed_encoded(x, embedding_net_x)
         width = count_features(embed_theta, theta) + count_features(embed_x, x)
+        last = nn.Linear(hidden_features, 1)
         return RatioEstimator(
-            net=ResidualStack(width, 1, hidden_features, num_blocks, dropout),
+            net=ResidualStack(width, hidden_features, num_blocks, dropout, last),
             theta_shape=theta.shape[1:],
             x_shape=x.shape[1:],
             embedding_net_theta=embed_theta,

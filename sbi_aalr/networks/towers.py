@@ -73,27 +73,34 @@ class SeparableHead(nn.Module):
 
 
 class Magnify(nn.Module):
-    r"""Features over many orders of magnitude, $v \odot e^s$, and an offset.
+    r"""A last layer whose features range over many orders of magnitude.
 
-    What a network gives is of order one. An inverse variance is not, and its logarithm
-    is a function that a network learns easily.
+    A linear layer gives values v, log-scales s and an offset; out come the products
+    $v \odot e^s$ and the offset. What a network gives otherwise is of order one. An
+    inverse variance is not, and its logarithm is a function that is learned easily.
 
     Args:
+        num_inputs: Features that come in.
         num_features: Features that go out, F, besides the offset.
 
     Example:
-        >>> Magnify(1)(torch.tensor([[2.0, 1.0, 3.0]]))
-        tensor([[5.4366, 3.0000]])
+        >>> Magnify(8, 4)(torch.randn(3, 8)).shape
+        torch.Size([3, 5])
     """
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_inputs: int, num_features: int) -> None:
         super().__init__()
         self.num_features = num_features
+        self.linear = nn.Linear(num_inputs, 2 * num_features + 1)
+        # All scales are about one at first.
+        with torch.no_grad():
+            self.linear.weight[num_features:-1].mul_(0.1)
+            self.linear.bias[num_features:-1].zero_()
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map values, log-scales and an offset, `(N, 2 F + 1)`, to `(N, F + 1)`."""
+        """Map rows `(N, num_inputs)` to `(N, F + 1)`."""
         size = self.num_features
-        value, log_scale, offset = rows.split((size, size, 1), dim=-1)
+        value, log_scale, offset = self.linear(rows).split((size, size, 1), dim=-1)
         scale = log_scale.clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE).exp()
         return torch.cat((value * scale, offset), dim=-1)
 
@@ -146,19 +153,9 @@ def two_towers(
             (embed_theta, theta, blocks_theta),
             (embed_x, x, num_blocks),
         ):
-            stack = ResidualStack(
-                count_features(embed, batch),
-                2 * size + 1,
-                hidden_features,
-                blocks,
-                dropout,
-            )
-            # All scales are about one at first.
-            with torch.no_grad():
-                stack[-1].weight[size:-1].mul_(0.1)
-                stack[-1].bias[size:-1].zero_()
-            embed.append(stack)
-            embed.append(Magnify(size))
+            last = Magnify(hidden_features, size)
+            width = count_features(embed, batch)
+            embed.append(ResidualStack(width, hidden_features, blocks, dropout, last))
         return RatioEstimator(
             net=SeparableHead(size),
             theta_shape=theta.shape[1:],
