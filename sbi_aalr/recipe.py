@@ -51,8 +51,8 @@ _TOWERS: list[_Entry] = [
     ),
     (
         500_000,
-        {"hidden_features": 192, "num_blocks": 4, "num_octaves": 6},
-        Recipe(1024, 4, 2e-3, 0.02),
+        {"hidden_features": 192, "num_blocks": 4, "dropout": 0.1, "num_octaves": 6},
+        Recipe(1024, 4, 2e-3, 0.02, weight_decay=0.1),
     ),
     (
         5_000_000,
