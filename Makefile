@@ -39,6 +39,8 @@ test: $(DEV) ## Run the tests; slow ones too with ARGS='-m ""'
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: export MPLBACKEND := Agg
+# Workers with several threads each wait for one another.
+lint: export OMP_NUM_THREADS := 1
 lint: $(DEV) ## Check style, types and the examples in docstrings and pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,10 +1,11 @@
 """What training on streamed and on stored simulations have in common."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from typing import Any
 
+import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from sbi_aalr.objective import RatioLoss, choose_loss
 from sbi_aalr.passes import Passes
 from sbi_aalr.posterior_builder import PosteriorBuilder
 from sbi_aalr.recipe import Recipe, choose_recipe
+from sbi_aalr.stream import Batch
 
 
 class BaseTrainer(PosteriorBuilder):
@@ -89,6 +91,13 @@ class BaseTrainer(PosteriorBuilder):
         self._summary.setdefault("recipe", []).append(chosen)
         self._tracker.log_params(chosen)
         return history
+
+    @torch.no_grad()
+    def _measure_loss(self, batches: Iterable[Batch]) -> float:
+        """Mean loss of batches, nats."""
+        loss, estimator = self._get_loss(), self._neural_net
+        means = [loss.of_batch(estimator, batch).mean() for batch in batches]
+        return float(torch.stack(means).mean())
 
     @contextlib.contextmanager
     def _keep_estimator_if_failing(self) -> Iterator[None]:

@@ -132,6 +132,7 @@ def run_demo(
         "seed": seed,
         "fit_seconds": round(fitted - started, 1),
         "training_loss": trainer.summary["training_loss"],
+        "validation_loss": trainer.summary["validation_loss"],
     }
     training = write_whole(
         folder / "training.json", lambda p: p.write_text(json.dumps(history) + "\n")

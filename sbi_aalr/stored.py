@@ -168,7 +168,7 @@ class StoredTrainer(BaseTrainer):
                 recipe,
                 clip_max_norm=clip_max_norm,
                 time_limit=time_limit,
-                validate=lambda: self._validate(held_out),
+                validate=lambda: self._measure_loss(held_out.open(0)),
                 stop_after=stop_after_epochs,
             )
         self._write_epochs(history)
@@ -202,15 +202,6 @@ class StoredTrainer(BaseTrainer):
                 "fit_seconds": [history.seconds],
             }
         )
-
-    def _validate(self, loader: StoredPasses) -> float:
-        """Mean loss of held-out rows, nats."""
-        with torch.no_grad():
-            losses = [
-                self._get_loss().of_batch(self._neural_net, batch).mean()
-                for batch in loader.open(0)
-            ]
-        return float(torch.stack(losses).mean())
 
     def get_dataloaders(
         self,

@@ -28,6 +28,13 @@ class Batch(NamedTuple):
     theta_prime: Tensor | None
     x: Tensor
 
+    def take(self, rows: Tensor | slice) -> "Batch":
+        """A batch of some of the rows."""
+        prime = self.theta_prime
+        return Batch(
+            self.theta[rows], None if prime is None else prime[rows], self.x[rows]
+        )
+
 
 def stream(
     simulator: Simulator,
@@ -65,11 +72,8 @@ def divide(batch: Batch, batch_size: int) -> Iterator[Batch]:
     """Divide a batch into parts of about the same size, `batch_size` at most."""
     count = -(-len(batch.theta) // batch_size)
     index = torch.arange(len(batch.theta), device=batch.theta.device)
-    for rows in index.tensor_split(count):
-        prime = batch.theta_prime
-        yield Batch(
-            batch.theta[rows], None if prime is None else prime[rows], batch.x[rows]
-        )
+    for rows in index.tensor_split(count) if count else ():
+        yield batch.take(rows)
 
 
 def simulate(simulator: Simulator, theta: Tensor) -> Tensor:

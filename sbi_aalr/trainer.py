@@ -16,12 +16,15 @@ from sbi_aalr.classifiers import resolve_classifier
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.objective import RatioLoss
 from sbi_aalr.passes import StreamedPasses
+from sbi_aalr.recipe import Recipe
 from sbi_aalr.rounds import RoundsTrainer
 from sbi_aalr.stream import Batch, divide, seeded, simulate, stream
 from sbi_aalr.user_simulator import prepare
 
-# Enough rows for the quantiles that the inputs are scaled by.
-_SCALING_ROWS = 1024
+# Enough rows for the quantiles that the inputs are scaled by, and to tell passes apart.
+_OPENING_ROWS = 1024
+# Share of a small budget that is held out where there are several passes.
+_HELD_OUT_SHARE = 0.1
 
 
 class AALR(RoundsTrainer):
@@ -110,7 +113,8 @@ class AALR(RoundsTrainer):
 
         Each step of the first pass draws theta from the prior, simulates x from theta,
         and takes one gradient step. In further passes the same simulations meet other
-        contrasts, in another order.
+        contrasts, in another order; a few are then held out, and the pass that did best
+        on them is kept.
 
         Args:
             simulator: Any simulator that sbi accepts: over a batch `(N, D)` or one
@@ -132,8 +136,9 @@ class AALR(RoundsTrainer):
         Returns:
             The fitted ratio estimator, its weights averaged over the last steps.
             `summary["training_loss"]` gains the loss of every step,
-            `summary["learning_rate"]` its learning rate, `summary["recipe"]` what was
-            chosen.
+            `summary["learning_rate"]` its learning rate, `summary["validation_loss"]`
+            the held-out loss of every pass if there may be several, and
+            `summary["recipe"]` what was chosen.
 
         Raises:
             CallOrderError: If there is no prior.
@@ -160,7 +165,7 @@ class AALR(RoundsTrainer):
         begins = self._neural_net is None or retrain_from_scratch
         with seeded(seed), self._keep_estimator_if_failing():
             batched, prior = prepare(simulator, self._prior)
-            opening_size = min(num_simulations, _SCALING_ROWS)
+            opening_size = min(num_simulations, _OPENING_ROWS)
             theta = prior.sample((opening_size,))
             opening = Batch(
                 theta,
@@ -177,23 +182,37 @@ class AALR(RoundsTrainer):
             )
             if num_passes is not None or time_limit is not None:
                 recipe = recipe._replace(num_passes=num_passes)
+            held_out = _count_held_out(num_simulations, recipe)
+            batches = list(divide(opening.take(slice(held_out)), recipe.batch_size))
+            opening = opening.take(slice(held_out, None))
             left = num_simulations - opening_size
             fresh = stream(batched, prior, left, recipe.batch_size)
             passes = StreamedPasses(
                 chain(divide(opening, recipe.batch_size), fresh),
-                num_simulations,
+                num_simulations - held_out,
                 recipe.batch_size,
                 prior,
                 is_single=recipe.num_passes == 1,
             )
             history = self._fit(
-                passes, recipe, clip_max_norm=clip_max_norm, time_limit=time_limit
+                passes,
+                recipe,
+                clip_max_norm=clip_max_norm,
+                time_limit=time_limit,
+                validate=(lambda: self._measure_loss(batches)) if batches else None,
             )
         self._record(
             {
                 "training_loss": history.losses,
                 "learning_rate": history.learning_rates,
+                "validation_loss": history.validation_losses,
                 "fit_seconds": [history.seconds],
             }
         )
         return self._neural_net
+
+
+def _count_held_out(num_simulations: int, recipe: Recipe) -> int:
+    """How many simulations of the opening to hold out: none where all are fresh."""
+    rows = min(int(_HELD_OUT_SHARE * num_simulations), _OPENING_ROWS)
+    return rows if recipe.num_passes != 1 and rows > 1 else 0

@@ -70,8 +70,38 @@ def test_budget_counts_simulations_and_passes_count_steps(num_passes):
     trainer = make_trainer()
     trainer.train_online(counted, num_passes=num_passes, **FEW)
     assert sum(calls) == 200 + 5
-    assert len(trainer.summary["training_loss"]) == 4 * num_passes
+    # Of 200, 20 are held out if there are several passes; the later leave 30 aside.
+    assert len(trainer.summary["training_loss"]) == {1: 4, 3: 4 + 3 + 3}[num_passes]
+    assert len(trainer.summary["validation_loss"]) == {1: 0, 3: 3}[num_passes]
     assert trainer.summary["recipe"][-1]["num_passes"] == num_passes
+
+
+def test_streamed_passes_keep_the_best_on_simulations_never_trained_on():
+    """A network with room for all of 400 simulations learns them by heart."""
+    trained_on, made = [], []
+
+    def remember(theta):
+        made.append(simulate(theta))
+        return made[-1]
+
+    class Spy(RatioLoss):
+        def of_batch(self, estimator, batch):
+            if estimator.training:
+                trained_on.append(batch.x)
+            return super().of_batch(estimator, batch)
+
+    trainer = make_trainer(networks.two_towers(64), loss=Spy())
+    estimator = trainer.train_online(
+        remember, num_simulations=400, batch_size=40, num_passes=60, seed=1
+    )
+    losses = trainer.summary["validation_loss"]
+    assert len(losses) == 60 and losses[-1] > min(losses) + 0.3
+    (opening,) = (x for x in made if len(x) == 400)
+    held_out, rest = opening.split((40, 360))
+    x = torch.cat(trained_on)
+    assert torch.equal(x.unique(dim=0), rest.unique(dim=0)) and len(x) == 60 * 360
+    assert not torch.isin(held_out, x).any()
+    assert not estimator.training
 
 
 @pytest.mark.parametrize("is_stored", [True, False])

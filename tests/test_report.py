@@ -21,6 +21,7 @@ from spoiled import GaussianPosterior
 from sbi_aalr.diagnostics import to_datatree
 from sbi_aalr.report import Evidence, run_checks, sections, write_report
 from sbi_aalr.report.page import render
+from sbi_aalr.report.training_figure import plot_training
 
 HOSTILE = '<script>document.title = "run"</script> & "Söhne" <b>$\\nonsense$</b>'
 
@@ -62,7 +63,10 @@ def checked():
         tree,
         "Exact ratio",
         truth=np.zeros(2),
-        training={"training_loss": list(np.geomspace(0.7, 0.4, 500))},
+        training={
+            "training_loss": list(np.geomspace(0.7, 0.4, 500)),
+            "validation_loss": [0.6, 0.45],
+        },
         facts={"Simulator": "linear Gaussian"},
         commands="posterior.sample((1_000,), x=x_o, seed=7)",
         checks=checks,
@@ -258,3 +262,9 @@ def test_browser_checks_catch_what_they_must(browser, tmp_path):
     assert list_poor_contrasts(browser)[0][0] == "pale"
     assert any("nonsense is not defined" in line for line in read_console(browser))
     assert any("nowhere.png" in url for url in list_requests(browser))
+
+
+def test_epochs_and_steps_share_an_axis(checked):
+    axes = plot_training(checked.training).axes[0]
+    training, validation = (line.get_xdata() for line in axes.lines)
+    assert training[-1] == 500 and list(validation) == [250, 500]

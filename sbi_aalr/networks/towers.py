@@ -37,7 +37,8 @@ class SeparableHead(nn.Module):
         >>> head = SeparableHead(4)
         >>> theta, x = torch.randn(3, 5), torch.randn(2, 5)
         >>> pairs = head.all_pairs(theta, x)
-        >>> torch.allclose(pairs[:2].diag(), head(torch.cat((theta[:2], x), 1))[:, 0])
+        >>> single = head(torch.cat((theta[:2], x), dim=1)).squeeze(1)
+        >>> torch.allclose(pairs[:2].diag(), single, atol=1e-5)
         True
     """
 

@@ -97,7 +97,9 @@ def report_folder(
         title=f"Run {folder}" if path.name == _CHAINS else f"Run {folder}, {path.name}",
         truth=truth,
         reference=reference,
-        training={"training_loss": history.get("training_loss", [])},
+        training={
+            name: history.get(name, []) for name in ("training_loss", "validation_loss")
+        },
         facts=_list_facts(history),
         commands=_list_commands(
             folder, path, out, history, simulator, num_simulations, seed

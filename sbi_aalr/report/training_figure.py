@@ -29,8 +29,10 @@ def plot_training(training: Mapping[str, Sequence[float]]) -> "Figure":
     """Draw the losses of a trainer's `summary`, averaged where they are many.
 
     Args:
-        training: `training_loss`, by step or epoch, and `validation_loss`, if there.
+        training: `training_loss`, by step or epoch, and `validation_loss`, if there,
+            by epoch.
     """
+    longest = max(len(training.get(name, ())) for name in _LABELS)
     figure = make_figure(7.5, 3.4)
     axes = figure.subplots()
     tidy_axes(axes)
@@ -39,7 +41,8 @@ def plot_training(training: Mapping[str, Sequence[float]]) -> "Figure":
         if len(losses) < 2:
             continue
         parts = np.array_split(losses, min(len(losses), _MAX_POINTS))
-        ends = np.cumsum([len(part) for part in parts])
+        # An epoch is as many steps as there are for each.
+        ends = np.cumsum([len(part) for part in parts]) * longest / len(losses)
         means = [float(part.mean()) for part in parts]
         axes.plot(ends, means, color=color, linewidth=1.4, label=label)
     axes.set_yscale("log")
