@@ -3,12 +3,17 @@
 The Bayes-optimal classifier of joint pairs (theta, x) against marginal pairs
 (theta', x) has the logit log r(x|theta) = log p(x|theta) - log p(x). Losses are
 computed on that logit with softplus: a sigmoid in float32 rounds to one above a logit
-of about 17, after which confidently wrong pairs have no gradient left.
+of about 17, after which confidently wrong pairs have no gradient left. Logits of
+contrasts below -60 have none either: a term of e^-60 is nothing to a loss, and from e^-87
+on numbers are subnormal, which slows training down several times.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import softplus, threshold
+
+# Lowest logit, in nats, with a gradient that counts.
+_LOWEST = -60.0
 
 
 def binary_cross_entropy(log_ratio_joint: Tensor, log_ratio_marginal: Tensor) -> Tensor:
@@ -34,7 +39,7 @@ def binary_cross_entropy(log_ratio_joint: Tensor, log_ratio_marginal: Tensor) ->
         tensor([0.6931])
     """
     marginal = _check_contrasts(log_ratio_joint, log_ratio_marginal)
-    return (softplus(-log_ratio_joint) + softplus(marginal).mean(dim=1)) / 2
+    return (softplus(-log_ratio_joint) + _softplus(marginal).mean(dim=1)) / 2
 
 
 def info_nce(log_ratio_joint: Tensor, log_ratio_marginal: Tensor) -> Tensor:
@@ -64,7 +69,7 @@ def info_nce(log_ratio_joint: Tensor, log_ratio_marginal: Tensor) -> Tensor:
         tensor([1.3863])
     """
     marginal = _check_contrasts(log_ratio_joint, log_ratio_marginal)
-    return torch.logaddexp(log_ratio_joint, marginal.logsumexp(1)) - log_ratio_joint
+    return torch.logaddexp(log_ratio_joint, _logsumexp(marginal, 1)) - log_ratio_joint
 
 
 def imbalance(log_ratio_joint: Tensor, log_ratio_marginal: Tensor) -> Tensor:
@@ -93,7 +98,8 @@ def imbalance(log_ratio_joint: Tensor, log_ratio_marginal: Tensor) -> Tensor:
         tensor(0.2500)
     """
     marginal = _check_contrasts(log_ratio_joint, log_ratio_marginal)
-    return (log_ratio_joint.sigmoid().mean() + marginal.sigmoid().mean() - 1).square()
+    share = _raise(marginal).sigmoid().mean()
+    return (log_ratio_joint.sigmoid().mean() + share - 1).square()
 
 
 def all_pairs_cross_entropy(log_ratio: Tensor) -> Tensor:
@@ -116,7 +122,7 @@ def all_pairs_cross_entropy(log_ratio: Tensor) -> Tensor:
     """
     joint = _check_square(log_ratio).diagonal()
     # The diagonal is taken out of the sum: a pair contrasted with itself would leak.
-    marginal = softplus(log_ratio).sum(dim=0) - softplus(joint)
+    marginal = _softplus(log_ratio).sum(dim=0) - _softplus(joint)
     return (softplus(-joint) + marginal / (len(log_ratio) - 1)) / 2
 
 
@@ -144,7 +150,7 @@ def all_pairs_info_nce(log_ratio: Tensor) -> Tensor:
         tensor([1.3863, 1.3863])
     """
     joint = _check_square(log_ratio).diagonal()
-    return log_ratio.logsumexp(dim=0) + log_ratio.logsumexp(dim=1) - 2 * joint
+    return _logsumexp(log_ratio, 0) + _logsumexp(log_ratio, 1) - 2 * joint
 
 
 def all_pairs_imbalance(log_ratio: Tensor) -> Tensor:
@@ -165,10 +171,26 @@ def all_pairs_imbalance(log_ratio: Tensor) -> Tensor:
         >>> all_pairs_imbalance(torch.zeros(2, 2))
         tensor(0.)
     """
-    joint = _check_square(log_ratio).diagonal().sigmoid()
+    shares = _raise(_check_square(log_ratio)).sigmoid()
+    joint = shares.diagonal()
     rows = len(log_ratio)
-    marginal = (log_ratio.sigmoid().sum() - joint.sum()) / (rows * (rows - 1))
+    marginal = (shares.sum() - joint.sum()) / (rows * (rows - 1))
     return (joint.mean() + marginal - 1).square()
+
+
+def _raise(log_ratio: Tensor) -> Tensor:
+    """Raise logits to the lowest one; quicker than `clamp`, whose gradient is slow."""
+    return threshold(log_ratio, _LOWEST, _LOWEST)
+
+
+def _softplus(log_ratio: Tensor) -> Tensor:
+    return softplus(_raise(log_ratio))
+
+
+def _logsumexp(log_ratio: Tensor, dim: int) -> Tensor:
+    largest = log_ratio.detach().amax(dim, keepdim=True)
+    terms = _raise(log_ratio - largest).exp()
+    return terms.sum(dim).log() + largest.squeeze(dim)
 
 
 def _check_square(log_ratio: Tensor) -> Tensor:

@@ -87,10 +87,12 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     """
     first, second, third = _COEFFICIENTS
     is_tall = matrices.shape[-2] > matrices.shape[-1]
-    result = matrices.mT if is_tall else matrices
-    norm = torch.linalg.matrix_norm(result, keepdim=True)
-    result = (result / norm.clamp_min(1e-12)).bfloat16()
+    wide = matrices.mT if is_tall else matrices
+    norm = torch.linalg.matrix_norm(wide, keepdim=True)
+    result = (wide / norm.clamp_min(1e-12)).bfloat16().reshape(-1, *wide.shape[-2:])
     for _ in range(_ITERATIONS):
         square = result @ result.mT
-        result = first * result + (second * square + third * square @ square) @ result
-    return (result.mT if is_tall else result).to(matrices.dtype)
+        square = torch.baddbmm(square, square, square, beta=second, alpha=third)
+        result = torch.baddbmm(result, square, result, beta=first)
+    result = result.reshape(wide.shape).to(matrices.dtype)
+    return result.mT if is_tall else result

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import build_quadratic, draw_pairs
+from torch.nn.functional import softplus
 
+from sbi_aalr import losses
 from sbi_aalr.losses import binary_cross_entropy
 from sbi_aalr.objective import RatioLoss
 from sbi_aalr.stream import Batch
@@ -71,3 +73,30 @@ def test_probabilities_lose_gradient_where_logits_do_not():
 def test_loss_of_differing_shapes_raises():
     with pytest.raises(ValueError, match="one entry for each simulation"):
         binary_cross_entropy(torch.zeros(3), torch.zeros(2))
+
+
+def test_contrasts_far_off_give_neither_subnormal_gradients_nor_stop_the_joint():
+    generator = torch.Generator().manual_seed(1)
+    logits = 60 * torch.randn(100, 100, generator=generator, dtype=torch.float32) - 80
+    # One simulation whose own logit is far below too: it must still be pulled up.
+    logits.diagonal().copy_(torch.linspace(-200, 8, 100))
+    logits.requires_grad_()
+    joint, rows = logits.diagonal(), torch.arange(100)
+    total = losses.all_pairs_cross_entropy(logits) + losses.all_pairs_info_nce(logits)
+    (gradient,) = torch.autograd.grad(total.sum(), logits)
+    tiny = torch.finfo(torch.float32).tiny
+    assert not ((gradient != 0) & (gradient.abs() < tiny)).any()
+    assert (gradient[rows, rows][joint < 0] < -0.4).all()
+    # Nothing else has changed: the plain formulas, in double precision.
+    double = logits.detach().double().requires_grad_()
+    own = double.diagonal()
+    marginal = (softplus(double).sum(0) - softplus(own)) / 99
+    plain = (softplus(-own) + marginal) / 2
+    plain = plain + double.logsumexp(0) + double.logsumexp(1) - 2 * own
+    assert torch.allclose(total.double(), plain, rtol=1e-6, atol=1e-5)
+    (exact,) = torch.autograd.grad(plain.sum(), double)
+    assert torch.allclose(gradient.double(), exact, rtol=1e-4, atol=1e-6)
+    # The control: as they stand, the formulas do give subnormal numbers.
+    single = logits.detach().requires_grad_()
+    (slow,) = torch.autograd.grad(softplus(single).sum(), single)
+    assert ((slow != 0) & (slow.abs() < tiny)).any()
