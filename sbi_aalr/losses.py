@@ -4,8 +4,8 @@ The Bayes-optimal classifier of joint pairs (theta, x) against marginal pairs
 (theta', x) has the logit log r(x|theta) = log p(x|theta) - log p(x). Losses are
 computed on that logit with softplus: a sigmoid in float32 rounds to one above a logit
 of about 17, after which confidently wrong pairs have no gradient left. Logits of
-contrasts below -60 have none either: a term of e^-60 is nothing to a loss, and from e^-87
-on numbers are subnormal, which slows training down several times.
+contrasts below -60 have none either: a term of e^-60 is nothing to a loss, and below
+e^-87 numbers are subnormal, which slows training down several times.
 """
 
 import torch

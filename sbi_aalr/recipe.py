@@ -27,7 +27,7 @@ class Recipe(NamedTuple):
     weight_decay: float = 0.0
 
 
-# Streamed simulations have no part held out that would tell when to stop.
+# Who streams can have more simulations, which is better than more passes.
 _MOST_STREAMED_PASSES = 8
 # Seconds within which a network for many simulations would see too few of them.
 _SHORT = 60.0
