@@ -87,13 +87,12 @@ def test_ranks_are_uniform_for_every_kernel(name):
 
 
 def test_stopping_and_dropping_bias_nothing():
-    """Some observations are done at the first look, some at the third."""
+    """Some observations are done after 200 steps, some go on to 800."""
     ranks, figures = rank(
         num_observations=400, kernel="adaptive_random_walk", thin=1, **LOOSE
     )
     steps = figures["num_steps"].values
-    assert steps.max() >= 4 * steps.min()
-    assert (steps == steps.min()).mean() > 0.02
+    assert (steps <= 200).mean() > 0.1 and (steps >= 800).mean() > 0.005
     assert find_p_value(ranks) > 1e-3
 
 
