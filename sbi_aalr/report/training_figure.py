@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Losses of single batches jump; the eye needs their mean.
 _MAX_POINTS = 400
+# Fewer than these are marked.
+_FEW_POINTS = 30
 
 
 def has_losses(training: Mapping[str, Sequence[float]]) -> bool:
@@ -44,8 +46,15 @@ def plot_training(training: Mapping[str, Sequence[float]]) -> "Figure":
         # An epoch is as many steps as there are for each.
         ends = np.cumsum([len(part) for part in parts]) * longest / len(losses)
         means = [float(part.mean()) for part in parts]
-        axes.plot(ends, means, color=color, linewidth=1.4, label=label)
+        marker = "o" if len(means) < _FEW_POINTS else ""
+        axes.plot(
+            ends, means, marker=marker, color=color, linewidth=1.4, ms=3, label=label
+        )
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter("{x:g}" if high < 20 * low else "")
+    axes.tick_params(which="minor", labelsize=8)
     axes.set_xlabel("step or epoch", color=INK)
     axes.set_ylabel("loss, nats", color=INK)
     axes.legend(frameon=False, fontsize=8)
