@@ -83,12 +83,12 @@ class RoundsTrainer(StoredTrainer):
 
         Example:
             >>> from sbi_aalr import AALR
-            >>> from sbi_aalr.simulators import SLCP
-            >>> slcp = SLCP()
-            >>> x_o = slcp.simulate(slcp.true_parameters[None])
-            >>> trainer = AALR(slcp.prior, show_progress_bars=False)
+            >>> from sbi_aalr.simulators import GaussianLinear
+            >>> task = GaussianLinear()
+            >>> x_o = task.simulate(task.prior.sample((1,)))
+            >>> trainer = AALR(task.prior, show_progress_bars=False)
             >>> estimator = trainer.train_truncated(
-            ...     slcp.simulate, x_o, num_simulations=2_000, num_rounds=2,
+            ...     task.simulate, x_o, num_simulations=2_000, num_rounds=2,
             ...     time_limit=2, seed=1,
             ... )
             >>> posterior = trainer.build_posterior()
