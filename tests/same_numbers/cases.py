@@ -1,7 +1,7 @@
 """Small runs of everything that draws random numbers, for numbers that must not change.
 
-`python tests/same_numbers/cases.py` prints their numbers as JSON, `--hash` a hash of all
-bits of each instead, which holds on one machine only.
+`python tests/same_numbers/cases.py` prints their numbers as JSON. With `--hash` it
+prints a hash of all bits of each instead, which holds on one machine only.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def _train_truncated():
 
 
 def _build_posterior(classifier="selu_mlp"):
-    """A posterior whose estimator is only just begun: what matters is that it repeats."""
+    """A posterior that is not a good one: what matters is that it repeats."""
     trainer = _make_trainer(classifier)
     trainer.train_online(_simulate, 2_000, num_passes=1, seed=1)
     return trainer.build_posterior()
