@@ -18,9 +18,9 @@ from sbi.utils.metrics import c2st
 
 from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.networks import is_separable
-from sbi_aalr.objective import compute_all_pairs
-from sbi_aalr.quiet_trainer import NoTracker
 from sbi_aalr.simulators import SLCP
+from sbi_aalr.trainer.sbi_trainer import NoTracker
+from sbi_aalr.training.ratio_loss import compute_all_pairs
 
 SEEDS = {"reported": range(1_001, 1_011), "tuning": range(2_001, 2_005)}
 NUM_DRAWS = 5_000

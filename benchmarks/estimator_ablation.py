@@ -22,10 +22,10 @@ from torch.optim import AdamW
 
 from sbi_aalr import AALR, base_trainer, fit
 from sbi_aalr.networks import is_separable, towers, two_towers
-from sbi_aalr.normalisation import measure_normaliser
-from sbi_aalr.objective import RatioLoss
-from sbi_aalr.recipe import choose_recipe, choose_towers
+from sbi_aalr.sampling.normaliser import measure_normaliser
 from sbi_aalr.simulators import SLCP
+from sbi_aalr.training.ratio_loss import RatioLoss
+from sbi_aalr.training.recipe import choose_recipe, choose_towers
 
 
 def build_adamw(estimator, recipe):

@@ -15,10 +15,10 @@ from sbi.utils import BoxUniform
 from torch import nn
 
 from sbi_aalr import AALR
-from sbi_aalr.losses import binary_cross_entropy
 from sbi_aalr.networks import two_towers
-from sbi_aalr.quiet_trainer import NoTracker
 from sbi_aalr.simulators import SLCP
+from sbi_aalr.trainer.sbi_trainer import NoTracker
+from sbi_aalr.training.losses import binary_cross_entropy
 
 SECONDS_PER_SIMULATION = 0.01
 SIDE = 64

@@ -21,9 +21,9 @@ from sbi.inference import NRE_A
 from sbi.inference.posteriors import MCMCPosterior
 
 from sbi_aalr import MHPosterior, networks
-from sbi_aalr.diagnostics import rank_statistics
-from sbi_aalr.quiet_trainer import NoTracker
+from sbi_aalr.mcmc import convergence
 from sbi_aalr.simulators import SLCP
+from sbi_aalr.trainer.sbi_trainer import NoTracker
 
 SECONDS_FOR_SBI = 300
 
@@ -48,8 +48,8 @@ def peak_memory() -> str:
 def describe(name: str, chains: torch.Tensor, seconds: float) -> dict:
     """Figures of chains `(C, S, D)`."""
     theta = chains.unsqueeze(2)
-    ess = float(rank_statistics.ess_bulk(theta).min())
-    rhat = float(rank_statistics.rhat(theta).max())
+    ess = float(convergence.ess_bulk(theta).min())
+    rhat = float(convergence.rhat(theta).max())
     return {"name": name, "seconds": seconds, "ess": ess, "rhat": rhat}
 
 

@@ -11,9 +11,9 @@ from sbi_aalr._version import __version__
 
 if TYPE_CHECKING:
     from sbi_aalr.errors import ConvergenceWarning
-    from sbi_aalr.posterior import MHPosterior
-    from sbi_aalr.posterior_parameters import MHPosteriorParameters
-    from sbi_aalr.trainer import AALR
+    from sbi_aalr.posterior.mh_posterior import MHPosterior
+    from sbi_aalr.sampling.parameters import MHPosteriorParameters
+    from sbi_aalr.trainer.aalr import AALR
 
 __all__ = [
     "AALR",
@@ -27,7 +27,7 @@ _HOMES = {
     "AALR": "sbi_aalr.trainer",
     "ConvergenceWarning": "sbi_aalr.errors",
     "MHPosterior": "sbi_aalr.posterior",
-    "MHPosteriorParameters": "sbi_aalr.posterior_parameters",
+    "MHPosteriorParameters": "sbi_aalr.posterior",
 }
 
 

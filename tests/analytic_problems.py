@@ -13,7 +13,7 @@ from torch.distributions import (
     Poisson,
 )
 
-from sbi_aalr.losses import binary_cross_entropy
+from sbi_aalr.training.losses import binary_cross_entropy
 
 
 class Problem(NamedTuple):

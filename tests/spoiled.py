@@ -4,7 +4,7 @@ import torch
 from linear_gaussian import NOISE, PRIOR, log_ratio, simulate
 from torch.distributions import Normal
 
-from sbi_aalr.stream import seeded
+from sbi_aalr.seeding import seeded
 
 # What each must be found to be; every check has to catch all but the exact one.
 RATIOS = {

@@ -1,6 +1,6 @@
 import pytest
 
-from sbi_aalr.atomic import write_whole
+from sbi_aalr.files import write_whole
 
 
 def test_file_is_written_and_nothing_else(tmp_path):

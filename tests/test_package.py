@@ -16,61 +16,30 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each floor's rooms, each room's modules. An import goes down, or stays in its room.
 FLOORS = [
-    [{"_version"}, {"types"}, {"errors"}, {"checks"}, {"atomic"}],
-    [
-        {"simulators"},
-        {"mcmc"},
-        {"networks", "losses"},
-        {"csv_rows"},
-        {"muon"},
-        {"progress", "threads"},
-        {"recipe"},
-        {"schedule"},
-        {"stream"},
-    ],
-    [{"loaders", "passes", "objective"}, {"diagnostics"}],
-    [
-        {
-            "batches",
-            "checkpoint",
-            "classifiers",
-            "ensemble",
-            "last_run",
-            "network_json",
-            "normalisation",
-            "posterior",
-            "posterior_parameters",
-            "potential",
-            "prior_json",
-            "sample_run",
-            "reporting",
-            "sampling",
-            "saving",
-            "store",
-            "unconstrained",
-        }
-    ],
-    [
-        {
-            "base_trainer",
-            "fit",
-            "posterior_builder",
-            "quiet_trainer",
-            "rounds",
-            "truncated_prior",
-            "stored",
-            "trainer",
-            "user_simulator",
-        }
-    ],
-    [{"comparison"}, {"report"}, {"demo"}, {"__init__"}],
-    [{"cli", "cli_compare", "terminal"}],
+    [{"_version"}, {"types"}, {"errors"}, {"checks"}, {"files"}],
+    [{"seeding"}, {"simulators"}, {"mcmc"}, {"networks"}],
+    [{"simulation"}],
+    [{"diagnostics"}, {"training"}],
+    [{"sampling", "persistence", "posterior"}],
+    [{"trainer"}],
+    [{"comparison"}, {"report"}, {"__init__"}],
+    [{"cli"}],
 ]
-SBI_FLOOR = 3
+SBI_FLOOR = 4
 SBI_EXCEPTIONS = {
     "simulators": {"BoxUniform"},
     "networks": {"RatioEstimator"},
-    "objective": {"RatioEstimator"},
+    "training": {
+        "RatioEstimator",
+        "ClassifierConfig",
+        "classifier_nn",
+        "build_resnet_classifier",
+    },
+    "simulation": {
+        "get_batch_loop_simulator",
+        "process_prior",
+        "wrap_as_joblib_efficient_simulator",
+    },
 }
 ARVIZ_MODULES = {"diagnostics", "report"}
 HEAVY = {"sbi", "torch", "matplotlib", "arviz_base", "arviz_stats", "arviz_plots"}
@@ -188,23 +157,23 @@ def test_file_keeps_the_house_rules(path):
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("mcmc/run.py", "from sbi_aalr.posterior import MHPosterior"),
+        ("mcmc/run.py", "from sbi_aalr.posterior.mh_posterior import MHPosterior"),
         ("mcmc/run.py", "from sbi_aalr import diagnostics"),
         ("mcmc/run.py", "from sbi_aalr import AALR"),
         ("mcmc/run.py", "from ..trainer import AALR"),
         ("mcmc/run.py", "from .. import trainer"),
         ("mcmc/run.py", "import sbi_aalr.simulators.slcp"),
-        ("mcmc/run.py", "def f():\n    import sbi_aalr.trainer"),
+        ("mcmc/run.py", "def f():\n    import sbi_aalr.trainer.aalr"),
         ("mcmc/run.py", "from sbi.utils import BoxUniform"),
         ("mcmc/run.py", "import sbi"),
         ("mcmc/run.py", "import arviz_stats"),
         ("errors.py", "from sbi_aalr.types import Simulator"),
-        ("networks.py", "from sbi.neural_nets import classifier_nn"),
+        ("networks/mlp.py", "from sbi.neural_nets import classifier_nn"),
         ("simulators/slcp.py", "from sbi.inference import NRE_A"),
-        ("stream.py", "from sbi_aalr.diagnostics import summary"),
-        ("posterior.py", "from arviz_base import from_dict"),
-        ("trainer.py", "from sbi_aalr import MHPosterior"),
-        ("comparison/table.py", "from sbi_aalr.report import write"),
+        ("simulation/batches.py", "from sbi_aalr.diagnostics import summary"),
+        ("posterior/run.py", "from arviz_base import from_dict"),
+        ("trainer/aalr.py", "from sbi_aalr import MHPosterior"),
+        ("comparison/rows.py", "from sbi_aalr.report import write"),
     ],
 )
 def test_floor_check_catches_an_import_upwards(file, source):
@@ -217,11 +186,17 @@ def test_floor_check_catches_an_import_upwards(file, source):
         ("mcmc/run.py", "from .kernel import step"),
         ("mcmc/run.py", "from sbi_aalr.mcmc.kernel import step\nimport torch"),
         ("mcmc/run.py", "from ..types import LogProbFn"),
-        ("networks.py", "from sbi.neural_nets.ratio_estimators import RatioEstimator"),
+        (
+            "networks/mlp.py",
+            "from sbi.neural_nets.ratio_estimators import RatioEstimator",
+        ),
         ("simulators/slcp.py", "from sbi.utils import BoxUniform"),
         ("report/page.py", "import arviz_plots"),
-        ("trainer.py", "import sbi\nfrom sbi_aalr.posterior import MHPosterior"),
-        ("cli.py", "from sbi_aalr import AALR, __version__"),
+        (
+            "trainer.py",
+            "import sbi\nfrom sbi_aalr.posterior.mh_posterior import MHPosterior",
+        ),
+        ("cli/app.py", "from sbi_aalr import AALR, __version__"),
     ],
 )
 def test_floor_check_allows_an_import_downwards(file, source):

@@ -12,7 +12,6 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from sbi_aalr._version import __version__
-from sbi_aalr.atomic import write_whole
 from sbi_aalr.checks import (
     check_choice,
     check_non_negative_int,
@@ -23,6 +22,7 @@ from sbi_aalr.comparison.methods import METHODS, Method
 from sbi_aalr.comparison.rows import Key, read_rows, read_table, write_table
 from sbi_aalr.comparison.tasks import TASKS, Task
 from sbi_aalr.comparison.unit import Unit, run
+from sbi_aalr.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

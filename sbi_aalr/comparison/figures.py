@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sbi_aalr.atomic import write_whole
 from sbi_aalr.checks import check_choice
 from sbi_aalr.comparison.methods import METHODS
 from sbi_aalr.comparison.rows import METRICS
@@ -24,6 +23,7 @@ from sbi_aalr.diagnostics.plot_style import (
     make_figure,
     tidy_axes,
 )
+from sbi_aalr.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

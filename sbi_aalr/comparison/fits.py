@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from sbi_aalr import saving
-from sbi_aalr.atomic import write_whole
 from sbi_aalr.comparison import methods
 from sbi_aalr.comparison.memory import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.methods import Method
 from sbi_aalr.comparison.tasks import Task
-from sbi_aalr.posterior_parameters import MHPosteriorParameters
-from sbi_aalr.stream import seeded
+from sbi_aalr.files import write_whole
+from sbi_aalr.persistence import posterior_files
+from sbi_aalr.sampling.parameters import MHPosteriorParameters
+from sbi_aalr.seeding import seeded
 
 _WEIGHTS = "weights.safetensors"
 # Written last: a folder without it holds no whole fit.
@@ -69,8 +69,10 @@ def _write(folder: Path, fitted: Fit, task: Task) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     network = fitted.network
     if _is_ours(network):
-        parts = saving.Saved(network, task.prior, MHPosteriorParameters(), None)
-        saving.write(folder, parts)
+        parts = posterior_files.Saved(
+            network, task.prior, MHPosteriorParameters(), None
+        )
+        posterior_files.write(folder, parts)
     else:
         weights = {
             name: value.detach().cpu().contiguous().clone()
@@ -90,7 +92,7 @@ def _read(folder: Path, method: Method, task: Task) -> Fit:
         with seeded(0):
             network = methods.rebuild(method, task, weights)
     else:
-        network = saving.read(folder, prior=task.prior).estimator
+        network = posterior_files.read(folder, prior=task.prior).estimator
     return Fit(network, **json.loads((folder / _COST).read_text()))
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sbi_aalr.comparison.tasks import Task
-from sbi_aalr.quiet_trainer import NoTracker
-from sbi_aalr.trainer import AALR
+from sbi_aalr.trainer.aalr import AALR
+from sbi_aalr.trainer.sbi_trainer import NoTracker
 
 # Rejection from a flow whose mass lies outside the prior may never end.
 _MAX_REJECTION_SECONDS = 600.0

@@ -7,8 +7,8 @@ import torch
 from sbi.inference.posteriors import MCMCPosterior
 from torch import Tensor
 
-from sbi_aalr.diagnostics import rank_statistics
-from sbi_aalr.posterior import MHPosterior
+from sbi_aalr.mcmc import convergence
+from sbi_aalr.posterior.mh_posterior import MHPosterior
 
 
 class Mixing(NamedTuple):
@@ -42,6 +42,6 @@ def measure_mixing(posterior: Any, draws: Tensor) -> Mixing:
     else:
         return Mixing(math.nan, math.nan)
     theta = theta.double()
-    sizes = rank_statistics.ess_bulk(theta), rank_statistics.ess_tail(theta)
-    smallest, largest = torch.minimum(*sizes).min(), rank_statistics.rhat(theta).max()
+    sizes = convergence.ess_bulk(theta), convergence.ess_tail(theta)
+    smallest, largest = torch.minimum(*sizes).min(), convergence.rhat(theta).max()
     return Mixing(float(smallest), float(largest))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sbi_aalr.atomic import write_whole
+from sbi_aalr.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

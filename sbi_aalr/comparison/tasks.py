@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.atomic import write_whole
+from sbi_aalr.files import write_whole
+from sbi_aalr.seeding import seeded
 from sbi_aalr.simulators import (
     MG1,
     SLCP,
@@ -17,7 +18,6 @@ from sbi_aalr.simulators import (
     SLCPDistractors,
     TwoMoons,
 )
-from sbi_aalr.stream import seeded
 
 # Far from any seed of a fit, so that no observation is among the simulations.
 _FIRST_SEED = 1_000_000

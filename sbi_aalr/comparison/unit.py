@@ -27,7 +27,7 @@ from sbi_aalr.comparison.rows import Key, has_row, write_row
 from sbi_aalr.comparison.tasks import Observation, Task, observe
 from sbi_aalr.comparison.truth import truth_scores
 from sbi_aalr.diagnostics.ratio_roc import ratio_roc
-from sbi_aalr.stream import seeded
+from sbi_aalr.seeding import seeded
 
 _ROC_SIMULATIONS = 20_000
 

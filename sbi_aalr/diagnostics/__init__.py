@@ -10,13 +10,16 @@ from sbi_aalr.diagnostics.convergence_warning import warn_if_not_converged
 from sbi_aalr.diagnostics.corner_plot import plot_corner
 from sbi_aalr.diagnostics.coverage import ExpectedCoverage, expected_coverage
 from sbi_aalr.diagnostics.datatree import to_datatree, to_inference_data
-from sbi_aalr.diagnostics.familiarity import (
+from sbi_aalr.diagnostics.misspecification import (
     Familiarity,
     measure_familiarity,
     warn_if_far,
 )
-from sbi_aalr.diagnostics.normalisation import RatioNormalisation, ratio_normalisation
 from sbi_aalr.diagnostics.predictive import add_predictive
+from sbi_aalr.diagnostics.ratio_normalisation import (
+    RatioNormalisation,
+    ratio_normalisation,
+)
 from sbi_aalr.diagnostics.ratio_roc import RatioROC, ratio_roc
 from sbi_aalr.diagnostics.table import summary
 from sbi_aalr.diagnostics.trace_rank_plot import plot_trace_rank

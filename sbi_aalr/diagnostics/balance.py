@@ -16,8 +16,9 @@ from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_fraction, check_positive_int, check_prior
 from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
-from sbi_aalr.diagnostics.normalisation import find_limit
-from sbi_aalr.stream import seeded, simulate
+from sbi_aalr.diagnostics.ratio_normalisation import find_limit
+from sbi_aalr.seeding import seeded
+from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.types import Simulator
 
 

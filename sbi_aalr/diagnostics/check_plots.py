@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sbi_aalr.diagnostics.coverage import ExpectedCoverage
-    from sbi_aalr.diagnostics.normalisation import RatioNormalisation
+    from sbi_aalr.diagnostics.ratio_normalisation import RatioNormalisation
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 

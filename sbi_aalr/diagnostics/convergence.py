@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from sbi_aalr.diagnostics import rank_statistics
 from sbi_aalr.diagnostics.draws import DrawsLike, read_draws
+from sbi_aalr.mcmc import convergence
 
 # Below these the statistics are not defined.
 MIN_CHAINS = 2
@@ -64,10 +64,10 @@ def measure_convergence(
     read = read_draws(draws, parameter_names=parameter_names, batched=batched)
     theta = torch.from_numpy(read.theta.astype(np.float64))
     figures = {
-        "r_hat": rank_statistics.rhat(theta),
-        "ess_bulk": rank_statistics.ess_bulk(theta),
-        "ess_tail": rank_statistics.ess_tail(theta),
-        "stuck_chains": rank_statistics.count_stuck_chains(theta),
+        "r_hat": convergence.rhat(theta),
+        "ess_bulk": convergence.ess_bulk(theta),
+        "ess_tail": convergence.ess_tail(theta),
+        "stuck_chains": convergence.count_stuck_chains(theta),
     }
     dims = ("observation", "parameter")
     dataset = xr.Dataset(

@@ -25,7 +25,7 @@ from sbi_aalr.checks import (
 )
 from sbi_aalr.diagnostics.draws import check_parameter_names
 from sbi_aalr.diagnostics.inputs import check_rows
-from sbi_aalr.stream import seeded
+from sbi_aalr.seeding import seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
-from sbi_aalr.stream import simulate
+from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.types import Simulator
 
 # More rows than these cost the classifier time and gain it little.

@@ -18,7 +18,8 @@ from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_positive_int, check_prior
 from sbi_aalr.diagnostics.draws import read_draws
-from sbi_aalr.stream import seeded, simulate
+from sbi_aalr.seeding import seeded
+from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.types import Simulator
 
 _Array: TypeAlias = np.ndarray[Any, Any]

@@ -28,7 +28,8 @@ from sbi_aalr.diagnostics.inputs import check_parameters
 from sbi_aalr.diagnostics.log_ratio import LogRatio
 from sbi_aalr.diagnostics.marginal import MAX_ROWS, draw_marginal
 from sbi_aalr.diagnostics.weighted_auc import AUC, weighted_auc, weighted_roc
-from sbi_aalr.stream import seeded, simulate
+from sbi_aalr.seeding import seeded
+from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.types import Simulator
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ References:
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.annealing import find_temperature
+from sbi_aalr.mcmc.tempering import find_temperature
 
 
 def choose_temperature(log_weight: Tensor, num_chains: int) -> Tensor:

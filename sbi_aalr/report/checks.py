@@ -22,8 +22,9 @@ from sbi_aalr.diagnostics.coverage import BatchedPosterior
 from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.diagnostics.log_ratio import LogRatio
 from sbi_aalr.report.evidence import Checks
-from sbi_aalr.stream import seeded, simulate
-from sbi_aalr.user_simulator import prepare
+from sbi_aalr.seeding import seeded
+from sbi_aalr.simulation.adapt import prepare
+from sbi_aalr.simulation.batches import simulate
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sbi_aalr._version import __version__
-from sbi_aalr.atomic import write_whole
 from sbi_aalr.diagnostics.draws import read_draws
+from sbi_aalr.files import write_whole
 from sbi_aalr.report.evidence import Evidence
 from sbi_aalr.report.sections import describe_observations, picture_checks
 from sbi_aalr.report.verdicts import Verdict, judge_all, sum_up

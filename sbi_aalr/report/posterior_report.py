@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.diagnostics.draws import to_array
-from sbi_aalr.posterior import MHPosterior
+from sbi_aalr.posterior.mh_posterior import MHPosterior
 from sbi_aalr.report.checks import QUICK, run_checks
 from sbi_aalr.report.evidence import Checks, Convergence, Evidence
 from sbi_aalr.report.page import check_path, write_report

@@ -1,0 +1,66 @@
+"""The command `sbi-aalr compare`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sbi_aalr.cli.terminal import show_comparison, show_line, show_problem
+
+
+def compare(
+    tasks: Annotated[
+        str, typer.Option(help="Names of tasks, with commas between.")
+    ] = "slcp,two_moons,gaussian_linear",
+    methods: Annotated[
+        str, typer.Option(help="Names of methods, with commas between.")
+    ] = "aalr,nre_a,nre_b,nre_c,bnre,npe,nle",
+    budgets: Annotated[
+        str, typer.Option(help="Numbers of simulations, with commas between.")
+    ] = "1000,10000,100000",
+    observations: Annotated[int, typer.Option(help="Observations for each task.")] = 10,
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas between.")] = "1",
+    num_samples: Annotated[
+        int, typer.Option(help="Posterior draws for each observation.")
+    ] = 10_000,
+    workers: Annotated[int, typer.Option(help="Processes to spread fits over.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(
+        "runs/compare"
+    ),
+) -> None:
+    """Compare AALR with sbi's other methods on tasks with known answers.
+
+    Writes a table with one row a result, as soon as it is there, and figures. The same
+    command again goes on where it was stopped.
+    """
+    import matplotlib
+
+    from sbi_aalr.comparison import compare as run
+    from sbi_aalr.comparison import summarise
+
+    matplotlib.use("agg")
+    table = run(
+        tasks.split(","),
+        methods.split(","),
+        _read_ints("budgets", budgets),
+        out=out,
+        observations=observations,
+        seeds=_read_ints("seeds", seeds),
+        num_samples=num_samples,
+        workers=workers,
+        show_progress_bars=sys.stderr.isatty(),
+    )
+    show_comparison(summarise(table), "Mean ± sd over observations and seeds")
+    for number, row in table[table["error"] != ""].iterrows():
+        show_problem("Error", f"row {number} of {out / 'table.csv'}: {row['error']}")
+    show_line(f"Wrote {out / 'table.csv'} and figures beside it")
+
+
+def _read_ints(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"`{name}` must be whole numbers with commas between, got {text!r}."
+        ) from None

@@ -1,0 +1,172 @@
+"""The main job on a benchmark with a known answer: fit, sample, check, write down.
+
+Hermans, Begy & Louppe (2020), arXiv:1903.04057, Algorithms 1 and 2 on SLCP.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sbi_aalr.checks import check_device, check_non_negative_int, check_positive_int
+from sbi_aalr.diagnostics import (
+    add_predictive,
+    plot_corner,
+    plot_trace_rank,
+    summary,
+)
+from sbi_aalr.files import write_whole
+from sbi_aalr.posterior.mh_posterior import MHPosterior
+from sbi_aalr.simulators import SLCP
+from sbi_aalr.trainer.aalr import AALR
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NUM_EXACT_DRAWS = 10_000
+
+
+class DemoResult(NamedTuple):
+    """What the demo found, and what it wrote.
+
+    Attributes:
+        posterior: The posterior, with its chains and the observation as default x.
+        table: ArviZ's summary with the truth beside, one row a parameter.
+        x_o: The observation, shape `(1, 8)`.
+        fit_seconds: Wall time of the fit, simulations included.
+        sample_seconds: Wall time of the sampling.
+        files: The files written.
+    """
+
+    posterior: MHPosterior
+    table: "pd.DataFrame"
+    x_o: Tensor
+    fit_seconds: float
+    sample_seconds: float
+    files: tuple[Path, ...]
+
+
+def run_demo(
+    out: str | Path,
+    *,
+    num_simulations: int = 1_000_000,
+    seed: int = 1,
+    num_samples: int = 10_000,
+    device: str = "cpu",
+    show_progress_bars: bool = True,
+    on_phase: Callable[[str], object] = lambda what: None,
+) -> DemoResult:
+    """Fit AALR on SLCP, sample the posterior of one observation, and write both down.
+
+    The observation is simulated at SLCP's true parameters. The estimator is
+    written as soon as it is fitted, the rest at the end; each file appears whole or not
+    at all.
+
+    Args:
+        out: Folder to write to, made if needed: `posterior.safetensors` and
+            `posterior.json` (see `MHPosterior.load`), `training.json`, `chains.nc`,
+            `corner.png` and `trace_rank.png`.
+        num_simulations: Budget of Algorithm 1, in simulations.
+        seed: Makes the run repeatable.
+        num_samples: Posterior draws.
+        device: Where to train and sample.
+        show_progress_bars: Whether to show progress.
+        on_phase: Called with a few words at the start of each part of the work.
+
+    Returns:
+        The posterior, the summary table and the paths of the files.
+
+    Raises:
+        TypeError: If a count is no int.
+        ValueError: If a count is not positive, the seed is negative or the device
+            does not work.
+        OSError: If `out` is a file, or cannot be made.
+
+    Warns:
+        ConvergenceWarning: If the chains did not converge; the files are written all
+            the same.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     result = run_demo(
+        ...         folder, num_simulations=2_000, show_progress_bars=False
+        ...     )
+        >>> [file.name for file in result.files]
+        ['posterior.safetensors', 'posterior.json', 'training.json', 'chains.nc',
+         'corner.png', 'trace_rank.png']
+    """
+    check_positive_int("num_simulations", num_simulations)
+    check_positive_int("num_samples", num_samples)
+    check_non_negative_int("seed", seed)
+    check_device("device", device)
+    folder = Path(out)
+    # Before the long part: a folder that cannot be made should not cost a fit.
+    if folder.is_file():
+        raise NotADirectoryError(f"`out` must be a folder, but {folder} is a file.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    slcp = SLCP(device)
+    # Drawn on the CPU, so that it is the same on every device.
+    truth = slcp.true_parameters.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    x_o = slcp.simulate(truth[None], generator=generator)
+
+    on_phase(f"Fitting AALR on {num_simulations:,} simulations of SLCP")
+    started = time.perf_counter()
+    trainer = AALR(slcp.prior, device=device, show_progress_bars=show_progress_bars)
+    trainer.train_online(slcp.simulate, num_simulations=num_simulations, seed=seed)
+    fitted = time.perf_counter()
+    on_phase("Sampling the posterior of one observation")
+    posterior = trainer.build_posterior().set_default_x(x_o)
+    # At once, so that a fit is not lost with what comes after it.
+    posterior.save(folder)
+    history = {
+        "simulator": "slcp",
+        "num_simulations": num_simulations,
+        "num_samples": num_samples,
+        "seed": seed,
+        "fit_seconds": round(fitted - started, 1),
+        "training_loss": trainer.summary["training_loss"],
+        "validation_loss": trainer.summary["validation_loss"],
+    }
+    training = write_whole(
+        folder / "training.json", lambda p: p.write_text(json.dumps(history) + "\n")
+    )
+    posterior.sample((num_samples,), seed=seed, show_progress_bars=show_progress_bars)
+    sampled = time.perf_counter()
+
+    on_phase("Drawing figures beside the exact posterior")
+    tree = add_predictive(posterior.to_datatree(), slcp.simulate, slcp.prior, seed=seed)
+    tree.attrs["num_simulations"] = num_simulations
+    tree.attrs["true_parameters"] = truth.tolist()
+    exact = slcp.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed)
+    corner = plot_corner(tree, truth=truth, reference=exact, label="AALR")
+    trace_rank = plot_trace_rank(tree)
+    files = (
+        folder / "posterior.safetensors",
+        folder / "posterior.json",
+        training,
+        write_whole(
+            folder / "chains.nc", lambda p: tree.to_netcdf(p, engine="h5netcdf")
+        ),
+        write_whole(
+            folder / "corner.png", lambda p: corner.savefig(p, format="png", dpi=150)
+        ),
+        write_whole(
+            folder / "trace_rank.png",
+            lambda p: trace_rank.savefig(p, format="png", dpi=150),
+        ),
+    )
+    return DemoResult(
+        posterior=posterior,
+        table=summary(tree, truth=truth),
+        x_o=x_o,
+        fit_seconds=fitted - started,
+        sample_seconds=sampled - fitted,
+        files=files,
+    )

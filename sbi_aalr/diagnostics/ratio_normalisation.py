@@ -1,0 +1,184 @@
+r"""Does the estimated posterior integrate to one?
+
+As $p(\theta|x) = p(\theta)\,r(x|\theta)$ is a density, the exact ratio has
+$E_{p(\theta)}[r(x|\theta)] = 1$ for every observation. Prior draws estimate it, with an
+error that they estimate as well.
+
+References:
+    Hermans, Begy & Louppe (2020), arXiv:1903.04057, for the ratio; Owen (2013), *Monte
+    Carlo theory, methods and examples*, chapter 9, for the effective sample size.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.checks import (
+    check_fraction,
+    check_positive_float,
+    check_positive_int,
+    check_prior,
+)
+from sbi_aalr.diagnostics.inputs import check_rows
+from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
+from sbi_aalr.seeding import seeded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Array: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class RatioNormalisation:
+    """What `ratio_normalisation` found, for each of `B` observations.
+
+    Attributes:
+        log_mean: log E_prior[r(x|theta)], shape `(B,)`, nats; 0 for the exact ratio.
+        standard_error: Its Monte Carlo standard error, shape `(B,)`, nats.
+        effective_sample_size: Of the prior draws, weighted by the ratio, shape `(B,)`.
+        min_effective_sample_size: Observations with a smaller one are not judged.
+        limit: Standard errors beyond which an observation fails.
+        false_alarm_rate: Probability with which an exact ratio fails for any of them.
+    """
+
+    log_mean: _Array
+    standard_error: _Array
+    effective_sample_size: _Array
+    min_effective_sample_size: float
+    limit: float
+    false_alarm_rate: float
+
+    @property
+    def judged(self) -> _Array:
+        """Which observations have enough effective draws, bool, shape `(B,)`."""
+        return self.effective_sample_size >= self.min_effective_sample_size
+
+    @property
+    def failed(self) -> _Array:
+        """Which observations fail, bool, shape `(B,)`."""
+        return self.judged & ~(
+            np.abs(self.log_mean) <= self.limit * self.standard_error
+        )
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether none fails of those judged; None if none could be judged."""
+        return not self.failed.any() if self.judged.any() else None
+
+    def plot(self) -> "Figure":
+        """Draw log E_prior[r] of each observation with the limits it must be within."""
+        from sbi_aalr.diagnostics.check_plots import plot_normalisation
+
+        return plot_normalisation(self)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        count = len(self.log_mean)
+        if self.passed is None:
+            return (
+                "Not judged: the effective number of prior draws is at most "
+                f"{self.effective_sample_size.max():.1f}, below "
+                f"{self.min_effective_sample_size:g}. Raise `num_draws`."
+            )
+        judged = int(self.judged.sum())
+        worst = self.log_mean[self.judged][np.abs(self.log_mean[self.judged]).argmax()]
+        text = (
+            f"{int(self.failed.sum())} of {judged} observations failed; the log E[r] "
+            f"furthest from zero is {worst:+.3f} nats."
+        )
+        if self.failed.any():
+            text += (
+                " The chains do not depend on a factor of x alone, which a network "
+                "that `NRE_B` fitted is free to have; any other ratio is off."
+            )
+        if judged < count:
+            text += f" {count - judged} more were not judged: too few effective draws."
+        return text
+
+
+def ratio_normalisation(
+    log_ratio: LogRatio,
+    prior: Distribution,
+    x: Tensor,
+    *,
+    num_draws: int = 100_000,
+    false_alarm_rate: float = 0.01,
+    min_effective_sample_size: float = 200,
+    seed: int | None = None,
+) -> RatioNormalisation:
+    r"""Test whether E_prior[r(x|theta)] = 1 for each observation.
+
+    A ratio that is too sharp has a larger mean and one that is too flat a smaller one,
+    by Jensen's inequality; a shifted one is off either way.
+
+    Args:
+        log_ratio: A ratio estimator or any callable (theta, x) -> `(N,)`, nats.
+        prior: The prior that the ratio was trained with.
+        x: Observations, shape `(B, *event_shape)`.
+        num_draws: Prior draws, the same for all observations.
+        false_alarm_rate: Probability with which an exact ratio fails for any of them.
+        min_effective_sample_size: Observations for which fewer prior draws count, as
+            weighted by the ratio, are not judged.
+        seed: Makes the test repeatable; the global generators are left untouched.
+
+    Returns:
+        Means with their errors, and a verdict.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If a number is out of range, or x or the ratio is NaN.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import MultivariateNormal
+        >>> prior = MultivariateNormal(torch.zeros(1), torch.eye(1))
+        >>> def log_ratio(theta, x):  # of N(theta, 1) to N(0, 2), exact
+        ...     return (-((x - theta) ** 2) / 2 + x**2 / 4 + 0.5 * math.log(2))[:, 0]
+        >>> ratio_normalisation(log_ratio, prior, torch.ones(1, 1), seed=1).passed
+        True
+    """
+    check_prior("prior", prior)
+    rows = check_rows("x", x)
+    num_draws = check_positive_int("num_draws", num_draws)
+    false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
+    minimum = check_positive_float(
+        "min_effective_sample_size", min_effective_sample_size
+    )
+    with seeded(seed):
+        theta = prior.sample((num_draws,))
+    means, errors, sizes = [], [], []
+    for row in rows:
+        log_values = evaluate_log_ratio(log_ratio, theta, row[None])
+        log_mean = float(torch.logsumexp(log_values, 0)) - math.log(num_draws)
+        top = log_values.max()
+        weights = (log_values - top).exp() if torch.isfinite(top) else log_values * 0
+        size = float(weights.sum() ** 2 / weights.square().sum())
+        size = 0.0 if math.isnan(size) else size
+        means.append(log_mean)
+        sizes.append(size)
+        # By the delta method: the relative error of the mean, squared, is this.
+        relative = 1 / size - 1 / num_draws if size else math.inf
+        errors.append(math.sqrt(max(relative, 0.0)))
+    return RatioNormalisation(
+        log_mean=np.array(means),
+        standard_error=np.array(errors),
+        effective_sample_size=np.array(sizes),
+        min_effective_sample_size=minimum,
+        # Bonferroni's, as the same prior draws serve all observations.
+        limit=find_limit(false_alarm_rate / len(rows)),
+        false_alarm_rate=false_alarm_rate,
+    )
+
+
+def find_limit(false_alarm_rate: float) -> float:
+    """Standard errors that a normal variable exceeds, either way, at this rate."""
+    from scipy.stats import norm
+
+    return float(norm.isf(false_alarm_rate / 2))

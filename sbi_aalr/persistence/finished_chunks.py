@@ -1,0 +1,116 @@
+"""Keep what is done of a long run on disk, so that a killed run goes on from there.
+
+Chunks of observations are kept as safetensors beside the file that the run will write
+in the end, each of which appears whole or not at all. A file `run.json` says which run
+they belong to.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from sbi_aalr.files import write_whole
+from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.sampling.until_converged import Figures, Result
+
+_RUN = "run.json"
+
+
+class Checkpoint:
+    """Finished chunks of one run, in a folder.
+
+    Args:
+        folder: Where to; made if needed.
+        run: What identifies the run, in a form that JSON holds.
+
+    Raises:
+        ValueError: If the folder holds chunks of another run.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / _RUN
+        if not path.is_file():
+            text = json.dumps(run, indent=2) + "\n"
+            write_whole(path, lambda target: target.write_text(text))
+            return
+        earlier = read_run(folder)
+        for name, value in json.loads(json.dumps(run)).items():
+            if earlier.get(name) != value:
+                raise ValueError(
+                    f"`out` must be continued by the run that began it, but `{name}` "
+                    f"was {earlier.get(name)!r} and is {value!r}. Choose another name, "
+                    f"or delete {folder} to begin anew."
+                )
+
+    def read(self, number: int, device: torch.device) -> Result | None:
+        """Return a chunk that is done, or None.
+
+        Raises:
+            ValueError: If its file is damaged.
+        """
+        path = self._locate(number)
+        if not path.is_file():
+            return None
+        try:
+            tensors = load_file(path, device=str(device))
+            return Result(
+                Chains(**_collect("warmup", tensors)),
+                Chains(**_collect("chains", tensors)),
+                Figures(**_collect("figures", tensors)),
+            )
+        except Exception as error:
+            raise ValueError(
+                f"{path} is damaged: {error}. Delete it, and its observations are "
+                "sampled again."
+            ) from error
+
+    def write(self, number: int, result: Result) -> None:
+        """Keep a chunk that is done."""
+        tensors: dict[str, Tensor] = {}
+        groups: dict[str, dict[str, Tensor]] = {
+            "warmup": vars(result.warmup),
+            "chains": vars(result.chains),
+            "figures": result.figures._asdict(),
+        }
+        for group, fields in groups.items():
+            for name, tensor in fields.items():
+                # Copied, as safetensors refuses views.
+                tensors[f"{group}.{name}"] = tensor.contiguous().clone()
+        content = save(tensors)
+        write_whole(self._locate(number), lambda path: path.write_bytes(content))
+
+    def _locate(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.safetensors"
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return what identifies the run whose chunks are in a folder; nothing if none.
+
+    Raises:
+        ValueError: If the file that says so is damaged.
+    """
+    path = folder / _RUN
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Delete {folder} to begin anew."
+        ) from error
+
+
+def _collect(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{group}."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

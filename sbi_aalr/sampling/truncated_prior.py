@@ -1,0 +1,204 @@
+"""A prior cut down to where the ratio of one observation is not negligible."""
+
+from typing import Any, NamedTuple
+
+import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from sbi.utils import BoxUniform
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.networks.pairs import fix_observations
+
+_BLOCK_ROWS = 2**17
+# A network is evaluated on blocks that stay in the cache.
+_NETWORK_ROWS = 2_000
+_MOST_DRAWS = 10**9
+# Each side of a box is moved out by this share of its width.
+_MARGIN = 0.05
+
+
+class Cut(NamedTuple):
+    """Where one round's estimator says that parameters are worth simulating.
+
+    Attributes:
+        estimator: The ratio estimator.
+        x: The observation, shape `(1, *event_shape)`.
+        least_log_ratio: Log-ratio below which parameters are left out, nats.
+        low: Lower corner of a box outside which they are too, shape `(D,)`.
+        high: Its upper corner, shape `(D,)`.
+    """
+
+    estimator: RatioEstimator
+    x: Tensor
+    least_log_ratio: float
+    low: Tensor
+    high: Tensor
+
+    @torch.no_grad()
+    def keeps(self, theta: Tensor) -> Tensor:
+        """Which rows of theta, `(N, D)`, lie inside, `(N,)`."""
+        inside = ((theta >= self.low) & (theta <= self.high)).all(dim=1)
+        chosen = inside.nonzero().squeeze(1)
+        if len(chosen):
+            evaluate = fix_observations(self.estimator, self.x)
+            for rows in chosen.split(_NETWORK_ROWS):
+                inside[rows] = evaluate(theta[rows])[:, 0] >= self.least_log_ratio
+        return inside
+
+
+class TruncatedPrior(Distribution):
+    """A prior without the parameters that some cuts leave out.
+
+    Inside it is proportional to the prior, so a ratio that was learnt from its draws
+    gives the posterior under the prior itself, but for what the cuts leave out.
+
+    Args:
+        prior: The prior.
+        cuts: The cuts, all of which a draw must pass.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, prior: Distribution, cuts: tuple[Cut, ...]) -> None:
+        super().__init__(prior.batch_shape, prior.event_shape, validate_args=False)
+        self.prior = prior
+        self.cuts = cuts
+        self.num_proposed = 0
+        self.num_accepted = 0
+        self._log_share: float | None = None
+
+    @property
+    def support(self) -> Any:
+        """Support of the prior itself: the cuts have no simple form."""
+        return self.prior.support
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the prior itself."""
+        return self.prior.mean
+
+    @property
+    def stddev(self) -> Tensor:
+        """Standard deviation of the prior itself."""
+        return self.prior.stddev
+
+    def keeps(self, theta: Tensor) -> Tensor:
+        """Which rows of theta, `(N, D)`, pass all cuts, `(N,)`."""
+        kept = torch.ones(len(theta), dtype=torch.bool, device=theta.device)
+        for cut in self.cuts:
+            rows = kept.nonzero().squeeze(1)
+            kept[rows] = cut.keeps(theta[rows])
+        return kept
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw by rejection.
+
+        Args:
+            sample_shape: Shape of the draws.
+
+        Returns:
+            Draws, shape `(*sample_shape, D)`.
+
+        Raises:
+            RuntimeError: If almost nothing is accepted.
+        """
+        shape = Size(sample_shape)
+        wanted = shape.numel()
+        pieces: list[Tensor] = []
+        found = proposed = 0
+        while found < wanted:
+            if proposed > _MOST_DRAWS:
+                raise RuntimeError(
+                    f"Only {found} of {proposed:,} draws of the prior passed its cuts, "
+                    f"and {wanted} were asked for. Truncate in fewer rounds."
+                )
+            theta = self._propose(_BLOCK_ROWS)
+            kept = theta[self.keeps(theta)]
+            self.num_proposed += len(theta)
+            self.num_accepted += len(kept)
+            proposed += len(theta)
+            found += len(kept)
+            pieces.append(kept)
+        return torch.cat(pieces)[:wanted].reshape(*shape, -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of the prior inside the cuts, as measured from its own draws.
+
+        Args:
+            value: Parameters, shape `(..., D)`.
+
+        Returns:
+            Log-densities, shape `(...)`; minus infinity outside the cuts.
+        """
+        if self._log_share is None:
+            self._log_share = self._measure_log_share()
+        rows = value.reshape(-1, value.shape[-1])
+        log_density = self.prior.log_prob(rows) - self._log_share
+        result = torch.where(self.keeps(rows), log_density, -torch.inf)
+        return result.reshape(value.shape[:-1])
+
+    @torch.no_grad()
+    def _measure_log_share(self) -> float:
+        """Logarithm of the share of the prior that the cuts keep."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            proposals = self._propose(_BLOCK_ROWS)
+        share = self.keeps(proposals).float().mean().clamp_min(1 / _BLOCK_ROWS).log()
+        if isinstance(self.prior, BoxUniform):
+            # Proposals had the density of the box, which the prior has not.
+            low, high = self._find_box()
+            share = (
+                share + self.prior.log_prob((low + high) / 2) + (high - low).log().sum()
+            )
+        return float(share)
+
+    def _propose(self, num_rows: int) -> Tensor:
+        """Draws of the prior; of a uniform one only inside the boxes of the cuts."""
+        if not isinstance(self.prior, BoxUniform):
+            return self.prior.sample((num_rows,))
+        low, high = self._find_box()
+        unit = torch.rand(num_rows, len(low), device=low.device)
+        return low + (high - low) * unit
+
+    def _find_box(self) -> tuple[Tensor, Tensor]:
+        """The corners of what the boxes of all cuts leave of a uniform prior."""
+        box: Any = self.support.base_constraint
+        low = torch.stack([box.lower_bound, *(cut.low for cut in self.cuts)]).amax(0)
+        high = torch.stack([box.upper_bound, *(cut.high for cut in self.cuts)]).amin(0)
+        return low, high
+
+
+def cut_prior(
+    prior: Distribution,
+    estimator: RatioEstimator,
+    x: Tensor,
+    draws: Tensor,
+    epsilon: float,
+) -> TruncatedPrior:
+    """Cut a prior further, to where posterior draws of one observation lie.
+
+    Args:
+        prior: The prior, truncated before or not.
+        estimator: Fitted to draws of it.
+        x: The observation, shape `(1, *event_shape)`.
+        draws: Posterior draws given x, shape `(S, D)`.
+        epsilon: Share of the posterior draws that may be left out, those of the least
+            log-ratios.
+
+    Returns:
+        The truncated prior.
+
+    References:
+        Miller et al. (2021), arXiv:2107.01214; Deistler et al. (2022),
+        arXiv:2210.04815, for thresholds at a quantile.
+    """
+    with torch.no_grad():
+        log_ratio = fix_observations(estimator, x)(draws)
+    least = float(torch.quantile(log_ratio, epsilon))
+    low, high = draws.amin(dim=0), draws.amax(dim=0)
+    margin = _MARGIN * (high - low)
+    cut = Cut(estimator, x, least, low - margin, high + margin)
+    if isinstance(prior, TruncatedPrior):
+        return TruncatedPrior(prior.prior, (*prior.cuts, cut))
+    return TruncatedPrior(prior, (cut,))

@@ -1,0 +1,283 @@
+"""Sample a batch of observations until each of them has converged.
+
+After warm-up come rounds of draws: an observation is done when its R-hat and effective
+sample sizes are good enough, and leaves the batch, so that the slow few do not hold up
+the rest. Each round doubles the thinning: every other draw goes, and as many new ones
+come, so that memory stays the same and draws are always evenly spaced.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from sbi_aalr.mcmc import KERNELS, Kernel, convergence
+from sbi_aalr.mcmc.chains import Chains, concatenate
+from sbi_aalr.mcmc.kernel import State, init
+from sbi_aalr.mcmc.run import run, warm_up
+from sbi_aalr.mcmc.starts import group_nearby
+from sbi_aalr.mcmc.trees import concatenate as concatenate_trees
+from sbi_aalr.mcmc.trees import select
+from sbi_aalr.sampling.parameters import MHPosteriorParameters
+
+# Above this number of chains R-hat is nested: each is too short to have a sharp mean.
+_MAX_PLAIN_CHAINS = 128
+_NUM_SUPERCHAINS = 16
+
+
+class BatchLogProb(Protocol):
+    """A log-density over chains and observations that can drop observations."""
+
+    def __call__(self, position: Tensor, /) -> Tensor:
+        """Map positions `(C, B, D)` to log-densities `(C, B)`, nats."""
+        ...
+
+    def select(self, index: Tensor) -> "BatchLogProb":
+        """The same function for the observations `index` only."""
+        ...
+
+
+class Figures(NamedTuple):
+    """Convergence of each observation, `(B, D)` each, and what it took.
+
+    Attributes:
+        r_hat: Rank-normalised R-hat, nested where chains are many.
+        ess_bulk: Effective sample size of the bulk.
+        ess_tail: Effective sample size of the tails.
+        stuck_chains: Number of chains that never moved, long.
+        acceptance_rate: Mean acceptance rate after warm-up, shape `(B,)`.
+        num_steps: Steps after warm-up, shape `(B,)`.
+        converged: Whether the limits were met, bool, shape `(B,)`.
+    """
+
+    r_hat: Tensor
+    ess_bulk: Tensor
+    ess_tail: Tensor
+    stuck_chains: Tensor
+    acceptance_rate: Tensor
+    num_steps: Tensor
+    converged: Tensor
+
+
+class Result(NamedTuple):
+    """What sampling a group of observations gives.
+
+    Attributes:
+        warmup: Warm-up draws, thinned.
+        chains: The draws.
+        figures: Their convergence.
+    """
+
+    warmup: Chains
+    chains: Chains
+    figures: Figures
+
+
+class WarmedUp(NamedTuple):
+    """Observations whose kernels have learned, ready to be drawn from.
+
+    Attributes:
+        state: Where the chains stand, shape `(C, B, D)`.
+        parameters: The kernel's frozen parameters.
+        warmup: Warm-up draws, thinned.
+        superchain: Group of each chain for nested R-hat, shape `(C', B)`; None where
+            chains are few.
+    """
+
+    state: State
+    parameters: Any
+    warmup: Chains
+    superchain: Tensor | None
+
+
+def warm_up_chains(
+    generator: Generator,
+    log_prob_fn: BatchLogProb,
+    starts: Tensor,
+    settings: MHPosteriorParameters,
+    kernel: Kernel,
+    on_step: Callable[[int], object] | None = None,
+) -> WarmedUp:
+    """Let a kernel learn from a population of chains, and keep the first of them.
+
+    Args:
+        generator: Source of randomness, on the device of the starts.
+        log_prob_fn: Log-density of all observations, nats.
+        starts: Where warm-up begins, shape `(P, B, D)`; the first `C` of these chains
+            are drawn from.
+        settings: Lengths.
+        kernel: What proposes.
+        on_step: Called with the number of steps made.
+
+    Returns:
+        State, parameters and warm-up draws of `C` chains.
+    """
+    num_chains = settings.num_chains or starts.shape[0]
+    state, parameters, warmup = warm_up(
+        generator,
+        init(starts, log_prob_fn),
+        log_prob_fn,
+        kernel=kernel,
+        num_steps=settings.warmup_steps,
+        thin=settings.thin,
+        on_step=on_step,
+    )
+    superchain = None
+    if num_chains > _MAX_PLAIN_CHAINS:
+        superchain = group_nearby(starts[:num_chains], _NUM_SUPERCHAINS)
+    return WarmedUp(
+        State(*(field[:num_chains] for field in state)),
+        parameters,
+        warmup.first(num_chains),
+        superchain,
+    )
+
+
+def merge(parts: Sequence[WarmedUp]) -> WarmedUp:
+    """Put the observations of several groups side by side."""
+    states, parameters, warmups, superchains = zip(*parts, strict=True)
+    return WarmedUp(
+        _concatenate_states(states),
+        concatenate_trees(parameters),
+        concatenate(warmups),
+        None if superchains[0] is None else torch.cat(superchains, dim=1),
+    )
+
+
+def draw_until_converged(
+    generator: Generator,
+    log_prob_fn: BatchLogProb,
+    warmed_up: WarmedUp,
+    settings: MHPosteriorParameters,
+    kernel: Kernel,
+    num_draws: int,
+    *,
+    max_observations: int | None = None,
+    on_step: Callable[[int], object] | None = None,
+    on_done: Callable[[Figures], object] | None = None,
+) -> Result:
+    """Run rounds of draws until every observation has converged.
+
+    Args:
+        generator: Source of randomness, on the device of the chains.
+        log_prob_fn: Log-density of all observations, nats.
+        warmed_up: Where chains stand and what their kernel has learned.
+        settings: Lengths and limits.
+        kernel: What proposes.
+        num_draws: Draws to keep in each chain, `S`; even where limits are set.
+        max_observations: Most observations to run side by side; None for all.
+        on_step: Called with the number of steps made.
+        on_done: Called with the figures of observations that leave.
+
+    Returns:
+        Chains of `num_draws` draws, with their warm-up and their convergence.
+    """
+    state, parameters, warmup, superchain = warmed_up
+    num_chains, num_observations = state.log_prob.shape
+    active = torch.arange(num_observations, device=state.log_prob.device)
+    chains, thin = None, settings.thin
+    finished: list[tuple[Tensor, Chains, Figures]] = []
+    while True:
+        new_draws = num_draws if chains is None else num_draws - chains.num_draws
+        states, draws = [], []
+        for index in torch.arange(len(active), device=active.device).split(
+            max_observations or num_observations
+        ):
+            reached, drawn = run(
+                generator,
+                State(state.position[:, index], state.log_prob[:, index]),
+                log_prob_fn.select(active[index]),
+                kernel=kernel,
+                parameters=select(parameters, index),
+                num_draws=new_draws,
+                thin=thin,
+                on_step=on_step,
+            )
+            states.append(reached)
+            draws.append(drawn)
+        state, drawn = _concatenate_states(states), concatenate(draws)
+        chains = drawn if chains is None else chains.followed_by(drawn)
+        # A single chain has no R-hat, however long it is.
+        hopeless = num_chains < 2 and settings.max_rhat is not None
+        out_of_steps = hopeless or 2 * num_draws * thin > settings.max_steps
+        figures = measure(
+            chains, superchain, settings, num_draws * thin, is_last=out_of_steps
+        )
+        done = figures.converged | out_of_steps | (not settings.has_limits)
+        leaving, staying = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
+        left = select(figures, leaving)
+        finished.append((active[leaving], chains.pick(leaving), left))
+        if on_done is not None:
+            on_done(left)
+        if staying.numel() == 0:
+            break
+        active = active[staying]
+        state = State(state.position[:, staying], state.log_prob[:, staying])
+        parameters = select(parameters, staying)
+        superchain = None if superchain is None else superchain[:, staying]
+        chains, thin = chains.pick(staying).thin_by_two(), 2 * thin
+    order = torch.cat([index for index, _, _ in finished]).argsort()
+    figures = Figures(
+        *map(torch.cat, zip(*(figures for _, _, figures in finished), strict=True))
+    )
+    drawn = concatenate([part for _, part, _ in finished]).pick(order)
+    return Result(warmup, drawn, select(figures, order))
+
+
+def measure(
+    chains: Chains,
+    superchain: Tensor | None,
+    settings: MHPosteriorParameters,
+    num_steps: int,
+    is_last: bool = True,
+) -> Figures:
+    """Measure convergence and compare it with the limits.
+
+    A chain that never moved fails its observation: among many chains, one that is stuck
+    hardly changes R-hat. Where R-hat says that an observation goes on, and this is not
+    the last look, its effective sample sizes are not computed but NaN.
+    """
+    theta = chains.theta
+    if superchain is None:
+        r_hat = convergence.rhat(theta)
+    else:
+        usable = superchain.shape[0]
+        r_hat = convergence.nested_rhat(theta[:usable], superchain)
+    stuck = convergence.count_stuck_chains(theta)
+    passed = stuck == 0
+    # Written so that NaN fails.
+    if settings.max_rhat is not None:
+        passed &= r_hat <= settings.max_rhat
+    wanted = passed.all(dim=-1)
+    wanted = (wanted | (is_last or not settings.has_limits)).nonzero()[:, 0]
+    ess_bulk, ess_tail = (torch.full_like(r_hat, torch.nan) for _ in range(2))
+    if wanted.numel():
+        draws = theta[:, :, wanted]
+        ess_bulk[wanted] = convergence.ess_bulk(draws)
+        ess_tail[wanted] = convergence.ess_tail(draws)
+    if settings.min_ess is not None:
+        passed &= torch.minimum(ess_bulk, ess_tail) >= settings.min_ess
+    steps = torch.full_like(r_hat[:, 0], num_steps, dtype=torch.long)
+    acceptance_rate = chains.acceptance_rate.mean(dim=(0, 1))
+    converged = passed.all(dim=-1)
+    return Figures(r_hat, ess_bulk, ess_tail, stuck, acceptance_rate, steps, converged)
+
+
+def join(parts: Sequence[Result]) -> Result:
+    """Put the results of several groups of observations side by side."""
+    warmups, chains, figures = zip(*parts, strict=True)
+    return Result(
+        concatenate(warmups),
+        concatenate(chains),
+        Figures(*map(torch.cat, zip(*figures, strict=True))),
+    )
+
+
+def resolve_kernel(kernel: str | Kernel) -> Kernel:
+    """Return the kernel of that name, or the kernel itself."""
+    return KERNELS[kernel] if isinstance(kernel, str) else kernel
+
+
+def _concatenate_states(states: Sequence[State]) -> State:
+    return State(*(torch.cat(field, dim=1) for field in zip(*states, strict=True)))

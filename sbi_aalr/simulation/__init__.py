@@ -1,0 +1,1 @@
+"""From any simulator that sbi accepts to batches of simulations."""

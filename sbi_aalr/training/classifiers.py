@@ -1,0 +1,120 @@
+"""What a user may pass as `classifier`, and the builder that it stands for."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sbi.neural_nets import classifier_nn
+from sbi.neural_nets.net_builders.classifier import build_resnet_classifier
+from sbi.neural_nets.net_builders.estimator_configs import ClassifierConfig
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor, nn
+
+from sbi_aalr import networks
+from sbi_aalr.checks import check_choice
+from sbi_aalr.training.recipe import choose_towers
+
+Builder = Callable[[Tensor, Tensor], RatioEstimator]
+
+CLASSIFIERS: dict[str, Callable[..., Builder]] = {
+    "two_towers": networks.two_towers,
+    "residual_mlp": networks.residual_mlp,
+    "selu_mlp": networks.mlp,
+    "mlp": partial(classifier_nn, "mlp"),
+    "resnet": partial(classifier_nn, "resnet"),
+    "linear": partial(classifier_nn, "linear"),
+}
+
+
+class NamedBuilder:
+    """The builder that a name stands for, which may depend on the budget.
+
+    An estimator remembers the name in `classifier_name` and the settings in
+    `classifier_settings`, so that it can be rebuilt when it is loaded.
+
+    Args:
+        name: A name in `CLASSIFIERS`.
+        settings: Arguments of the network; by default those for the budget.
+    """
+
+    def __init__(self, name: str, settings: dict[str, Any] | None = None) -> None:
+        self.name = check_choice("classifier", name, CLASSIFIERS)
+        self.settings = settings
+
+    def __call__(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        num_simulations: int | None = None,
+        time_limit: float | None = None,
+    ) -> RatioEstimator:
+        """Build for a budget; by default that of the rows that are given."""
+        settings = self.settings
+        if settings is None:
+            is_sized = self.name == "two_towers"
+            size = num_simulations or len(theta)
+            settings = choose_towers(size, time_limit) if is_sized else {}
+        estimator = CLASSIFIERS[self.name](**settings)(theta, x)
+        estimator.classifier_name = self.name
+        estimator.classifier_settings = settings
+        return estimator
+
+
+def resolve_classifier(classifier: object) -> Builder:
+    """Return the builder that a user's `classifier` argument stands for.
+
+    Args:
+        classifier: A name in `CLASSIFIERS`, a callable `build(theta, x)`, or sbi's
+            `ClassifierConfig`, which configures its residual network.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If it is an unknown name.
+    """
+    if isinstance(classifier, NamedBuilder):
+        return classifier
+    if isinstance(classifier, str):
+        return NamedBuilder(classifier)
+    if isinstance(classifier, ClassifierConfig):
+        settings = classifier.to_dict()
+        return lambda theta, x: build_resnet_classifier(theta, x, **settings)
+    if callable(classifier) and not isinstance(classifier, nn.Module):
+        return partial(_build_checked, classifier)
+    raise TypeError(
+        "`classifier` must be a name, a callable build(theta, x) -> RatioEstimator or "
+        f"an sbi ClassifierConfig, got {type(classifier).__name__}."
+    )
+
+
+def build_for_budget(
+    builder: Builder,
+    theta: Tensor,
+    x: Tensor,
+    num_simulations: int,
+    time_limit: float | None = None,
+) -> RatioEstimator:
+    """Build from a first batch, of the size that suits the budget if there is a choice.
+
+    Args:
+        builder: What `resolve_classifier` returned.
+        theta: Parameters, shape `(N, D)`.
+        x: Data, shape `(N, *event_shape)`.
+        num_simulations: Budget, in simulations.
+        time_limit: Seconds to train for; None for no limit.
+    """
+    if isinstance(builder, NamedBuilder):
+        return builder(theta, x, num_simulations, time_limit)
+    return builder(theta, x)
+
+
+def _build_checked(
+    builder: Callable[[Tensor, Tensor], object], theta: Tensor, x: Tensor
+) -> RatioEstimator:
+    estimator = builder(theta, x)
+    if not isinstance(estimator, RatioEstimator):
+        raise TypeError(
+            "`classifier` must build a RatioEstimator, got "
+            f"{type(estimator).__name__}. Wrap the network: RatioEstimator(net, "
+            "theta.shape[1:], x.shape[1:])."
+        )
+    return estimator

@@ -1,0 +1,98 @@
+"""Where batches come from: simulations made on the way, or made before.
+
+Both give the training loop the same thing, one pass over all simulations after the
+other. In the first pass over streamed simulations every batch is fresh; later passes
+meet the same simulations in another order and with other contrasts.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.training.loaders import TensorLoader
+
+
+class Passes(Protocol):
+    """Passes over simulations, each in batches.
+
+    Attributes:
+        num_simulations: Simulations in a pass.
+    """
+
+    num_simulations: int
+
+    def open(self, index: int) -> Iterator[Batch]:
+        """Open pass number `index`, counted from 0; they come in order."""
+        ...
+
+
+class StreamedPasses:
+    """Simulate in the first pass, and remember for the passes to come.
+
+    Args:
+        stream: Fresh batches, the whole budget of them.
+        num_simulations: Simulations in it.
+        batch_size: Rows in a batch of later passes.
+        prior: Where fresh theta' come from.
+        is_single: Whether there is one pass only, after which nothing is kept.
+    """
+
+    def __init__(
+        self,
+        stream: Iterable[Batch],
+        num_simulations: int,
+        batch_size: int,
+        prior: Distribution,
+        is_single: bool,
+    ) -> None:
+        self.num_simulations = num_simulations
+        self._stream = stream
+        self._batch_size = batch_size
+        self._prior = prior
+        self._is_single = is_single
+        self._kept: list[tuple[Tensor, ...]] = []
+
+    def open(self, index: int) -> Iterator[Batch]:
+        """Open a pass: the first one simulates."""
+        if index == 0:
+            yield from self._simulate()
+            return
+        if len(self._kept) > 1:
+            columns = zip(*self._kept, strict=True)
+            self._kept = [tuple(torch.cat(column) for column in columns)]
+        tensors = self._kept[0]
+        rows = torch.arange(len(tensors[0]))
+        for theta, x in TensorLoader(tensors, rows, min(self._batch_size, len(rows))):
+            yield Batch(theta, self._prior.sample((len(theta),)), x)
+
+    def _simulate(self) -> Iterator[Batch]:
+        for batch in self._stream:
+            if not self._is_single:
+                self._kept.append((batch.theta, batch.x))
+            yield batch
+
+
+class StoredPasses:
+    """Pass over stored simulations, whose own theta serve as contrasts.
+
+    Args:
+        loader: Gives batches of theta, x and perhaps more that is left aside.
+        num_simulations: Simulations in a pass.
+        device: Where batches are wanted.
+    """
+
+    def __init__(
+        self, loader: Iterable[Sequence[Tensor]], num_simulations: int, device: str
+    ) -> None:
+        self.num_simulations = num_simulations
+        self._loader = loader
+        self._device = device
+
+    def open(self, index: int) -> Iterator[Batch]:
+        """Open a pass, in another order than the last one."""
+        for theta, x, *_ in self._loader:
+            yield Batch(theta.to(self._device), None, x.to(self._device))

@@ -1,0 +1,160 @@
+"""The loss of a batch: which pairs a network is shown, and what is asked of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor
+
+from sbi_aalr.checks import check_non_negative_float, check_positive_int
+from sbi_aalr.networks import is_plain, is_separable
+from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.training import losses
+
+
+@dataclass(frozen=True)
+class RatioLoss:
+    """What a ratio estimator is trained on.
+
+    Args:
+        num_contrasts: Contrasting theta' of each x. None means every other theta of the
+            batch, which needs a separable network such as `two_towers`; 1 is
+            Algorithm 1 as published.
+        cross_entropy: Weight of the binary cross-entropy.
+        info_nce: Weight of the InfoNCE term; see `losses.info_nce`.
+        balance: Weight of the balancing term; 100 gives conservative posteriors. See
+            `losses.imbalance`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If one is negative, or nothing is left to train on.
+
+    Example:
+        >>> from sbi_aalr import AALR
+        >>> from sbi_aalr.simulators import SLCP
+        >>> algorithm_1 = RatioLoss(num_contrasts=1, info_nce=0.0)
+        >>> trainer = AALR(SLCP().prior, "selu_mlp", loss=algorithm_1)
+    """
+
+    num_contrasts: int | None = None
+    cross_entropy: float = 1.0
+    info_nce: float = 1.0
+    balance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.num_contrasts is not None:
+            check_positive_int("num_contrasts", self.num_contrasts)
+        for name in ("cross_entropy", "info_nce", "balance"):
+            check_non_negative_float(name, getattr(self, name))
+        if self.cross_entropy == self.info_nce == 0:
+            raise ValueError(
+                "`cross_entropy` and `info_nce` must not both be 0: nothing would be "
+                "learnt."
+            )
+
+    def of_batch(self, estimator: RatioEstimator, batch: Batch) -> Tensor:
+        """Loss of each simulation of a batch.
+
+        Args:
+            estimator: The ratio estimator.
+            batch: Simulations. Contrasts are its `theta_prime`; without them, and for
+                all pairs, other rows' theta serve.
+
+        Returns:
+            Losses, shape `(N,)`, nats.
+
+        Raises:
+            ValueError: If there are fewer than two rows to take contrasts from, or all
+                pairs are asked of a network that is not separable.
+        """
+        theta, theta_prime, x = batch
+        pairs: tuple[Tensor, ...]
+        part: Callable[..., Tensor]
+        parts: Sequence[Callable[..., Tensor]]
+        if self.num_contrasts is None:
+            pairs = (compute_all_pairs(estimator, theta, x),)
+            parts = (
+                losses.all_pairs_cross_entropy,
+                losses.all_pairs_info_nce,
+                losses.all_pairs_imbalance,
+            )
+        else:
+            pairs = self._compute_contrasts(estimator, theta, x, theta_prime)
+            parts = losses.binary_cross_entropy, losses.info_nce, losses.imbalance
+        weights = self.cross_entropy, self.info_nce, self.balance
+        total = torch.zeros((), device=x.device)
+        for weight, part in zip(weights, parts, strict=True):
+            if weight:
+                total = total + weight * part(*pairs)
+        return total
+
+    def _compute_contrasts(
+        self,
+        estimator: RatioEstimator,
+        theta: Tensor,
+        x: Tensor,
+        theta_prime: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the joint pairs `(N,)` and of K contrasts of each x `(N, K)`.
+
+        Contrasts are shifted copies of the batch. A shift by one or more never meets a
+        row's own theta; rows of theta' may stay where they are.
+        """
+        rows, count = len(theta), self.num_contrasts or 1
+        if rows <= count and (theta_prime is None or rows < count):
+            raise ValueError(
+                f"A batch of stored simulations must have at least {count + 1} rows, "
+                f"got {rows}, for `num_contrasts` = {count}: each row's contrast is "
+                "another row. Set `drop_last` in `dataloader_kwargs`."
+            )
+        if theta_prime is None:
+            shifts = (torch.randperm(rows - 1)[:count] + 1).tolist()
+        else:
+            shifts = list(range(count))
+        if is_plain(estimator):
+            embedded = estimator.embedding_net_theta(theta)
+            contrasts = embedded
+            if theta_prime is not None:
+                contrasts = estimator.embedding_net_theta(theta_prime)
+            embedded_x = estimator.embedding_net_x(x)
+            tiled_x = embedded_x.repeat(count + 1, *[1] * (embedded_x.ndim - 1))
+            stacked = torch.cat((embedded, *(contrasts.roll(s, 0) for s in shifts)))
+            logits = estimator.net(torch.cat((stacked, tiled_x), dim=-1))
+        else:
+            contrasts = theta if theta_prime is None else theta_prime
+            stacked = torch.cat((theta, *(contrasts.roll(s, 0) for s in shifts)))
+            logits = estimator(stacked, x.repeat(count + 1, *[1] * (x.ndim - 1)))
+        joint, *marginal = logits.float().reshape(count + 1, rows)
+        return joint, torch.stack(marginal, dim=1)
+
+
+def compute_all_pairs(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> Tensor:
+    """Logits of every theta with every x.
+
+    Args:
+        estimator: A separable ratio estimator.
+        theta: Parameters, shape `(N, D)`.
+        x: Data, shape `(M, *event_shape)`.
+
+    Returns:
+        Logits, shape `(N, M)`, nats.
+
+    Raises:
+        ValueError: If the estimator is not separable.
+    """
+    if not is_separable(estimator):
+        raise ValueError(
+            "`num_contrasts` must be given for a network that is not separable. Pass "
+            "`loss=RatioLoss(num_contrasts=1)`, or train `two_towers`."
+        )
+    embedded_theta = estimator.embedding_net_theta(theta)
+    embedded_x = estimator.embedding_net_x(x)
+    return estimator.net.all_pairs(embedded_theta.float(), embedded_x.float())
+
+
+def choose_loss(estimator: RatioEstimator) -> RatioLoss:
+    """All pairs and InfoNCE for a separable network, else Algorithm 1 as published."""
+    if is_separable(estimator):
+        return RatioLoss()
+    return RatioLoss(num_contrasts=1, info_nce=0.0)

@@ -1,0 +1,253 @@
+"""The command line, in this process where it can be and in a real one where not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+import typer
+import xarray as xr
+from typer.testing import CliRunner
+
+from sbi_aalr import AALR, __version__
+from sbi_aalr.cli.app import OneLineErrors, app
+from sbi_aalr.errors import ConvergenceWarning
+from sbi_aalr.simulators import SLCP
+
+COMMAND = [sys.executable, "-m", "sbi_aalr.cli"]
+ENVIRONMENT = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+HEAVY = {"torch", "sbi", "xarray", "matplotlib", "arviz_base", "arviz_stats"}
+
+
+def call(*arguments, command=app):
+    return CliRunner().invoke(command, list(map(str, arguments)), env=ENVIRONMENT)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    slcp = SLCP()
+    trainer = AALR(slcp.prior, show_progress_bars=False)
+    trainer.train_online(slcp.simulate, num_simulations=5_000, seed=1)
+    folder = tmp_path_factory.mktemp("slcp")
+    return trainer.build_posterior().save(folder)
+
+
+@pytest.fixture
+def observations(tmp_path):
+    def write(*rows):
+        path = tmp_path / "observations.csv"
+        path.write_text("\n".join(rows))
+        return path
+
+    return write
+
+
+ROW = "0.1,-2.9,1,-3,0.4,-2,2,-1.5"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_lists_the_commands(arguments):
+    result = call(*arguments)
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in ("demo", "sample", "report"))
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("demo", ("--num-simulations", "--seed", "--out", "--device")),
+        ("sample", ("--x", "--num-samples", "--out", "--seed", "--num-chains")),
+        ("report", ("--out", "--chains", "--num-simulations", "--seed")),
+    ],
+)
+def test_help_of_a_command_lists_its_options(command, options):
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in options)
+
+
+def test_version_is_the_package_s():
+    result = call("--version")
+    assert (result.exit_code, result.stdout) == (0, f"sbi-aalr {__version__}\n")
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom sbi_aalr.cli.app import app\n"
+        "try:\n    app(['demo', '--help'])\n"
+        "except SystemExit as stop:\n    print('code', stop.code)\n"
+        "print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "--num-simulations" in shown and "code 0" in shown
+    assert not HEAVY & set(shown.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bogus",), "No such option: --bogus"),
+        (("bogus",), "No such command 'bogus'"),
+        (("demo", "--bogus"), "No such option: --bogus"),
+        (("demo", "--num-simulations", "many"), "'--num-simulations'"),
+        (("sample",), "Missing"),
+        (("sample", "runs/slcp"), "Missing option '--x'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--num-simulations", 0, "`num_simulations` must be a positive int, got 0"),
+        ("--num-samples", -1, "`num_samples` must be a positive int, got -1"),
+        ("--seed", -1, "`seed` must be"),
+        ("--device", "abacus", "`device` must be a torch device"),
+        ("--out", __file__, "`out` must be a folder"),
+    ],
+)
+def test_wrong_value_for_demo_is_one_line_and_exit_code_1(option, value, message):
+    result = call("demo", option, value)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "extra", "message"),
+    [
+        ((ROW, "1,2"), (), "observations.csv, line 2: a row must have 8 values"),
+        (("a,b", ROW.replace("-3", "x")), (), "line 2, value 4 must be a finite"),
+        ((ROW.replace("-3", "nan"),), (), "line 1, value 4 must be a finite"),
+        ((), (), "holds no observations"),
+        ((ROW,), ("--x", "nowhere.csv"), "`x` must be a CSV file"),
+        ((ROW,), ("--num-samples", "0"), "`sample_shape` must be a positive int"),
+        ((ROW,), ("--num-chains", "0"), "`num_chains` must be a positive int"),
+        ((ROW,), ("--device", "abacus"), "`device` must be a torch device"),
+        ((ROW,), ("--out", "."), "`out` must be a file"),
+    ],
+)
+def test_wrong_value_for_sample_is_one_line_and_exit_code_1(
+    run, observations, tmp_path, rows, extra, message
+):
+    out = tmp_path / "samples.nc"
+    result = call("sample", run, "--x", observations(*rows), "--out", out, *extra)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def test_sample_from_a_folder_without_a_run_names_what_is_missing(
+    observations, tmp_path
+):
+    result = call("sample", tmp_path, "--x", observations(ROW))
+    assert result.exit_code == 1
+    assert "must hold a saved posterior" in result.stderr
+
+
+def test_sample_of_one_row_shows_and_writes_its_posterior(run, observations, tmp_path):
+    out = tmp_path / "new" / "samples.nc"
+    x = observations("a,b,c,d,e,f,g,h", ROW)
+    result = call("sample", run, "--x", x, "--num-samples", 1_000, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "theta_5" in result.stdout and "Chains converged: R-hat" in result.stdout
+    assert f"Wrote {out}" in result.stdout
+    assert list(out.parent.iterdir()) == [out]
+    with xr.open_datatree(out) as tree:
+        theta = tree["posterior"]["theta"]
+        assert theta.dims == ("chain", "draw", "parameter")
+        assert theta.shape == (32, 100, 5)
+        assert tree["observed_data"]["x"].values.tolist()[3] == -3
+        assert tree.attrs["seed"] == 1
+
+
+def test_sample_of_several_rows_shows_and_writes_each(run, observations, tmp_path):
+    out = tmp_path / "samples.nc"
+    x = observations(ROW, ROW)
+    extra = ("--num-samples", 100, "--num-chains", 20, "--seed", 2)
+    result = call("sample", run, "--x", x, "--out", out, *extra)
+    assert result.exit_code == 0, result.stderr
+    assert "Posteriors of 2 observations" in result.stdout
+    with xr.open_datatree(out) as tree:
+        dims = ("chain", "draw", "observation", "parameter")
+        assert tree["posterior"]["theta"].dims == dims
+        assert tree["posterior"].sizes["chain"] == 20
+        assert tree["observed_data"]["x"].shape == (2, 8)
+        assert tree.attrs["seed"] == 2
+        assert "diagnostics" in tree.children
+    assert not out.with_name("samples.nc.parts").exists()
+    again = call("sample", run, "--x", x, "--out", out, *extra)
+    assert again.exit_code == 1 and "its run is finished" in again.stderr
+
+
+def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):
+    out = tmp_path / "slcp"
+    # A process started from one that ignores SIGINT would ignore it as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, "demo", "--out", str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        assert process.stdout.readline().startswith("Fitting AALR on 1,000,000")
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert stderr == "Interrupted: no file is left half-written.\n"
+    assert list(out.iterdir()) == []
+
+
+small = typer.Typer(cls=OneLineErrors)
+
+
+@small.command()
+def stop():
+    raise KeyboardInterrupt
+
+
+@small.command()
+def warn():
+    warnings.warn(ConvergenceWarning("R-hat is 2.\nDo more.", 2.0), stacklevel=1)
+
+
+@small.command()
+def slip():
+    raise KeyError("a bug of ours")
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130():
+    result = call("stop", command=small)
+    assert result.exit_code == 130
+    assert result.stderr.startswith("Interrupted") and result.stderr.count("\n") == 1
+
+
+def test_warning_is_one_line():
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = call("warn", command=small)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Warning: R-hat is 2. Do more.\n"
+
+
+def test_bug_keeps_its_traceback():
+    assert isinstance(call("slip", command=small).exception, KeyError)

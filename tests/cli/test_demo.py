@@ -1,0 +1,139 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import xarray as xr
+from matplotlib.image import imread
+
+from sbi_aalr import MHPosterior
+from sbi_aalr.cli.demo_run import run_demo
+from sbi_aalr.simulators import SLCP
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return run_demo(
+        tmp_path_factory.mktemp("demo") / "runs" / "slcp",
+        num_simulations=5_000,
+        num_samples=1_000,
+        seed=3,
+        show_progress_bars=False,
+    )
+
+
+def test_table_has_the_truth_and_passes(result):
+    table = result.table
+    truth = SLCP().true_parameters
+    assert torch.equal(torch.tensor(table["truth"].to_numpy()), truth)
+    assert list(table.columns[:3]) == ["truth", "mean", "sd"]
+    assert (table["r_hat"] <= 1.01).all()
+    assert (table[["ess_bulk", "ess_tail"]] >= 400).all(axis=None)
+
+
+def test_observation_is_the_seed_s_and_the_default(result):
+    generator = torch.Generator().manual_seed(3)
+    slcp = SLCP()
+    x_o = slcp.simulate(slcp.true_parameters[None], generator=generator)
+    assert torch.equal(result.x_o, x_o)
+    assert torch.equal(result.posterior.default_x, x_o)
+
+
+def test_files_are_those_named_and_no_other(result):
+    folder = result.files[0].parent
+    assert sorted(result.files) == sorted(folder.iterdir())
+    modes = {file.stat().st_mode for file in result.files}
+    assert len(modes) == 1  # One umask for all.
+
+
+def test_estimator_comes_back(result):
+    loaded = MHPosterior.load(result.files[0].parent)
+    theta = SLCP().prior.sample((10,))
+    assert torch.equal(loaded.default_x, result.x_o)
+    assert torch.equal(loaded.log_prob(theta), result.posterior.log_prob(theta))
+
+
+def test_chains_come_back(result):
+    with xr.open_datatree(result.files[0].parent / "chains.nc") as tree:
+        theta = torch.from_numpy(tree["posterior"]["theta"].values)
+        assert torch.equal(theta, result.posterior.chains.theta[:, :, 0])
+        assert tree["observed_data"]["x"].shape == (8,)
+        assert tree["prior"]["theta"].shape == (1, 1_000, 5)
+        assert tree["posterior_predictive"]["x"].shape == (32, 32, 8)
+        assert tree.attrs["num_simulations"] == 5_000
+        assert tree.attrs["seed"] == 3
+
+
+def test_history_of_the_fit_is_written(result):
+    history = json.loads((result.files[0].parent / "training.json").read_text())
+    losses = history.pop("training_loss")
+    # The recipe passes over so few simulations many times, in batches of its choice.
+    assert len(losses) > 20
+    assert sum(losses[-10:]) < sum(losses[:10])
+    assert all(0 < loss < 100 for loss in losses)
+    held_out = history.pop("validation_loss")
+    assert len(held_out) == 8 and held_out[-1] < held_out[0]
+    assert history.pop("fit_seconds") > 0
+    assert history == {
+        "simulator": "slcp",
+        "num_simulations": 5_000,
+        "num_samples": 1_000,
+        "seed": 3,
+    }
+
+
+@pytest.mark.parametrize("name", ["corner.png", "trace_rank.png"])
+def test_figures_are_pictures(result, name):
+    picture = imread(result.files[0].parent / name)
+    assert min(picture.shape[:2]) > 500
+    assert picture[..., :3].std() > 0.05
+
+
+def test_command_line_writes_the_same_chains_and_shows_the_table(result, tmp_path):
+    out = tmp_path / "slcp"
+    command = [sys.executable, "-m", "sbi_aalr.cli", "demo", "--seed", "3"]
+    command += ["--num-simulations", "5000", "--num-samples", "1000", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    header = "parameter truth mean sd 94% interval ESS bulk ESS tail R-hat"
+    assert [line.split()[0] for line in lines[:3]] == ["Fitting", "Sampling", "Drawing"]
+    assert header in lines
+    assert any(
+        line.startswith("Chains converged: R-hat is at most 1.00") for line in lines
+    )
+    names = [file.name for file in result.files]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    assert all(str(out / name) in done.stdout for name in names)
+    with xr.open_datatree(out / "chains.nc") as tree:
+        theta = torch.from_numpy(tree["posterior"]["theta"].values)
+    assert torch.equal(theta, result.posterior.chains.theta[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "error"),
+    [
+        ("num_simulations", 0, ValueError),
+        ("num_simulations", 1e6, TypeError),
+        ("num_samples", -1, ValueError),
+        ("seed", -1, ValueError),
+        ("device", "abacus", ValueError),
+        ("device", "cuda:99", ValueError),
+    ],
+)
+def test_wrong_value_is_refused_before_anything_is_made(
+    tmp_path, argument, value, error
+):
+    out = tmp_path / "runs"
+    with pytest.raises(error, match=f"`{argument}` must be"):
+        run_demo(out, **{argument: value})
+    assert not out.exists()
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path):
+    out = tmp_path / "runs"
+    out.write_text("mine")
+    with pytest.raises(NotADirectoryError, match="`out` must be a folder"):
+        run_demo(out)
+    assert out.read_text() == "mine"

@@ -1,0 +1,272 @@
+"""Reports of runs in a folder and of posteriors in memory."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+import xarray as xr
+from linear_gaussian import PRIOR, SHORT, X_O, log_ratio, simulate
+from typer.testing import CliRunner
+
+from sbi_aalr import AALR, MHPosterior
+from sbi_aalr.cli.app import app
+from sbi_aalr.cli.named_simulator import import_simulator
+from sbi_aalr.errors import CallOrderError, FarObservationWarning
+from sbi_aalr.simulators import SLCP
+
+BUDGET = ["--num-simulations", "2000"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def read_words(path):
+    """Return the page's text, without its style and its pictures."""
+    html = path.read_text("utf-8")
+    html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the demo leaves, made by the shortest way."""
+    folder = tmp_path_factory.mktemp("runs") / "slcp"
+    slcp = SLCP()
+    trainer = AALR(slcp.prior, show_progress_bars=False)
+    trainer.train_online(slcp.simulate, num_simulations=1_000, seed=1)
+    torch.manual_seed(1)
+    x_o = slcp.simulate(slcp.true_parameters[None])
+    posterior = trainer.build_posterior()
+    posterior.set_default_x(x_o).save(folder)
+    posterior.sample((200,), seed=1, **SHORT)
+    tree = posterior.to_datatree()
+    tree.attrs["true_parameters"] = slcp.true_parameters.tolist()
+    tree.to_netcdf(folder / "chains.nc", engine="h5netcdf")
+    history = {"simulator": "slcp", "num_simulations": 1_000, "num_samples": 200}
+    history |= {"seed": 1, "training_loss": trainer.summary["training_loss"]}
+    (folder / "training.json").write_text(json.dumps(history))
+    return folder
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Measure coverage with chains too short to trust, where it is not the point."""
+    settings = {name: value for name, value in SHORT.items() if name != "num_chains"}
+    settings |= {"num_chains": 5, "num_candidates": 100}
+    for room in ("posterior_report", "run_folder"):
+        monkeypatch.setattr(f"sbi_aalr.report.{room}.QUICK", settings)
+
+
+@pytest.fixture
+def unpictured(monkeypatch):
+    """Leave out the figures of observations, which take most of the time."""
+    monkeypatch.setattr(
+        "sbi_aalr.report.sections.picture_observation", lambda *arguments: []
+    )
+
+
+@pytest.mark.slow
+def test_report_of_a_demo_runs_all_checks(folder):
+    result = call("report", folder, *BUDGET)
+    assert result.exit_code == 0, result.stderr
+    path = folder / "report.html"
+    assert f"Wrote {path}" in result.stdout.replace("\n", "")
+    words = read_words(path)
+    assert f"Run {folder}" in words
+    assert "Not run" not in words and "not run" not in words
+    assert "Do not trust this result" in words
+    assert "Do not trust this result" in result.stdout
+    command = "sbi-aalr demo --num-simulations 1000 --seed 1 --num-samples 200"
+    assert f"{command} --out {folder}" in words
+    assert "over the exact posterior in grey" in path.read_text("utf-8")
+    path.unlink()
+
+
+def test_report_without_a_known_simulator_shows_the_chains(
+    folder, unpictured, tmp_path
+):
+    copy = tmp_path / "mine"
+    shutil.copytree(folder, copy)
+    (copy / "training.json").unlink()
+    (copy / "chains.nc").rename(copy / "samples.nc")
+    out = tmp_path / "new" / "page.html"
+    result = call("report", copy, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    words = read_words(out)
+    assert "mine, samples.nc" in words
+    assert words.count("Not run") == 2
+    assert (
+        "the log E[r] furthest from zero" in words or "prior draws is at most" in words
+    )
+    assert "sbi-aalr demo" not in words
+    assert "sbi-aalr report" in words and "--chains" in words
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_named_simulator_checks_the_network(
+    folder, hasty, unpictured, tmp_path, monkeypatch
+):
+    copy = tmp_path / "mine"
+    shutil.copytree(folder, copy)
+    history = json.loads((copy / "training.json").read_text())
+    del history["simulator"]
+    (copy / "training.json").write_text(json.dumps(history))
+    module = "one_by_one_slcp"
+    (tmp_path / f"{module}.py").write_text(
+        "import torch\n"
+        "from sbi_aalr.simulators import SLCP\n"
+        "def simulate(theta):\n"
+        "    assert theta.shape == (5,)\n"
+        "    return SLCP().simulate(theta[None])[0].numpy()\n"
+        "nothing = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--num-simulations", 500, "--simulator")
+    result = call("report", copy, *arguments, f"{module}:simulate")
+    assert result.exit_code == 0, result.stderr
+    words = read_words(copy / "report.html")
+    assert "Not run" not in words and "E[d] sums to" in words
+    assert f"--simulator {module}:simulate" in words
+    for name, message in (
+        ("simulate", "must be module:name, such as my_model:simulate, got 'simulate'"),
+        ("nowhere:simulate", "must name a module that can be imported, but nowhere"),
+        (f"{module}:gone", f"must name something in {module}, got gone"),
+        (f"{module}:nothing", "must be callable or have a method `simulate`, got int"),
+    ):
+        result = call("report", copy, *arguments, name)
+        assert result.exit_code == 1
+        assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_class_with_exact_posterior_can_be_named():
+    found = import_simulator("sbi_aalr.simulators:TwoMoons")
+    x_o = found.simulate(torch.zeros(1, 2))
+    assert found.sample_posterior(10, x_o, seed=1).shape == (10, 2)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "chains.nc").unlink(), "must hold chains.nc or one other"),
+        (lambda f: (f / "chains.nc").write_text("no"), "is no NetCDF file of chains"),
+        (lambda f: (f / "training.json").write_text("{"), "training.json is damaged"),
+        (lambda f: (f / "training.json").write_text("3"), "it must hold an object"),
+        (lambda f: (f / "posterior.json").unlink(), "must hold a saved posterior"),
+        (
+            lambda f: xr.DataTree.from_dict({"/posterior": xr.Dataset()}).to_netcdf(
+                f / "chains.nc", engine="h5netcdf"
+            ),
+            "must have the groups `posterior` and `observed_data`",
+        ),
+    ],
+)
+def test_damaged_folder_is_one_line_and_exit_code_1(folder, tmp_path, spoil, message):
+    copy = tmp_path / "slcp"
+    shutil.copytree(folder, copy)
+    spoil(copy)
+    result = call("report", copy, *BUDGET)
+    assert result.exit_code == 1
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert not (copy / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--out", "."), "`path` must be a file, but . is a folder"),
+        (("--chains", "nowhere.nc"), "`chains` must be a NetCDF file"),
+        (("--num-simulations", 0), "`num_simulations` must be a positive int"),
+        (("--seed", -1), "`seed` must be"),
+    ],
+)
+def test_wrong_option_is_one_line_and_exit_code_1(folder, arguments, message):
+    result = call("report", folder, *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_chains_of_another_posterior_are_refused(folder, posterior, tmp_path):
+    posterior.sample((50,), x=X_O, seed=1, **SHORT)
+    chains = tmp_path / "other.nc"
+    posterior.to_datatree().to_netcdf(chains, engine="h5netcdf")
+    result = call("report", folder, "--chains", chains)
+    assert result.exit_code == 1
+    assert "must have the 5 parameters of the posterior" in result.stderr
+
+
+def test_posterior_report_without_a_simulator(posterior, fitted, unpictured, tmp_path):
+    path = tmp_path / "page.html"
+    with pytest.raises(CallOrderError, match="Call `sample` first"):
+        posterior.report(path)
+    posterior.sample((400,), x=X_O, seed=5, **SHORT)
+    written = posterior.report(
+        path,
+        truth=torch.zeros(2),
+        parameter_names=["rate", "size"],
+        training=fitted.summary,
+        title="My <galaxy>",
+    )
+    assert written == path
+    words = read_words(path)
+    assert "My &lt;galaxy&gt;" in words
+    assert "rate" in words and "size" in words
+    assert "seed=5" in words
+    assert words.count("Not run") == 2
+    assert "the log E[r] furthest from zero" in words
+    assert "Training loss." in words
+
+
+def test_posterior_report_with_a_simulator_keeps_the_run(
+    posterior, hasty, unpictured, tmp_path
+):
+    posterior.sample((200,), x=X_O, seed=5, **SHORT)
+    chains = posterior.chains
+    path = posterior.report(
+        tmp_path / "page.html", simulator=simulate, num_simulations=1_000, seed=1
+    )
+    assert posterior.chains is chains
+    words = read_words(path)
+    assert "Not run" not in words
+    assert "AUC" in words and "Balanced" in words
+    assert "simulator=simulator, num_simulations=1000, seed=1" in words
+
+
+def test_posterior_report_of_several_observations(posterior, tmp_path):
+    settings = {**SHORT, "num_chains": 4}
+    posterior.sample_batched((100,), x=torch.stack((X_O, -X_O)), seed=5, **settings)
+    path = posterior.report(tmp_path / "page.html", truth=torch.zeros(2, 2))
+    html = path.read_text("utf-8")
+    assert html.count("<details>") == 2
+    assert "posterior.sample_batched((" in read_words(path)
+
+
+def test_posterior_report_refuses_what_does_not_fit(posterior, tmp_path):
+    posterior.sample((40,), x=X_O, seed=5, **SHORT)
+    path = tmp_path / "page.html"
+    with pytest.raises(ValueError, match=r"`truth` must be finite and have shape"):
+        posterior.report(path, truth=torch.zeros(3))
+    with pytest.raises(ValueError, match="`num_simulations` must be a positive int"):
+        posterior.report(path, num_simulations=0)
+    with pytest.raises(IsADirectoryError, match="`path` must be a file"):
+        posterior.report(tmp_path)
+    with pytest.raises(ValueError, match="must be 2 names"):
+        posterior.report(path, parameter_names=["rate"])
+    bare = MHPosterior(lambda theta, x_o: log_ratio(theta, x_o), PRIOR)
+    bare.sample((40,), x=X_O, seed=5, **SHORT)
+    with pytest.raises(TypeError, match="only with a ratio estimator"):
+        bare.report(path, simulator=simulate)
+    assert not path.exists()
+
+
+def test_posterior_report_warns_where_nobody_simulated(
+    posterior, hasty, unpictured, tmp_path
+):
+    x_o = torch.tensor([40.0, -40.0])
+    posterior.sample((40,), x=x_o, seed=5, **SHORT)
+    with pytest.warns(FarObservationWarning, match="farther from the simulations"):
+        posterior.report(
+            tmp_path / "page.html", simulator=simulate, num_simulations=500
+        )

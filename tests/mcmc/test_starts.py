@@ -1,0 +1,143 @@
+"""Where chains start: distinct, spread over all modes, and in groups."""
+
+import pytest
+import torch
+from helpers import make_generator
+
+from sbi_aalr.mcmc.starts import choose_temperature, group_nearby, resample
+from sbi_aalr.mcmc.tempering import effective_size
+
+
+def draw_candidates(number=2_000, dim=2, seed=0):
+    return 6 * torch.rand(number, dim, generator=make_generator(seed)) - 3
+
+
+def weigh(candidates, centres, scale=0.3):
+    """Log-ratios of Gaussian observations at the centres, shape `(K, B)`."""
+    gap = candidates.unsqueeze(1) - torch.as_tensor(centres)
+    return -gap.square().sum(dim=-1) / (2 * scale**2)
+
+
+def choose(candidates, log_weight, num_chains, seed=0):
+    """Temper the weights and resample, as a posterior does."""
+    temperature = choose_temperature(log_weight, num_chains)
+    generator = make_generator(seed)
+    return resample(generator, candidates, log_weight, temperature, num_chains)
+
+
+def test_starts_are_distinct_candidates_of_their_own_observation():
+    candidates = draw_candidates()
+    centres = [[0.0, 0.0], [2.0, -1.0], [-2.0, 2.0]]
+    starts = choose(candidates, weigh(candidates, centres), 100)
+    assert starts.shape == (100, 3, 2)
+    for observation, centre in enumerate(centres):
+        column = starts[:, observation]
+        assert torch.unique(column, dim=0).shape[0] == 100
+        assert (column.unsqueeze(1) == candidates).all(dim=-1).any(dim=1).all()
+        assert (column.mean(dim=0) - torch.tensor(centre)).abs().max() < 0.3
+
+
+def test_starts_are_wider_than_the_posterior_but_not_the_prior():
+    candidates = draw_candidates(20_000)
+    log_weight = weigh(candidates, [[0.0, 0.0]], scale=0.05)
+    starts = choose(candidates, log_weight, 200)
+    width = starts.std(dim=0)
+    assert (width > 2 * 0.05).all()
+    assert (width < 0.5).all()
+
+
+def test_weights_are_not_tempered_where_candidates_suffice():
+    candidates = draw_candidates(50_000)
+    log_weight = weigh(candidates, [[0.0, 0.0]], scale=0.5)
+    starts = choose(candidates, log_weight, 100)
+    assert starts.std(dim=0).flatten().tolist() == pytest.approx([0.5, 0.5], rel=0.2)
+
+
+def test_temperature_is_such_that_as_many_share_the_weight_as_there_are_chains():
+    candidates = draw_candidates()
+    log_weight = weigh(candidates, [[0.0, 0.0], [2.0, -1.0]], scale=0.01)
+    log_weight[7] = torch.nan
+    temperature = choose_temperature(log_weight, 50)
+    assert ((temperature > 0) & (temperature < 1)).all()
+    tempered = temperature * log_weight.nan_to_num(-1e30)
+    assert effective_size(tempered).tolist() == pytest.approx([50, 50], rel=1e-3)
+
+
+def test_temperature_is_one_where_full_weights_are_shared_by_enough():
+    log_weight = weigh(draw_candidates(), [[0.0, 0.0]], scale=1.0)
+    assert choose_temperature(log_weight, 50).item() == 1
+    assert choose_temperature(torch.zeros(5, 1), 12).item() < 1e-6
+
+
+def test_starts_cover_all_modes():
+    candidates = draw_candidates(20_000)
+    modes = torch.tensor([[2.0, 2.0], [-2.0, 2.0], [2.0, -2.0], [-2.0, -2.0]])
+    log_weight = weigh(candidates, modes, scale=0.05).logsumexp(dim=1, keepdim=True)
+    starts = choose(candidates, log_weight, 100)[:, 0]
+    nearest = torch.cdist(starts, modes).argmin(dim=1)
+    assert (nearest.bincount(minlength=4) >= 12).all()
+
+
+def test_starts_repeat_only_where_candidates_are_too_few():
+    candidates = draw_candidates(5)
+    starts = choose(candidates, torch.zeros(5, 2), 12)
+    assert starts.shape == (12, 2, 2)
+    assert torch.unique(starts[:, 0], dim=0).shape[0] == 5
+
+
+def test_candidates_without_weight_are_never_chosen():
+    candidates = draw_candidates(300)
+    log_weight = torch.zeros(300, 1)
+    log_weight[::3] = -torch.inf
+    log_weight[1::3] = torch.nan
+    log_weight[2] = torch.inf
+    starts = choose(candidates, log_weight, 99)[:, 0]
+    good = candidates[2::3][1:]
+    assert (starts.unsqueeze(1) == good).all(dim=-1).any(dim=1).all()
+
+
+def test_same_seed_gives_same_starts():
+    candidates = draw_candidates()
+    log_weight = weigh(candidates, [[0.0, 0.0]])
+    first, second, other = (
+        choose(candidates, log_weight, 20, seed) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("bad", [-torch.inf, torch.nan, torch.inf])
+def test_observation_without_weight_is_named(bad):
+    log_weight = torch.zeros(50, 3)
+    log_weight[:, 1] = bad
+    with pytest.raises(ValueError, match=r"None of 50 prior draws .* observation 1"):
+        choose(draw_candidates(50), log_weight, 4)
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 8, 16])
+def test_groups_are_of_equal_size(num_groups):
+    starts = torch.randn(200, 3, 4, generator=make_generator())
+    group = group_nearby(starts, num_groups)
+    size = 200 // num_groups
+    assert group.shape == (size * num_groups, 3)
+    for column in group.T:
+        assert column.bincount(minlength=num_groups).tolist() == [size] * num_groups
+
+
+def test_near_chains_share_a_group():
+    generator = make_generator()
+    corner = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    which = torch.stack([torch.randperm(80, generator=generator) % 4 for _ in "ab"], 1)
+    # Of widely different units, as parameters are.
+    starts = corner[which] * torch.tensor([1e-3, 1e3])
+    starts = starts * (1 + 0.01 * torch.randn(80, 2, 2, generator=generator))
+    group = group_nearby(starts, 4)
+    for observation in range(2):
+        for index in range(4):
+            members = which[group[:, observation] == index, observation]
+            assert (members == members[0]).all()
+
+
+def test_groups_of_constant_starts_do_not_fail():
+    group = group_nearby(torch.zeros(16, 1, 2), 4)
+    assert group[:, 0].bincount().tolist() == [4, 4, 4, 4]

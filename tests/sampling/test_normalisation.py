@@ -1,0 +1,75 @@
+import pytest
+import torch
+from linear_gaussian import PRIOR, draw_pairs, log_ratio
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import nn
+
+from sbi_aalr import networks
+from sbi_aalr.sampling.normaliser import measure_normaliser
+
+THETA, _, X = draw_pairs(40, seed=1)
+
+
+class Exact(RatioEstimator):
+    """The exact log-ratio, and something that depends on x added to it."""
+
+    def __init__(self, offset):
+        super().__init__(nn.Identity(), (2,), (2,))
+        self.offset = offset
+
+    def forward(self, theta, x):
+        return log_ratio(theta, x) + self.offset * x[..., 0]
+
+
+def test_exact_ratio_is_normalised_within_its_error():
+    result = measure_normaliser(Exact(0.0), PRIOR, X, num_draws=20_000)
+    assert result.num_effective.min() > 100
+    errors = result.log_normaliser.abs() / result.standard_error
+    assert errors.max() < 5
+    assert errors.mean() > 0.3
+
+
+def test_what_was_added_is_measured():
+    result = measure_normaliser(Exact(0.7), PRIOR, X, num_draws=20_000)
+    errors = (result.log_normaliser - 0.7 * X[:, 0]).abs() / result.standard_error
+    assert errors.max() < 5
+    # The control: without it they would be off.
+    assert (result.log_normaliser.abs() / result.standard_error).max() > 20
+
+
+def test_standard_error_is_the_spread_over_seeds():
+    results = [
+        measure_normaliser(Exact(0.0), PRIOR, X[:3], num_draws=2_000, seed=seed)
+        for seed in range(40)
+    ]
+    spread = torch.stack([r.log_normaliser for r in results]).std(dim=0)
+    claimed = torch.stack([r.standard_error for r in results]).mean(dim=0)
+    torch.testing.assert_close(spread, claimed, rtol=0.5, atol=0)
+
+
+def test_separable_and_other_networks_are_measured_alike():
+    estimator = networks.two_towers(8, 1)(THETA, X).eval()
+    quick = measure_normaliser(estimator, PRIOR, X[:4], num_draws=3_000)
+
+    class Slow(RatioEstimator):
+        def forward(self, theta, x):
+            return estimator(theta, x)
+
+    slow = measure_normaliser(
+        Slow(nn.Identity(), (2,), (2,)), PRIOR, X[:4], num_draws=3_000
+    )
+    torch.testing.assert_close(quick.log_normaliser, slow.log_normaliser)
+    torch.testing.assert_close(quick.standard_error, slow.standard_error)
+
+
+def test_generators_are_left_alone_and_seeds_repeat():
+    before = torch.get_rng_state()
+    first = measure_normaliser(Exact(0.0), PRIOR, X, num_draws=100, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    again = measure_normaliser(Exact(0.0), PRIOR, X, num_draws=100, seed=1)
+    assert torch.equal(first.log_normaliser, again.log_normaliser)
+
+
+def test_wrong_number_of_draws_is_named():
+    with pytest.raises(ValueError, match="`num_draws` must be a positive int, got 0"):
+        measure_normaliser(Exact(0.0), PRIOR, X, num_draws=0)

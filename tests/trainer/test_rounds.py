@@ -1,0 +1,137 @@
+"""Truncated rounds: the cut prior is exact inside, and the posterior is unchanged."""
+
+import pytest
+import torch
+from linear_gaussian import PRIOR, exact_posterior, log_ratio, simulate
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from sbi.utils import BoxUniform
+from torch import nn
+
+from sbi_aalr import AALR
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior, cut_prior
+
+X_O = torch.tensor([[1.0, -2.0]])
+BOX = BoxUniform(-9 * torch.ones(2), 9 * torch.ones(2))
+
+
+class Exact(RatioEstimator):
+    """The exact log-ratio."""
+
+    def __init__(self):
+        super().__init__(nn.Identity(), (2,), (2,))
+
+    def forward(self, theta, x):
+        return log_ratio(theta, x)
+
+
+def draw_posterior(num_draws):
+    mean, deviation = exact_posterior(X_O)
+    generator = torch.Generator().manual_seed(0)
+    return mean + deviation * torch.randn(num_draws, 2, generator=generator)
+
+
+def make_truncated(epsilon=0.01):
+    return cut_prior(PRIOR, Exact(), X_O, draw_posterior(5_000), epsilon)
+
+
+def test_draws_are_prior_draws_inside_the_cut():
+    torch.manual_seed(0)
+    truncated = make_truncated(epsilon=0.2)
+    draws = truncated.sample((20_000,))
+    assert truncated.keeps(draws).all()
+    every = PRIOR.sample((100_000,))
+    expected = every[truncated.keeps(every)]
+    error = (draws.mean(0) - expected.mean(0)).abs()
+    limit = 5 * expected.std(0) * (1 / len(draws) + 1 / len(expected)) ** 0.5
+    assert (error < limit).all()
+    # The control: the prior's own mean is elsewhere.
+    assert ((draws.mean(0) - every.mean(0)).abs() > limit).all()
+
+
+def test_cut_keeps_all_but_epsilon_of_the_posterior():
+    draws = draw_posterior(50_000)
+    for epsilon in (0.01, 0.2):
+        kept = make_truncated(epsilon).keeps(draws).float().mean()
+        assert 1 - 1.3 * epsilon - 0.005 < kept < 1 - 0.7 * epsilon
+
+
+@pytest.mark.parametrize("prior", [PRIOR, BOX])
+def test_density_is_the_priors_share_inside_and_nothing_outside(prior):
+    truncated = cut_prior(prior, Exact(), X_O, draw_posterior(5_000), 0.01)
+    inside = truncated.sample((50,))
+    every = prior.sample((200_000,))
+    share = truncated.keeps(every).float().mean()
+    expected = prior.log_prob(inside) - share.log()
+    error = 5 * (1 / share / len(every)) ** 0.5
+    torch.testing.assert_close(
+        truncated.log_prob(inside), expected, rtol=0, atol=float(error) + 0.02
+    )
+    outside = torch.tensor([[-8.0, 8.0]])
+    assert torch.isneginf(truncated.log_prob(outside)).all()
+    assert truncated.sample().shape == (2,) and truncated.sample((2, 3)).shape == (
+        2,
+        3,
+        2,
+    )
+
+
+def test_cuts_add_up():
+    first = make_truncated(0.2)
+    second = cut_prior(first, Exact(), X_O, draw_posterior(500), 0.5)
+    assert isinstance(second, TruncatedPrior) and len(second.cuts) == 2
+    theta = draw_posterior(2_000)
+    assert (first.keeps(theta) | ~second.keeps(theta)).all()
+    assert second.keeps(theta).sum() < first.keeps(theta).sum()
+
+
+def test_uniform_prior_is_proposed_from_the_box():
+    prior = BoxUniform(-50 * torch.ones(2), 50 * torch.ones(2))
+    truncated = cut_prior(prior, Exact(), X_O, draw_posterior(5_000), 0.01)
+    assert truncated.keeps(truncated.sample((1_000,))).all()
+    # From the whole prior, about one in a hundred would be.
+    assert truncated.num_accepted / truncated.num_proposed > 0.3
+
+
+def test_empty_cut_is_named(monkeypatch):
+    monkeypatch.setattr("sbi_aalr.sampling.truncated_prior._MOST_DRAWS", 10)
+    cut = make_truncated().cuts[0]._replace(least_log_ratio=1e9)
+    with pytest.raises(RuntimeError, match=r"Only 0 of .* draws of the prior passed"):
+        TruncatedPrior(PRIOR, (cut,)).sample((5,))
+
+
+@pytest.mark.slow
+def test_posterior_after_rounds_is_that_of_the_original_prior():
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    trainer.train_truncated(
+        simulate, X_O, num_simulations=9_000, num_rounds=2, time_limit=6, seed=1
+    )
+    assert trainer.summary["accepted_share"][0] == 1
+    assert 0.05 < trainer.summary["accepted_share"][1] < 1
+    posterior = trainer.build_posterior()
+    draws = posterior.sample((4_000,), x=X_O, seed=1, show_progress_bars=False)
+    mean, deviation = exact_posterior(X_O)
+    assert ((draws.mean(0) - mean) / deviation).abs().max() < 0.2
+    torch.testing.assert_close(
+        draws.std(0), torch.full((2,), deviation), rtol=0.15, atol=0
+    )
+    # The control: without the prior, the mean would lie at the observation.
+    assert ((X_O[0] - mean) / deviation).abs().max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"num_rounds": 0}, ValueError, "`num_rounds` must .*got 0"),
+        ({"epsilon": 1.0}, ValueError, "`epsilon` must lie strictly .*got 1.0"),
+        ({"num_simulations": 1.5}, TypeError, "`num_simulations` must"),
+        ({"time_limit": -1}, ValueError, "`time_limit` must .*got -1"),
+    ],
+)
+def test_wrong_settings_are_named(settings, error, message):
+    with pytest.raises(error, match=message):
+        AALR(PRIOR).train_truncated(simulate, X_O, **settings)
+
+
+def test_rounds_without_prior_are_named():
+    with pytest.raises(RuntimeError, match="Rounds draw from the prior"):
+        AALR().train_truncated(simulate, X_O)
