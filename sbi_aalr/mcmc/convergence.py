@@ -11,6 +11,7 @@ References:
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,28 @@ from torch import Tensor
 # Bounds the memory of sorting and of Fourier transforms, in elements.
 _MAX_ELEMENTS = 2**24
 _MIN_DRAWS = 4
+
+
+class Convergence(NamedTuple):
+    """How far the chains of each observation have converged, and what it took.
+
+    Attributes:
+        r_hat: Rank-normalised R-hat, nested where chains are many, shape `(B, D)`.
+        ess_bulk: Effective sample size of the bulk, shape `(B, D)`.
+        ess_tail: Effective sample size of the tails, shape `(B, D)`.
+        stuck_chains: Number of chains that never moved, long, shape `(B, D)`.
+        acceptance_rate: Mean acceptance rate after warm-up, shape `(B,)`.
+        num_steps: Steps after warm-up, shape `(B,)`.
+        converged: Whether the limits were met, bool, shape `(B,)`.
+    """
+
+    r_hat: Tensor
+    ess_bulk: Tensor
+    ess_tail: Tensor
+    stuck_chains: Tensor
+    acceptance_rate: Tensor
+    num_steps: Tensor
+    converged: Tensor
 
 
 def rhat(theta: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sbi_aalr.files import write_whole
 from sbi_aalr.mcmc.chains import Chains
-from sbi_aalr.sampling.until_converged import Figures, Result
+from sbi_aalr.mcmc.convergence import Convergence
+from sbi_aalr.sampling.until_converged import Result
 
 _RUN = "run.json"
 
@@ -63,7 +64,7 @@ class Checkpoint:
             return Result(
                 Chains(**_collect("warmup", tensors)),
                 Chains(**_collect("chains", tensors)),
-                Figures(**_collect("figures", tensors)),
+                Convergence(**_collect("figures", tensors)),
             )
         except Exception as error:
             raise ValueError(

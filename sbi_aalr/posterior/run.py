@@ -12,9 +12,9 @@ from sbi_aalr.diagnostics.convergence_warning import judge
 from sbi_aalr.diagnostics.draws import check_parameter_names, read_draws
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.posterior.reporting import ReportedPosterior
 from sbi_aalr.sampling.parameters import MHPosteriorParameters
-from sbi_aalr.sampling.until_converged import Figures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ class LastRun:
 
     chains: Chains
     warmup_chains: Chains
-    figures: Figures
+    figures: Convergence
     observed: Tensor
     batched: bool
     parameters: MHPosteriorParameters

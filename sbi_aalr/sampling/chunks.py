@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.mcmc import starts
+from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.mcmc.tempering import anneal
 from sbi_aalr.persistence.finished_chunks import Checkpoint
@@ -25,7 +26,6 @@ from sbi_aalr.sampling.threads import map_in_threads
 from sbi_aalr.sampling.unconstrained import UnconstrainedTarget, constrain
 from sbi_aalr.sampling.until_converged import (
     BatchLogProb,
-    Figures,
     Result,
     WarmedUp,
     draw_until_converged,
@@ -226,6 +226,6 @@ def choose_starts(
     )
 
 
-def count_finished(bar: Progress, figures: Figures) -> None:
+def count_finished(bar: Progress, figures: Convergence) -> None:
     """Show observations with these figures as done."""
     bar.finish(len(figures.converged), int(figures.converged.sum()))

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import KERNELS, Kernel, convergence
 from sbi_aalr.mcmc.chains import Chains, concatenate
+from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.kernel import State, init
 from sbi_aalr.mcmc.run import run, warm_up
 from sbi_aalr.mcmc.starts import group_nearby
@@ -38,28 +39,6 @@ class BatchLogProb(Protocol):
         ...
 
 
-class Figures(NamedTuple):
-    """Convergence of each observation, `(B, D)` each, and what it took.
-
-    Attributes:
-        r_hat: Rank-normalised R-hat, nested where chains are many.
-        ess_bulk: Effective sample size of the bulk.
-        ess_tail: Effective sample size of the tails.
-        stuck_chains: Number of chains that never moved, long.
-        acceptance_rate: Mean acceptance rate after warm-up, shape `(B,)`.
-        num_steps: Steps after warm-up, shape `(B,)`.
-        converged: Whether the limits were met, bool, shape `(B,)`.
-    """
-
-    r_hat: Tensor
-    ess_bulk: Tensor
-    ess_tail: Tensor
-    stuck_chains: Tensor
-    acceptance_rate: Tensor
-    num_steps: Tensor
-    converged: Tensor
-
-
 class Result(NamedTuple):
     """What sampling a group of observations gives.
 
@@ -71,7 +50,7 @@ class Result(NamedTuple):
 
     warmup: Chains
     chains: Chains
-    figures: Figures
+    figures: Convergence
 
 
 class WarmedUp(NamedTuple):
@@ -155,7 +134,7 @@ def draw_until_converged(
     *,
     max_observations: int | None = None,
     on_step: Callable[[int], object] | None = None,
-    on_done: Callable[[Figures], object] | None = None,
+    on_done: Callable[[Convergence], object] | None = None,
 ) -> Result:
     """Run rounds of draws until every observation has converged.
 
@@ -177,7 +156,7 @@ def draw_until_converged(
     num_chains, num_observations = state.log_prob.shape
     active = torch.arange(num_observations, device=state.log_prob.device)
     chains, thin = None, settings.thin
-    finished: list[tuple[Tensor, Chains, Figures]] = []
+    finished: list[tuple[Tensor, Chains, Convergence]] = []
     while True:
         new_draws = num_draws if chains is None else num_draws - chains.num_draws
         states, draws = [], []
@@ -218,7 +197,7 @@ def draw_until_converged(
         superchain = None if superchain is None else superchain[:, staying]
         chains, thin = chains.pick(staying).thin_by_two(), 2 * thin
     order = torch.cat([index for index, _, _ in finished]).argsort()
-    figures = Figures(
+    figures = Convergence(
         *map(torch.cat, zip(*(figures for _, _, figures in finished), strict=True))
     )
     drawn = concatenate([part for _, part, _ in finished]).pick(order)
@@ -231,7 +210,7 @@ def measure(
     settings: MHPosteriorParameters,
     num_steps: int,
     is_last: bool = True,
-) -> Figures:
+) -> Convergence:
     """Measure convergence and compare it with the limits.
 
     A chain that never moved fails its observation: among many chains, one that is stuck
@@ -261,7 +240,9 @@ def measure(
     steps = torch.full_like(r_hat[:, 0], num_steps, dtype=torch.long)
     acceptance_rate = chains.acceptance_rate.mean(dim=(0, 1))
     converged = passed.all(dim=-1)
-    return Figures(r_hat, ess_bulk, ess_tail, stuck, acceptance_rate, steps, converged)
+    return Convergence(
+        r_hat, ess_bulk, ess_tail, stuck, acceptance_rate, steps, converged
+    )
 
 
 def join(parts: Sequence[Result]) -> Result:
@@ -270,7 +251,7 @@ def join(parts: Sequence[Result]) -> Result:
     return Result(
         concatenate(warmups),
         concatenate(chains),
-        Figures(*map(torch.cat, zip(*figures, strict=True))),
+        Convergence(*map(torch.cat, zip(*figures, strict=True))),
     )
 
 
