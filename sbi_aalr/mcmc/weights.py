@@ -34,25 +34,25 @@ class LogMean(NamedTuple):
     Attributes:
         log_sum: log of the sum of w, shape `(...)`, nats.
         log_square: log of the sum of w^2, shape `(...)`, nats.
-        count: Number of draws, those of no weight included.
+        num_draws: Number of draws, those of no weight included.
     """
 
     log_sum: Tensor
     log_square: Tensor
-    count: int
+    num_draws: int
 
     def __add__(self, other: "LogMean") -> "LogMean":  # type: ignore[override]
         """The sums over the draws of both."""
         return LogMean(
             torch.logaddexp(self.log_sum, other.log_sum),
             torch.logaddexp(self.log_square, other.log_square),
-            self.count + other.count,
+            self.num_draws + other.num_draws,
         )
 
     @property
     def value(self) -> Tensor:
         """Log of the mean weight, nats."""
-        return self.log_sum - math.log(self.count)
+        return self.log_sum - math.log(self.num_draws)
 
     @property
     def effective_size(self) -> Tensor:
@@ -62,7 +62,7 @@ class LogMean(NamedTuple):
     @property
     def standard_error(self) -> Tensor:
         """Monte Carlo standard error of `value`, nats, by the delta method."""
-        variance = (1 / self.effective_size - 1 / self.count).clamp_min(0)
+        variance = (1 / self.effective_size - 1 / self.num_draws).clamp_min(0)
         return variance.sqrt()
 
 
@@ -71,7 +71,7 @@ def sum_weights(log_weight: Tensor) -> LogMean:
 
     Example:
         >>> mean = sum_weights(torch.zeros(4)) + sum_weights(torch.zeros(6))
-        >>> float(mean.value), float(mean.effective_size), mean.count
+        >>> float(mean.value), float(mean.effective_size), mean.num_draws
         (0.0, 10.0, 10)
     """
     return LogMean(
