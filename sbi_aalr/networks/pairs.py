@@ -1,16 +1,62 @@
-"""Which estimators can be taken apart into embeddings and a head."""
+"""Take a ratio estimator apart, to embed once what meets many.
+
+The logit of a `RatioEstimator` is `net(cat(embedded theta, embedded x))`. So data that
+never change are embedded once for many parameters, and the other way round. Where the
+head is a product of the two embeddings, one matrix product gives the logits of all
+pairs. An estimator with a forward of its own is evaluated as it is.
+"""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 
-def is_plain(estimator: RatioEstimator) -> bool:
-    """Whether its logit is `net(cat(embedded theta, embedded x))` and nothing else.
+class Parts(NamedTuple):
+    """The parts of a ratio estimator.
 
-    Then the two embeddings can be computed apart, each as often as it is needed.
+    Attributes:
+        embed_theta: Parameters `(N, D)` -> embedded `(N, F)`.
+        embed_x: Data `(N, *event_shape)` -> embedded `(N, G)`.
+        combine: Embedded parameters and data, row by row -> log-ratios `(N,)`, nats.
+        combine_all: Embedded parameters `(N, F)` and data `(M, G)` -> log-ratios of all
+            pairs by one matrix product, `(N, M)`, nats; None where there is no such
+            product.
     """
+
+    embed_theta: Callable[[Tensor], Tensor]
+    embed_x: Callable[[Tensor], Tensor]
+    combine: Callable[[Tensor, Tensor], Tensor]
+    combine_all: Callable[[Tensor, Tensor], Tensor] | None
+
+
+def take_apart(estimator: RatioEstimator) -> Parts:
+    """Return the parts of an estimator.
+
+    Where it cannot be taken apart, nothing is embedded and `combine` is all of it.
+
+    Args:
+        estimator: Any ratio estimator.
+    """
+    if not is_plain(estimator):
+        return Parts(_keep, _keep, estimator, None)
+    net = estimator.net
+
+    def combine(theta: Tensor, x: Tensor) -> Tensor:
+        return net(torch.cat((theta, x), dim=-1)).squeeze(-1)
+
+    return Parts(
+        estimator.embedding_net_theta,
+        estimator.embedding_net_x,
+        combine,
+        getattr(net, "all_pairs", None),
+    )
+
+
+def is_plain(estimator: RatioEstimator) -> bool:
+    """Whether its logit is `net(cat(embedded theta, embedded x))` and nothing else."""
     return all(
         getattr(type(estimator), name, None) is getattr(RatioEstimator, name)
         for name in ("forward", "unnormalized_log_ratio", "combine_theta_and_x")
@@ -18,11 +64,8 @@ def is_plain(estimator: RatioEstimator) -> bool:
 
 
 def is_separable(estimator: RatioEstimator) -> bool:
-    """Whether one matrix product gives the logits of all pairs of theta and x.
-
-    Then `estimator.net.all_pairs(embedded_theta, embedded_x)` is that product.
-    """
-    return is_plain(estimator) and hasattr(estimator.net, "all_pairs")
+    """Whether one matrix product gives the logits of all pairs of theta and x."""
+    return take_apart(estimator).combine_all is not None
 
 
 def fix_observations(
@@ -37,15 +80,19 @@ def fix_observations(
     Returns:
         A function of theta `(N, D)` that gives log-ratios with all x, `(N, B)`, nats.
     """
-    if is_separable(estimator):
-        embedded_x = estimator.embedding_net_x(x)
-        return lambda theta: estimator.net.all_pairs(
-            estimator.embedding_net_theta(theta), embedded_x
-        )
+    parts = take_apart(estimator)
+    embedded_x = parts.embed_x(x)
 
     def evaluate(theta: Tensor) -> Tensor:
-        rows = theta.repeat_interleave(len(x), dim=0)
-        tiled = x.repeat(len(theta), *[1] * (x.ndim - 1))
-        return estimator(rows, tiled).reshape(len(theta), len(x))
+        embedded = parts.embed_theta(theta)
+        if parts.combine_all is not None:
+            return parts.combine_all(embedded, embedded_x)
+        rows = embedded.repeat_interleave(len(x), dim=0)
+        tiled = embedded_x.repeat(len(theta), *[1] * (embedded_x.ndim - 1))
+        return parts.combine(rows, tiled).reshape(len(theta), len(x))
 
     return evaluate
+
+
+def _keep(rows: Tensor) -> Tensor:
+    return rows
