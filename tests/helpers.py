@@ -6,8 +6,8 @@ import arviz_stats
 import numpy as np
 import torch
 
-from sbi_aalr.mcmc.kernel import init
 from sbi_aalr.mcmc.run import run, warm_up
+from sbi_aalr.mcmc.step import init
 
 LIMIT = 5.0
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sbi_aalr.mcmc.kernel import Info
+
 _SHRINKAGE = 0.05
 _DELAY = 10.0
 _FORGETTING = 0.75
@@ -75,6 +77,25 @@ def update(
     decay = known * steps.clamp(min=1) ** -_FORGETTING
     average = decay * log_scale + (1 - decay) * state.log_scale_average
     return DualAveraging(log_scale, average, state.anchor, error, steps)
+
+
+def tune(parameters: Any, info: Info, *, target: float) -> Any:
+    """Move every scale of a kernel towards an acceptance rate; the rest stays.
+
+    Args:
+        parameters: The kernel's parameters, a NamedTuple with fields `DualAveraging`.
+        info: Report of the step, or of several.
+        target: Acceptance rate to aim at, in (0, 1).
+
+    Returns:
+        The parameters for the next step.
+    """
+    scales = {
+        name: update(value, info.acceptance_rate, target)
+        for name, value in parameters._asdict().items()
+        if isinstance(value, DualAveraging)
+    }
+    return parameters._replace(**scales)
 
 
 def restart(state: DualAveraging) -> DualAveraging:

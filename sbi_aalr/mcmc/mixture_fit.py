@@ -34,7 +34,7 @@ _CUT_SHARE = 0.02
 _MAX_ENTRIES = 2**25
 
 
-class Fit(NamedTuple):
+class MixtureFit(NamedTuple):
     """A mixture that is being fitted, `K` components for each of `B` observations.
 
     Attributes:
@@ -51,7 +51,7 @@ class Fit(NamedTuple):
     moments: Tensor
 
 
-def fit(generator: Generator, points: Tensor) -> Fit:
+def fit(generator: Generator, points: Tensor) -> MixtureFit:
     """Fit a mixture to points by expectation-maximisation.
 
     Args:
@@ -71,7 +71,7 @@ def fit(generator: Generator, points: Tensor) -> Fit:
     return _make_fit(centre, width, moments)
 
 
-def update(fit: Fit, points: Tensor, log_weight: Tensor) -> Fit:
+def update(fit: MixtureFit, points: Tensor, log_weight: Tensor) -> MixtureFit:
     """Improve a fit by draws from its own mixture.
 
     Args:
@@ -120,11 +120,11 @@ def _fit_to_points(
     return centre, width, moments
 
 
-def _make_fit(centre: Tensor, width: Tensor, moments: Tensor) -> Fit:
+def _make_fit(centre: Tensor, width: Tensor, moments: Tensor) -> MixtureFit:
     log_weight, mean, covariance = _maximise(moments)
     cholesky = width.unsqueeze(-1) * _cholesky(covariance)
     mixture = build(log_weight, mean * width + centre, cholesky)
-    return Fit(mixture, centre, width, moments)
+    return MixtureFit(mixture, centre, width, moments)
 
 
 def _collect_moments(

@@ -8,7 +8,8 @@ from torch import Generator
 
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.chains import Chains
-from sbi_aalr.mcmc.kernel import Info, Kernel, State, advance
+from sbi_aalr.mcmc.kernel import Info, Kernel, State
+from sbi_aalr.mcmc.step import advance
 from sbi_aalr.types import LogProbFn
 
 # Windows double, so that each refit sees draws from a better kernel than the last; the

@@ -6,18 +6,18 @@ far that about as many candidates share the weight as there are chains; the star
 then wider than the posterior, as R-hat needs them, and cover all of its modes.
 
 References:
-    Rubin (1988) for sampling-importance-resampling; Jasra et al. (2011) for choosing a
-    temperature by the effective sample size.
+    Rubin (1988) for sampling-importance-resampling; Jasra et al. (2011) for choosing an
+    inverse temperature by the effective sample size.
 """
 
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.tempering import find_temperature
+from sbi_aalr.mcmc.tempering import find_inverse_temperature
 
 
-def choose_temperature(log_weight: Tensor, num_chains: int) -> Tensor:
-    """Find the largest temperature at which `num_chains` candidates share the weight.
+def choose_inverse_temperature(log_weight: Tensor, num_chains: int) -> Tensor:
+    """Find the largest exponent at which `num_chains` candidates share the weight.
 
     Args:
         log_weight: Shape `(K, B)`, nats; NaN counts as no weight.
@@ -27,19 +27,21 @@ def choose_temperature(log_weight: Tensor, num_chains: int) -> Tensor:
         Exponent of the weights, between 0 and 1, shape `(B,)`.
 
     Example:
-        >>> choose_temperature(torch.zeros(100, 1), num_chains=10)
+        >>> choose_inverse_temperature(torch.zeros(100, 1), num_chains=10)
         tensor([1.])
     """
     log_weight = log_weight.nan_to_num(-torch.inf, posinf=-torch.inf)
     log_weight = log_weight - log_weight.amax(dim=0)
-    return find_temperature(log_weight, torch.zeros_like(log_weight[0]), num_chains)
+    return find_inverse_temperature(
+        log_weight, torch.zeros_like(log_weight[0]), num_chains
+    )
 
 
-def resample(
+def resample_candidates(
     generator: Generator,
     candidates: Tensor,
     log_weight: Tensor,
-    temperature: Tensor,
+    inverse_temperature: Tensor,
     num_chains: int,
 ) -> Tensor:
     """Choose starts among candidates that all observations share.
@@ -49,7 +51,7 @@ def resample(
         candidates: Prior draws, shape `(K, D)`.
         log_weight: Log-ratio of each candidate for each observation, shape `(K, B)`,
             nats; NaN counts as no weight.
-        temperature: Exponent of the weights, shape `(B,)`.
+        inverse_temperature: Exponent of the weights, shape `(B,)`.
         num_chains: Starts to choose for each observation, `C`.
 
     Returns:
@@ -74,7 +76,7 @@ def resample(
     noise = torch.rand(
         log_weight.shape, generator=generator, device=log_weight.device
     ).clamp(min=1e-30)
-    score = temperature * log_weight - (-noise.log()).log()
+    score = inverse_temperature * log_weight - (-noise.log()).log()
     score = torch.where(torch.isinf(log_weight), -torch.inf, score)
     num_usable = int(torch.isfinite(score).sum(0).min())
     index = score.topk(min(num_chains, num_usable), dim=0).indices

@@ -1,14 +1,14 @@
 """Carry a population of chains from the prior to the posterior by tempering.
 
 Between the distribution q that starts were drawn from and the target pi lies the path
-q^(1-t) pi^t. The temperature t of each observation rises as fast as half of its chains
-can follow; chains are then resampled by what the rise changed, and moved by
+q^(1-t) pi^t. The inverse temperature t of each observation rises as fast as half of its
+chains can follow; chains are then resampled by what the rise changed, and moved by
 differential evolution. Modes keep their shares on the way, and no chain is left behind
 where the posterior has no mass.
 
 References:
     Del Moral, Doucet & Jasra (2006), JRSS B 68(3), for the sampler; Jasra et al. (2011)
-    for adaptive temperatures.
+    for a choice of t by the effective sample size.
 """
 
 from collections.abc import Callable
@@ -16,34 +16,37 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.kernel import State, step
+from sbi_aalr.mcmc.kernel import State
 from sbi_aalr.mcmc.kernels import differential_evolution
+from sbi_aalr.mcmc.step import step
+from sbi_aalr.mcmc.weights import effective_size
 from sbi_aalr.types import LogProbFn
 
 _KERNEL = differential_evolution.KERNEL
-_STEPS_PER_TEMPERATURE = 10
+_STEPS_PER_RISE = 10
 _NUM_BISECTIONS = 22
 _SURVIVING_SHARE = 0.5
-# Finite, so that a temperature that does not rise gives weight one.
+# Finite, so that an inverse temperature that does not rise gives weight one.
 _NOTHING = -1e30
 
 
 def anneal(
     generator: Generator,
     starts: Tensor,
-    temperature: Tensor,
+    inverse_temperature: Tensor,
     log_prob_fn: LogProbFn,
     log_base_fn: LogProbFn,
     *,
     max_steps: int,
     on_step: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Move starts along the path from `temperature` to 1.
+    """Move starts along the path from `inverse_temperature` to 1.
 
     Args:
         generator: Source of randomness, on the device of the starts.
-        starts: Drawn at `temperature`, shape `(C, B, D)`; at least 4 chains.
-        temperature: Place on the path where each observation begins, shape `(B,)`.
+        starts: Drawn at `inverse_temperature`, shape `(C, B, D)`; at least 4 chains.
+        inverse_temperature: Place on the path where each observation begins, shape
+            `(B,)`.
         log_prob_fn: Log-density of the target, nats.
         log_base_fn: Log-density of the beginning of the path, nats.
         max_steps: Most steps to take; the last of them jumps to 1 if need be.
@@ -54,95 +57,84 @@ def anneal(
     """
     position = starts
     parameters = _KERNEL.build(generator, position)
-    for used in range(_STEPS_PER_TEMPERATURE, max_steps + 1, _STEPS_PER_TEMPERATURE):
-        if bool((temperature >= 1).all()):
+    for used in range(_STEPS_PER_RISE, max_steps + 1, _STEPS_PER_RISE):
+        if bool((inverse_temperature >= 1).all()):
             break
         log_prob, log_base = log_prob_fn(position), log_base_fn(position)
         log_ratio = (log_prob - log_base).nan_to_num(_NOTHING, _NOTHING, _NOTHING)
-        last = used + _STEPS_PER_TEMPERATURE > max_steps
+        last = used + _STEPS_PER_RISE > max_steps
         risen = (
-            torch.ones_like(temperature)
+            torch.ones_like(inverse_temperature)
             if last
-            else raise_temperature(log_ratio, temperature)
+            else raise_inverse_temperature(log_ratio, inverse_temperature)
         )
-        chosen = resample(generator, (risen - temperature) * log_ratio)
-        temperature = risen
+        chosen = resample_chains(generator, (risen - inverse_temperature) * log_ratio)
+        inverse_temperature = risen
         position = position.gather(0, chosen.unsqueeze(-1).expand_as(position))
-        tempered = _temper(log_prob_fn, log_base_fn, temperature)
+        tempered = _temper(log_prob_fn, log_base_fn, inverse_temperature)
         state = State(
             position,
-            (1 - temperature) * log_base.gather(0, chosen)
-            + temperature * log_prob.gather(0, chosen),
+            (1 - inverse_temperature) * log_base.gather(0, chosen)
+            + inverse_temperature * log_prob.gather(0, chosen),
         )
-        for _ in range(_STEPS_PER_TEMPERATURE):
+        for _ in range(_STEPS_PER_RISE):
             state, info = step(
                 generator, state, tempered, kernel=_KERNEL, parameters=parameters
             )
             parameters = _KERNEL.tune(parameters, info)
         position = state.position
         if on_step is not None:
-            on_step(_STEPS_PER_TEMPERATURE)
+            on_step(_STEPS_PER_RISE)
     return position
 
 
-def raise_temperature(log_ratio: Tensor, temperature: Tensor) -> Tensor:
-    """Find the temperature at which half of the chains survive, at most 1.
+def raise_inverse_temperature(log_ratio: Tensor, inverse_temperature: Tensor) -> Tensor:
+    """Find the inverse temperature at which half of the chains survive, at most 1.
 
     Args:
         log_ratio: Log-density of the target less that of the base, `(C, B)`, nats.
-        temperature: Temperature so far, shape `(B,)`.
+        inverse_temperature: The one so far, shape `(B,)`.
 
     Returns:
-        The next temperature, shape `(B,)`.
+        The next one, shape `(B,)`.
 
     Example:
-        >>> raise_temperature(torch.zeros(10, 1), torch.zeros(1))
+        >>> raise_inverse_temperature(torch.zeros(10, 1), torch.zeros(1))
         tensor([1.])
     """
-    return find_temperature(
-        log_ratio, temperature, _SURVIVING_SHARE * log_ratio.shape[0]
+    return find_inverse_temperature(
+        log_ratio, inverse_temperature, _SURVIVING_SHARE * log_ratio.shape[0]
     )
 
 
-def find_temperature(
-    log_weight: Tensor, temperature: Tensor, min_size: float
+def find_inverse_temperature(
+    log_weight: Tensor, inverse_temperature: Tensor, min_size: float
 ) -> Tensor:
-    """Find the largest temperature that leaves an effective size, by bisection.
+    """Find the largest inverse temperature that leaves an effective size.
 
     Args:
-        log_weight: Log-weights per unit of temperature, shape `(C, B)`, nats.
-        temperature: Temperature to rise from, shape `(B,)`.
+        log_weight: Log-weights per unit of it, shape `(C, B)`, nats.
+        inverse_temperature: The one to rise from, shape `(B,)`.
         min_size: Effective number of rows that must be left.
 
     Returns:
-        Temperature between the one given and 1, shape `(B,)`.
+        The one found by bisection, between the one given and 1, shape `(B,)`.
 
     Example:
-        >>> find_temperature(torch.zeros(10, 1), torch.zeros(1), min_size=10)
+        >>> find_inverse_temperature(torch.zeros(10, 1), torch.zeros(1), min_size=10)
         tensor([1.])
     """
-    low, high = temperature, torch.ones_like(temperature)
-    enough = effective_size((high - temperature) * log_weight) >= min_size
+    low, high = inverse_temperature, torch.ones_like(inverse_temperature)
+    enough = effective_size((high - inverse_temperature) * log_weight) >= min_size
     low = torch.where(enough, high, low)
     for _ in range(_NUM_BISECTIONS):
         middle = (low + high) / 2
-        enough = effective_size((middle - temperature) * log_weight) >= min_size
+        enough = effective_size((middle - inverse_temperature) * log_weight) >= min_size
         low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
     return low
 
 
-def effective_size(log_weight: Tensor) -> Tensor:
-    """Effective number of weighted chains, `(C, B)` -> `(B,)`.
-
-    Example:
-        >>> effective_size(torch.zeros(5, 1))
-        tensor([5.])
-    """
-    weight = (log_weight - log_weight.amax(dim=0)).exp().nan_to_num()
-    return weight.sum(dim=0).square() / weight.square().sum(dim=0)
-
-
-def resample(generator: Generator, log_weight: Tensor) -> Tensor:
+def resample_chains(generator: Generator, log_weight: Tensor) -> Tensor:
     """Choose chains in proportion to their weights, systematically.
 
     Args:
@@ -162,10 +154,10 @@ def resample(generator: Generator, log_weight: Tensor) -> Tensor:
 
 
 def _temper(
-    log_prob_fn: LogProbFn, log_base_fn: LogProbFn, temperature: Tensor
+    log_prob_fn: LogProbFn, log_base_fn: LogProbFn, inverse_temperature: Tensor
 ) -> LogProbFn:
     def log_prob(position: Tensor) -> Tensor:
         cold, hot = log_prob_fn(position), log_base_fn(position)
-        return (1 - temperature) * hot + temperature * cold
+        return (1 - inverse_temperature) * hot + inverse_temperature * cold
 
     return log_prob

@@ -6,8 +6,8 @@ from helpers import make_gaussian, make_generator, make_skewed
 
 from sbi_aalr.mcmc import KERNELS
 from sbi_aalr.mcmc.adaptation import DualAveraging, freeze, restart, start, update
-from sbi_aalr.mcmc.kernel import init, step
 from sbi_aalr.mcmc.run import block_size, run, warm_up
+from sbi_aalr.mcmc.step import init, step
 
 TARGETS = {
     "random_walk": 0.234,

@@ -4,8 +4,12 @@ import pytest
 import torch
 from helpers import make_generator
 
-from sbi_aalr.mcmc.starts import choose_temperature, group_nearby, resample
-from sbi_aalr.mcmc.tempering import effective_size
+from sbi_aalr.mcmc.starts import (
+    choose_inverse_temperature,
+    group_nearby,
+    resample_candidates,
+)
+from sbi_aalr.mcmc.weights import effective_size
 
 
 def draw_candidates(number=2_000, dim=2, seed=0):
@@ -20,9 +24,11 @@ def weigh(candidates, centres, scale=0.3):
 
 def choose(candidates, log_weight, num_chains, seed=0):
     """Temper the weights and resample, as a posterior does."""
-    temperature = choose_temperature(log_weight, num_chains)
+    inverse_temperature = choose_inverse_temperature(log_weight, num_chains)
     generator = make_generator(seed)
-    return resample(generator, candidates, log_weight, temperature, num_chains)
+    return resample_candidates(
+        generator, candidates, log_weight, inverse_temperature, num_chains
+    )
 
 
 def test_starts_are_distinct_candidates_of_their_own_observation():
@@ -57,16 +63,16 @@ def test_temperature_is_such_that_as_many_share_the_weight_as_there_are_chains()
     candidates = draw_candidates()
     log_weight = weigh(candidates, [[0.0, 0.0], [2.0, -1.0]], scale=0.01)
     log_weight[7] = torch.nan
-    temperature = choose_temperature(log_weight, 50)
-    assert ((temperature > 0) & (temperature < 1)).all()
-    tempered = temperature * log_weight.nan_to_num(-1e30)
+    inverse_temperature = choose_inverse_temperature(log_weight, 50)
+    assert ((inverse_temperature > 0) & (inverse_temperature < 1)).all()
+    tempered = inverse_temperature * log_weight.nan_to_num(-1e30)
     assert effective_size(tempered).tolist() == pytest.approx([50, 50], rel=1e-3)
 
 
 def test_temperature_is_one_where_full_weights_are_shared_by_enough():
     log_weight = weigh(draw_candidates(), [[0.0, 0.0]], scale=1.0)
-    assert choose_temperature(log_weight, 50).item() == 1
-    assert choose_temperature(torch.zeros(5, 1), 12).item() < 1e-6
+    assert choose_inverse_temperature(log_weight, 50).item() == 1
+    assert choose_inverse_temperature(torch.zeros(5, 1), 12).item() < 1e-6
 
 
 def test_starts_cover_all_modes():

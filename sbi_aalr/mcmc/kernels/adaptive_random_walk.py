@@ -7,6 +7,7 @@ References:
     Haario, Saksman & Tamminen (2001), Bernoulli 7(2); Roberts & Rosenthal (2009).
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,12 +15,11 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.adaptation import DualAveraging
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
-from sbi_aalr.mcmc.kernels.random_walk import optimal_scale
+from sbi_aalr.mcmc.kernel import Kernel, Proposal
+from sbi_aalr.mcmc.shapes import covariance_cholesky, optimal_scale
 from sbi_aalr.types import LogProbFn
 
 _TARGET_ACCEPTANCE = 0.234
-_RIDGE = 1e-4
 
 
 class Parameters(NamedTuple):
@@ -56,31 +56,12 @@ def propose(
     )
 
 
-def tune(parameters: Parameters, info: Info) -> Parameters:
-    """Move the scale towards an acceptance rate of 0.234."""
-    scale = adaptation.update(
-        parameters.scale, info.acceptance_rate, _TARGET_ACCEPTANCE
-    )
-    return parameters._replace(scale=scale)
-
-
 def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
     """Take the covariance of a window's draws, shape `(S, C, B, D)`."""
     cholesky = covariance_cholesky(draws.flatten(0, 1))
     return Parameters(cholesky, adaptation.restart(parameters.scale))
 
 
-def covariance_cholesky(draws: Tensor) -> Tensor:
-    """Lower factor of the draws' covariance, `(N, B, D)` -> `(B, D, D)`.
-
-    A small ridge in units of each parameter's variance keeps it positive definite when
-    draws are few or lie in a plane.
-    """
-    centred = (draws - draws.mean(dim=0)).movedim(0, 1)
-    covariance = centred.mT @ centred / max(draws.shape[0] - 1, 1)
-    variance = covariance.diagonal(dim1=-2, dim2=-1)
-    variance = torch.where(variance > 0, variance, torch.ones_like(variance))
-    return torch.linalg.cholesky(covariance + _RIDGE * torch.diag_embed(variance))
-
-
-KERNEL = Kernel(build, propose, tune, refit)
+KERNEL = Kernel(
+    build, propose, partial(adaptation.tune, target=_TARGET_ACCEPTANCE), refit
+)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
+from sbi_aalr.mcmc.kernel import Kernel, Proposal
 from sbi_aalr.types import LogProbFn
 
 ProposalFn: TypeAlias = Callable[[Generator, Tensor], Tensor | tuple[Tensor, Tensor]]
@@ -50,7 +50,7 @@ def from_proposal(propose: ProposalFn, *, unconstrained: bool = False) -> Kernel
         factor 1 / theta', so that the correction is log theta' - log theta:
 
         >>> import torch
-        >>> from sbi_aalr.mcmc.kernel import init, step
+        >>> from sbi_aalr.mcmc.step import init, step
         >>> def propose(generator, position):
         ...     noise = torch.empty_like(position).normal_(generator=generator)
         ...     return position * noise.exp(), noise.sum(dim=-1)
@@ -70,9 +70,7 @@ def from_proposal(propose: ProposalFn, *, unconstrained: bool = False) -> Kernel
             "`propose` must be a function of (generator, position), got "
             f"{type(propose).__name__}."
         )
-    return Kernel(
-        _build, partial(_propose, propose), _tune, _refit, unconstrained=unconstrained
-    )
+    return Kernel(_build, partial(_propose, propose), unconstrained=unconstrained)
 
 
 def _build(generator: Generator, starts: Tensor) -> tuple[()]:
@@ -118,11 +116,3 @@ def _check(name: str, returned: object, like: Tensor) -> Tensor:
             f"{tuple(returned.shape)}."
         )
     return returned
-
-
-def _tune(parameters: tuple[()], info: Info) -> tuple[()]:
-    return parameters
-
-
-def _refit(generator: Generator, parameters: tuple[()], draws: Tensor) -> tuple[()]:
-    return parameters

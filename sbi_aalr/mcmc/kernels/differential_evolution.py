@@ -10,6 +10,7 @@ References:
     et al. (2013), arXiv:1202.3665, section 3.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,8 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.adaptation import DualAveraging
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
-from sbi_aalr.mcmc.kernels.random_walk import optimal_scale, spread
+from sbi_aalr.mcmc.kernel import Kernel, Proposal
+from sbi_aalr.mcmc.shapes import optimal_scale, spread
 from sbi_aalr.types import LogProbFn
 
 _TARGET_ACCEPTANCE = 0.234
@@ -77,17 +78,15 @@ def propose(
     return Proposal(position + step + _NOISE * parameters.width * noise)
 
 
-def tune(parameters: Parameters, info: Info) -> Parameters:
-    """Move the scale towards an acceptance rate of 0.234."""
-    scale = adaptation.update(
-        parameters.scale, info.acceptance_rate, _TARGET_ACCEPTANCE
-    )
-    return parameters._replace(scale=scale)
-
-
 def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
     """Take the noise's width from a window's draws; the scale goes on."""
     return parameters._replace(width=spread(draws.flatten(0, 1)))
 
 
-KERNEL = Kernel(build, propose, tune, refit, uses_population=True)
+KERNEL = Kernel(
+    build,
+    propose,
+    partial(adaptation.tune, target=_TARGET_ACCEPTANCE),
+    refit,
+    uses_population=True,
+)

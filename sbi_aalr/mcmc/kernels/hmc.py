@@ -14,6 +14,7 @@ References:
     Hoffman & Gelman (2014), arXiv:1111.4246, for the acceptance rate of 0.8.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,8 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.adaptation import DualAveraging
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
-from sbi_aalr.mcmc.kernels.adaptive_random_walk import covariance_cholesky
+from sbi_aalr.mcmc.kernel import Kernel, Proposal
+from sbi_aalr.mcmc.shapes import covariance_cholesky
 from sbi_aalr.types import LogProbFn
 
 _TARGET_ACCEPTANCE = 0.8
@@ -164,18 +165,16 @@ def _differentiate(log_prob_fn: LogProbFn, position: Tensor) -> Tensor:
     return torch.where(valid, gradient, torch.nan)
 
 
-def tune(parameters: Parameters, info: Info) -> Parameters:
-    """Move the step size towards an acceptance rate of 0.8."""
-    step_size = adaptation.update(
-        parameters.step_size, info.acceptance_rate, _TARGET_ACCEPTANCE
-    )
-    return parameters._replace(step_size=step_size)
-
-
 def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
     """Take the mass matrix from a window's draws, shape `(S, C, B, D)`."""
     cholesky = covariance_cholesky(draws.flatten(0, 1))
     return Parameters(cholesky, adaptation.restart(parameters.step_size))
 
 
-KERNEL = Kernel(build, propose, tune, refit, unconstrained=True)
+KERNEL = Kernel(
+    build,
+    propose,
+    partial(adaptation.tune, target=_TARGET_ACCEPTANCE),
+    refit,
+    unconstrained=True,
+)

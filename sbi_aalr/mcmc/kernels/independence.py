@@ -16,12 +16,12 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import mixture_fit
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
-from sbi_aalr.mcmc.mixture_fit import Fit
+from sbi_aalr.mcmc.mixture_fit import MixtureFit
 from sbi_aalr.mcmc.student_mixture import log_density, sample
 from sbi_aalr.types import LogProbFn
 
 
-def build(generator: Generator, starts: Tensor) -> Fit:
+def build(generator: Generator, starts: Tensor) -> MixtureFit:
     """Fit the mixture to the starts, shape `(C, B, D)`."""
     return mixture_fit.fit(generator, starts)
 
@@ -31,7 +31,7 @@ def propose(
     position: Tensor,
     others: Tensor,
     log_prob_fn: LogProbFn,
-    parameters: Fit,
+    parameters: MixtureFit,
 ) -> Proposal:
     """Propose theta' ~ q with the correction log q(theta) - log q(theta')."""
     proposed = sample(generator, parameters.mixture, position.shape[0])
@@ -44,7 +44,7 @@ def advance(
     generator: Generator,
     state: State,
     log_prob_fn: LogProbFn,
-    parameters: Fit,
+    parameters: MixtureFit,
     num_steps: int,
 ) -> tuple[State, Info]:
     """Make all proposals at once, then take or leave them one by one.
@@ -83,7 +83,7 @@ def advance(
     ), Info(rate, accepted, proposal, log_weight=log_weight)
 
 
-def tune(parameters: Fit, info: Info) -> Fit:
+def tune(parameters: MixtureFit, info: Info) -> MixtureFit:
     """Learn from proposals that were made at once; there is nothing else to tune."""
     if info.log_weight is None:
         return parameters
@@ -93,9 +93,5 @@ def tune(parameters: Fit, info: Info) -> Fit:
     )
 
 
-def refit(generator: Generator, parameters: Fit, draws: Tensor) -> Fit:
-    """Keep what was learned: weighted proposals say more than the chains' draws."""
-    return parameters
-
-
-KERNEL = Kernel(build, propose, tune, refit, advance)
+# No `refit`: weighted proposals say more than the chains' draws.
+KERNEL = Kernel(build, propose, tune, advance=advance)

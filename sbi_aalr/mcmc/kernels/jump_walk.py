@@ -1,28 +1,49 @@
 """The default kernel: jumps between modes, and walks within them.
 
 Eight steps in ten propose independently from a mixture learned in warm-up, and forget
-where the chain stood; two in ten are a random walk with the local shapes of that same
-mixture, which moves the chains that are where it fits badly.
+where the chain stood. Two in ten are a random walk with the local shapes of that same
+mixture, theta' = theta + scale * L_k z, which moves the chains that wait in the corners
+that the mixture fits badly. Component k is drawn by its weight and not by where the
+chain stands, so that the walk is symmetric.
 """
 
-from typing import TypeAlias
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.kernel import Info
-from sbi_aalr.mcmc.kernels import independence, local_random_walk
+from sbi_aalr.mcmc import adaptation
+from sbi_aalr.mcmc.adaptation import DualAveraging
+from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
+from sbi_aalr.mcmc.kernels import independence
 from sbi_aalr.mcmc.kernels.mix import mix
-from sbi_aalr.mcmc.mixture_fit import Fit
+from sbi_aalr.mcmc.mixture_fit import MixtureFit
+from sbi_aalr.mcmc.shapes import optimal_scale
+from sbi_aalr.mcmc.student_mixture import StudentMixture, draw_offset
+from sbi_aalr.types import LogProbFn
 
-Parameters: TypeAlias = tuple[Fit, local_random_walk.Parameters]
+_TARGET_ACCEPTANCE = 0.3
 
-_MIX = mix([independence.KERNEL, local_random_walk.KERNEL], [0.8, 0.2])
+
+class Walk(NamedTuple):
+    """Parameters of the walk.
+
+    Attributes:
+        mixture: Shapes to walk in, and how often each is used.
+        scale: Factor on them.
+    """
+
+    mixture: StudentMixture
+    scale: DualAveraging
+
+
+Parameters: TypeAlias = tuple[MixtureFit, Walk]
 
 
 def build(generator: Generator, starts: Tensor) -> Parameters:
     """Fit one mixture to the starts, `(C, B, D)`, for both parts."""
-    fit = independence.build(generator, starts)
-    return fit, local_random_walk.start(fit.mixture, starts)
+    fit, scale = _MIX.build(generator, starts)
+    return fit, Walk(fit.mixture, scale)
 
 
 def tune(parameters: Parameters, info: Info) -> Parameters:
@@ -31,9 +52,24 @@ def tune(parameters: Parameters, info: Info) -> Parameters:
     return fit, walk._replace(mixture=fit.mixture)
 
 
-def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
-    """Keep both parts as they are: every step has tuned them."""
-    return parameters
+def _start_scale(generator: Generator, starts: Tensor) -> DualAveraging:
+    return adaptation.start(optimal_scale(starts))
 
 
-KERNEL = _MIX._replace(build=build, tune=tune, refit=refit)
+def _walk(
+    generator: Generator,
+    position: Tensor,
+    others: Tensor,
+    log_prob_fn: LogProbFn,
+    parameters: Walk,
+) -> Proposal:
+    """Propose theta' ~ N(theta, scale^2 L_k L_k^T); symmetric, no correction."""
+    offset, _ = draw_offset(generator, parameters.mixture, position.shape[0])
+    scale = parameters.scale.log_scale.exp().unsqueeze(-1)
+    return Proposal(position + scale * offset)
+
+
+_WALK = Kernel(_start_scale, _walk, partial(adaptation.tune, target=_TARGET_ACCEPTANCE))
+_MIX = mix([independence.KERNEL, _WALK], [0.8, 0.2])
+
+KERNEL = _MIX._replace(build=build, tune=tune)

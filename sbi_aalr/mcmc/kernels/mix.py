@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
-from sbi_aalr.mcmc.kernel import advance as advance_kernel
+from sbi_aalr.mcmc.step import advance as advance_kernel
 from sbi_aalr.types import LogProbFn
 
 _LARGE_SHARE = 20

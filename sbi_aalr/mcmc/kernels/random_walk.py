@@ -8,6 +8,7 @@ References:
     for the acceptance rate of 0.234.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,8 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.adaptation import DualAveraging
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal
+from sbi_aalr.mcmc.kernel import Kernel, Proposal
+from sbi_aalr.mcmc.shapes import optimal_scale, spread
 from sbi_aalr.types import LogProbFn
 
 _TARGET_ACCEPTANCE = 0.234
@@ -35,8 +37,7 @@ class Parameters(NamedTuple):
 
 def build(generator: Generator, starts: Tensor) -> Parameters:
     """Take the widths from the starts, shape `(C, B, D)`."""
-    width = spread(starts)
-    return Parameters(width, adaptation.start(optimal_scale(starts)))
+    return Parameters(spread(starts), adaptation.start(optimal_scale(starts)))
 
 
 def propose(
@@ -52,29 +53,5 @@ def propose(
     return Proposal(position + width * noise)
 
 
-def tune(parameters: Parameters, info: Info) -> Parameters:
-    """Move the scale towards an acceptance rate of 0.234."""
-    scale = adaptation.update(
-        parameters.scale, info.acceptance_rate, _TARGET_ACCEPTANCE
-    )
-    return parameters._replace(scale=scale)
-
-
-def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
-    """Keep the widths: this walk learns nothing but its scale."""
-    return parameters
-
-
-def spread(starts: Tensor) -> Tensor:
-    """Standard deviation over chains, shape `(C, B, D)` -> `(B, D)`; 1 where zero."""
-    width = starts.std(dim=0, correction=0)
-    return torch.where(width > 0, width, torch.ones_like(width))
-
-
-def optimal_scale(starts: Tensor) -> Tensor:
-    """The scale 2.38 / sqrt(D) that is optimal for a Gaussian, shape `(B,)`."""
-    _, num_observations, dim = starts.shape
-    return starts.new_full((num_observations,), 2.38 / dim**0.5)
-
-
-KERNEL = Kernel(build, propose, tune, refit)
+# No `refit`: this walk learns nothing but its scale.
+KERNEL = Kernel(build, propose, partial(adaptation.tune, target=_TARGET_ACCEPTANCE))

@@ -5,9 +5,10 @@ import torch
 from helpers import make_generator
 
 from sbi_aalr.mcmc import KERNELS, Kernel, Proposal, from_proposal, mix
-from sbi_aalr.mcmc.kernel import Info, State, init, step
+from sbi_aalr.mcmc.kernel import Info, State
 from sbi_aalr.mcmc.kernels import differential_evolution, random_walk
 from sbi_aalr.mcmc.run import warm_up
+from sbi_aalr.mcmc.step import init, step
 
 
 def make_marker(offset, correction=0.0):

@@ -7,8 +7,9 @@ import torch
 from helpers import make_generator
 
 from sbi_aalr.mcmc import KERNELS, Kernel, Proposal, from_proposal
-from sbi_aalr.mcmc.kernel import State, accept, init, step
+from sbi_aalr.mcmc.kernel import State
 from sbi_aalr.mcmc.run import run, warm_up
+from sbi_aalr.mcmc.step import accept, init, step
 from sbi_aalr.mcmc.trees import concatenate, select
 
 

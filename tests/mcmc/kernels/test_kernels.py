@@ -16,10 +16,11 @@ from helpers import (
 )
 
 from sbi_aalr.mcmc import KERNELS, Proposal, from_proposal
-from sbi_aalr.mcmc import kernel as kernel_module
-from sbi_aalr.mcmc.kernel import Info, State, init
+from sbi_aalr.mcmc import step as step_module
+from sbi_aalr.mcmc.kernel import Info, State
 from sbi_aalr.mcmc.kernels import differential_evolution
 from sbi_aalr.mcmc.run import run
+from sbi_aalr.mcmc.step import init
 
 
 def pull_inwards(generator, position):
@@ -146,7 +147,7 @@ def test_nan_treated_as_accept_is_caught(monkeypatch):
         rate = log_ratio.exp().clamp(max=1)
         return State(position, log_prob), Info(rate, accepted, proposal)
 
-    monkeypatch.setattr(kernel_module, "accept", accept_nan)
+    monkeypatch.setattr(step_module, "accept", accept_nan)
     errors = measure(make_box_with_nan(), KERNELS["random_walk"])
     assert errors.max() > 2 * LIMIT
 

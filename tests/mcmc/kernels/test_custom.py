@@ -7,9 +7,9 @@ import torch
 from helpers import make_generator
 
 from sbi_aalr.mcmc import Kernel, from_proposal, mix
-from sbi_aalr.mcmc.kernel import init, step
 from sbi_aalr.mcmc.kernels import random_walk
 from sbi_aalr.mcmc.run import warm_up
+from sbi_aalr.mcmc.step import init, step
 
 
 def shift(generator, position):

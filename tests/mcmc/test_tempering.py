@@ -3,6 +3,7 @@
 import torch
 
 from sbi_aalr.mcmc import starts, tempering
+from sbi_aalr.mcmc.weights import effective_size
 
 CENTRES = torch.tensor([[-2.0, -2.0], [2.0, 2.0]])
 WIDTH = 0.05
@@ -26,21 +27,21 @@ def run_annealing(seed, num_chains=400, max_steps=300, log_prob=log_two_modes):
     generator = torch.Generator().manual_seed(seed)
     candidates = 8 * torch.rand(5_000, 2, generator=generator) - 4
     log_weight = log_prob(candidates.unsqueeze(1)) - log_base(candidates).unsqueeze(1)
-    temperature = starts.choose_temperature(log_weight, num_chains)
-    positions = starts.resample(
-        generator, candidates, log_weight, temperature, num_chains
+    inverse_temperature = starts.choose_inverse_temperature(log_weight, num_chains)
+    positions = starts.resample_candidates(
+        generator, candidates, log_weight, inverse_temperature, num_chains
     )
     count = [0]
     annealed = tempering.anneal(
         generator,
         positions,
-        temperature,
+        inverse_temperature,
         log_prob,
         log_base,
         max_steps=max_steps,
         on_step=lambda steps: count.__setitem__(0, count[0] + steps),
     )
-    return positions, annealed, temperature, count[0]
+    return positions, annealed, inverse_temperature, count[0]
 
 
 def find_share(position):
@@ -64,7 +65,7 @@ def test_anneal_reaches_both_modes_in_their_shares():
 def test_without_resampling_the_shares_come_out_wrong(monkeypatch):
     monkeypatch.setattr(
         tempering,
-        "resample",
+        "resample_chains",
         lambda generator, log_weight: (
             torch.arange(len(log_weight)).unsqueeze(1).expand_as(log_weight)
         ),
@@ -74,8 +75,8 @@ def test_without_resampling_the_shares_come_out_wrong(monkeypatch):
 
 
 def test_starts_alone_are_far_wider_than_the_modes():
-    positions, annealed, temperature, _ = run_annealing(seed=0)
-    assert temperature.item() < 0.5
+    positions, annealed, inverse_temperature, _ = run_annealing(seed=0)
+    assert inverse_temperature.item() < 0.5
     before, after = (
         float((theta.abs() - 2).square().mean().sqrt())
         for theta in (positions, annealed)
@@ -84,10 +85,10 @@ def test_starts_alone_are_far_wider_than_the_modes():
 
 
 def test_anneal_does_nothing_where_the_temperature_is_one():
-    positions, annealed, temperature, steps = run_annealing(
+    positions, annealed, inverse_temperature, steps = run_annealing(
         seed=0, log_prob=lambda position: log_base(position)
     )
-    assert temperature.item() == 1.0
+    assert inverse_temperature.item() == 1.0
     assert steps == 0
     assert torch.equal(positions, annealed)
 
@@ -109,32 +110,36 @@ def test_observations_anneal_at_their_own_pace():
 
     candidates = 8 * torch.rand(5_000, 2, generator=generator) - 4
     log_weight = log_prob(candidates.unsqueeze(1).expand(-1, 2, -1))
-    temperature = starts.choose_temperature(log_weight, 200)
-    assert temperature[0] == 1.0
-    assert temperature[1] < 0.1
-    positions = starts.resample(generator, candidates, log_weight, temperature, 200)
+    inverse_temperature = starts.choose_inverse_temperature(log_weight, 200)
+    assert inverse_temperature[0] == 1.0
+    assert inverse_temperature[1] < 0.1
+    positions = starts.resample_candidates(
+        generator, candidates, log_weight, inverse_temperature, 200
+    )
     annealed = tempering.anneal(
-        generator, positions, temperature, log_prob, log_base, max_steps=300
+        generator, positions, inverse_temperature, log_prob, log_base, max_steps=300
     )
     ratio = annealed.square().mean(dim=(0, 2)).sqrt() / widths
     assert ((ratio - 1).abs() < 0.2).all()
 
 
-def test_raise_temperature_keeps_half_of_the_chains():
+def test_raise_inverse_temperature_keeps_half_of_the_chains():
     generator = torch.Generator().manual_seed(0)
     log_ratio = 50 * torch.randn(1_000, 3, generator=generator)
-    temperature = torch.tensor([0.0, 0.2, 1.0])
-    risen = tempering.raise_temperature(log_ratio, temperature)
-    size = tempering.effective_size((risen - temperature) * log_ratio)
+    inverse_temperature = torch.tensor([0.0, 0.2, 1.0])
+    risen = tempering.raise_inverse_temperature(log_ratio, inverse_temperature)
+    size = effective_size((risen - inverse_temperature) * log_ratio)
     torch.testing.assert_close(size[:2], torch.full((2,), 500.0), rtol=0.01, atol=0)
-    assert (risen >= temperature).all()
+    assert (risen >= inverse_temperature).all()
     assert risen[2] == 1.0
 
 
 def test_resample_follows_the_weights():
     generator = torch.Generator().manual_seed(0)
     weight = torch.tensor([0.5, 0.25, 0.25, 0.0]).repeat(25)
-    chosen = tempering.resample(generator, weight.log().clamp(min=-1e30).unsqueeze(1))
+    chosen = tempering.resample_chains(
+        generator, weight.log().clamp(min=-1e30).unsqueeze(1)
+    )
     counts = torch.bincount(chosen[:, 0] % 4, minlength=4)
     assert counts[3] == 0
     torch.testing.assert_close(

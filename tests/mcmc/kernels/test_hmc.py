@@ -7,9 +7,9 @@ import torch
 from helpers import LIMIT, make_generator, make_skewed, measure_errors
 
 from sbi_aalr.mcmc import KERNELS, convergence
-from sbi_aalr.mcmc.kernel import init, step
 from sbi_aalr.mcmc.kernels import hmc
 from sbi_aalr.mcmc.run import run, warm_up
+from sbi_aalr.mcmc.step import init, step
 
 KERNEL = KERNELS["hmc"]
 

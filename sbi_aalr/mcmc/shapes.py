@@ -1,0 +1,40 @@
+"""What kernels read off draws: widths, covariances, and the scale to begin with.
+
+References:
+    Roberts, Gelman & Gilks (1997), Annals of Applied Probability 7(1), for the scale.
+"""
+
+import torch
+from torch import Tensor
+
+_RIDGE = 1e-4
+
+
+def spread(draws: Tensor) -> Tensor:
+    """Standard deviation of draws, shape `(N, B, D)` -> `(B, D)`; 1 where zero.
+
+    Example:
+        >>> spread(torch.tensor([[[-2.0, 5.0]], [[2.0, 5.0]]]))
+        tensor([[2., 1.]])
+    """
+    width = draws.std(dim=0, correction=0)
+    return torch.where(width > 0, width, torch.ones_like(width))
+
+
+def covariance_cholesky(draws: Tensor) -> Tensor:
+    """Lower factor of the draws' covariance, `(N, B, D)` -> `(B, D, D)`.
+
+    A small ridge in units of each parameter's variance keeps it positive definite when
+    draws are few or lie in a plane.
+    """
+    centred = (draws - draws.mean(dim=0)).movedim(0, 1)
+    covariance = centred.mT @ centred / max(draws.shape[0] - 1, 1)
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    variance = torch.where(variance > 0, variance, torch.ones_like(variance))
+    return torch.linalg.cholesky(covariance + _RIDGE * torch.diag_embed(variance))
+
+
+def optimal_scale(starts: Tensor) -> Tensor:
+    """The scale 2.38 / sqrt(D) that is optimal for a Gaussian walk, shape `(B,)`."""
+    _, num_observations, dim = starts.shape
+    return starts.new_full((num_observations,), 2.38 / dim**0.5)
