@@ -2,8 +2,10 @@
 
 A builder sees a first batch of simulations, from which it takes shapes and scales. All
 of them fit wherever sbi takes a classifier, `NRE_A`, `NRE_B` and `NRE_C` included.
+`average_log_ratios` makes one estimator of several that are fitted.
 """
 
+from sbi_aalr.networks.ensemble import average_log_ratios
 from sbi_aalr.networks.mlp import mlp
 from sbi_aalr.networks.pairs import is_plain, is_separable
 from sbi_aalr.networks.residual import GatedBlock, residual_mlp
@@ -15,6 +17,7 @@ __all__ = [
     "GatedBlock",
     "Scale",
     "SeparableHead",
+    "average_log_ratios",
     "is_plain",
     "is_separable",
     "mlp",

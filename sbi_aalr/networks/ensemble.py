@@ -5,14 +5,14 @@ cross-entropy is convex in the logit. For a mixture of the members' posteriors i
 give their posteriors to sbi's `EnsemblePosterior`.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from sbi_aalr.networks import SeparableHead, is_plain
+from sbi_aalr.networks.mlp import count_features
+from sbi_aalr.networks.pairs import is_plain, is_separable
 
 
 class _Together(nn.ModuleList):
@@ -35,19 +35,25 @@ class _MeanHead(nn.Module):
         ]
 
     def forward(self, embedded: Tensor) -> Tensor:
+        width = sum(self._sizes[0])
+        return self._average(
+            lambda head, *pair: head(torch.cat(pair, dim=-1)),
+            embedded[..., :width],
+            embedded[..., width:],
+        )
+
+    def _average(
+        self, evaluate: Callable[..., Tensor], theta: Tensor, x: Tensor
+    ) -> Tensor:
+        """Mean over the heads of what each makes of its own part of theta and x."""
         theta_sizes, x_sizes = self._sizes
-        width = sum(theta_sizes)
-        theta, x = embedded[..., :width], embedded[..., width:]
-        logits = [
-            head(torch.cat(pair, dim=-1))
-            for head, *pair in zip(
-                self.heads,
-                theta.split(theta_sizes, dim=-1),
-                x.split(x_sizes, dim=-1),
-                strict=True,
-            )
-        ]
-        return torch.stack(logits).mean(dim=0)
+        parts = zip(
+            self.heads,
+            theta.split(theta_sizes, dim=-1),
+            x.split(x_sizes, dim=-1),
+            strict=True,
+        )
+        return torch.stack([evaluate(*part) for part in parts]).mean(dim=0)
 
 
 class _MeanSeparableHead(_MeanHead):
@@ -55,17 +61,9 @@ class _MeanSeparableHead(_MeanHead):
 
     def all_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
         """Logits of every pair, shape `(N, M)`, nats; see `SeparableHead`."""
-        theta_sizes, x_sizes = self._sizes
-        logits = [
-            cast(Any, head).all_pairs(theta, x)
-            for head, theta, x in zip(
-                self.heads,
-                embedded_theta.split(theta_sizes, dim=-1),
-                embedded_x.split(x_sizes, dim=-1),
-                strict=True,
-            )
-        ]
-        return torch.stack(logits).mean(dim=0)
+        return self._average(
+            lambda head, *pair: head.all_pairs(*pair), embedded_theta, embedded_x
+        )
 
 
 def average_log_ratios(estimators: Sequence[RatioEstimator]) -> RatioEstimator:
@@ -111,11 +109,12 @@ def average_log_ratios(estimators: Sequence[RatioEstimator]) -> RatioEstimator:
             f"`estimators` must take the same theta and x, got shapes {shapes}."
         )
     theta_shape, x_shape = shapes.pop()
-    heads = [member.net for member in members]
-    are_separable = all(isinstance(head, SeparableHead) for head in heads)
-    head_class = _MeanSeparableHead if are_separable else _MeanHead
+    head_class = _MeanSeparableHead if all(map(is_separable, members)) else _MeanHead
     ensemble = RatioEstimator(
-        net=head_class(heads, [_measure_sizes(member) for member in members]),
+        net=head_class(
+            [member.net for member in members],
+            [_measure_sizes(member) for member in members],
+        ),
         theta_shape=theta_shape,
         x_shape=x_shape,
         embedding_net_theta=_Together([m.embedding_net_theta for m in members]),
@@ -131,12 +130,15 @@ def _measure_sizes(estimator: RatioEstimator) -> tuple[int, int]:
     device = next(estimator.parameters()).device
     was_training = estimator.training
     estimator.eval()
-    with torch.no_grad():
-        theta = torch.zeros(2, *estimator.theta_shape, device=device)
-        x = torch.zeros(2, *estimator.x_shape, device=device)
-        sizes = (
-            estimator.embedding_net_theta(theta).shape[-1],
-            estimator.embedding_net_x(x).shape[-1],
-        )
+    sizes = (
+        count_features(
+            estimator.embedding_net_theta,
+            torch.zeros(2, *estimator.theta_shape, device=device),
+        ),
+        count_features(
+            estimator.embedding_net_x,
+            torch.zeros(2, *estimator.x_shape, device=device),
+        ),
+    )
     estimator.train(was_training)
     return sizes

@@ -109,8 +109,6 @@ class Magnify(nn.Module):
 def two_towers(
     hidden_features: int = 192,
     num_blocks: int = 2,
-    num_blocks_theta: int | None = None,
-    num_features: int | None = None,
     dropout: float = 0.0,
     num_octaves: int = 9,
     embedding_net_theta: nn.Module | None = None,
@@ -119,10 +117,8 @@ def two_towers(
     """Return a builder of a separable network: two towers of gated residual blocks.
 
     Args:
-        hidden_features: Width of the towers.
+        hidden_features: Width of the towers, and features in the product of the two.
         num_blocks: Number of blocks in each tower.
-        num_blocks_theta: Number of blocks in the tower of theta, where it differs.
-        num_features: Features in the product; by default the width.
         dropout: Share of inner features set to zero in training.
         num_octaves: Frequencies in which theta and x are encoded; see `Encode`.
         embedding_net_theta: Applied to scaled parameters `(N, D)` before the tower;
@@ -146,19 +142,16 @@ def two_towers(
     """
 
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
-        size = num_features or hidden_features
         embed_theta = embed_encoded(theta, embedding_net_theta, num_octaves)
         embed_x = embed_encoded(x, embedding_net_x, num_octaves)
-        blocks_theta = num_blocks if num_blocks_theta is None else num_blocks_theta
-        for embed, batch, blocks in (
-            (embed_theta, theta, blocks_theta),
-            (embed_x, x, num_blocks),
-        ):
-            last = Magnify(hidden_features, size)
+        for embed, batch in ((embed_theta, theta), (embed_x, x)):
+            last = Magnify(hidden_features, hidden_features)
             width = count_features(embed, batch)
-            embed.append(ResidualStack(width, hidden_features, blocks, dropout, last))
+            embed.append(
+                ResidualStack(width, hidden_features, num_blocks, dropout, last)
+            )
         return RatioEstimator(
-            net=SeparableHead(size),
+            net=SeparableHead(hidden_features),
             theta_shape=theta.shape[1:],
             x_shape=x.shape[1:],
             embedding_net_theta=embed_theta,

@@ -12,8 +12,7 @@ from sbi.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from torch import nn
 
 from sbi_aalr import AALR, MHPosterior, networks
-from sbi_aalr.networks import is_plain, is_separable
-from sbi_aalr.networks.ensemble import average_log_ratios
+from sbi_aalr.networks import average_log_ratios, is_plain, is_separable
 from sbi_aalr.training.ratio_loss import compute_all_pairs
 
 THETA, _, X = draw_pairs(40, seed=1)
@@ -52,6 +51,8 @@ def test_ensembles_nest():
     nested = average_log_ratios([average_log_ratios(members), members[0]])
     expected = (3 * members[0](THETA, X) + members[1](THETA, X)) / 4
     torch.testing.assert_close(nested(THETA, X), expected)
+    assert is_separable(nested)
+    torch.testing.assert_close(compute_all_pairs(nested, THETA, X).diagonal(), expected)
 
 
 def test_ensemble_is_better_than_its_members_on_average():
