@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from sbi_aalr.checks import check_positive_int
-from sbi_aalr.simulators._inputs import (
+from sbi_aalr.simulators._interface import (
     check_broadcast,
     check_features,
     check_parameters,

@@ -14,7 +14,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.simulators._inputs import check_parameters
+from sbi_aalr.simulators._interface import check_parameters
 
 _START = (50.0, 100.0)
 _DURATION = 30.0
@@ -62,7 +62,7 @@ class LotkaVolterra:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         ones = torch.ones(4, device=device)
-        self.prior = BoxUniform(_LOW * ones, _HIGH * ones, device=str(ones.device))
+        self.prior = BoxUniform(_LOW * ones, _HIGH * ones)
         self.true_parameters = torch.tensor(_TRUTH, device=device).log()
 
     def simulate(

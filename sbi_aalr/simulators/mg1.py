@@ -12,7 +12,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.simulators._inputs import check_parameters
+from sbi_aalr.simulators._interface import check_parameters
 
 _NUM_CUSTOMERS = 50
 _NUM_PERCENTILES = 5
@@ -53,9 +53,7 @@ class MG1:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         upper = torch.tensor(_UPPER, device=device)
-        self.prior = BoxUniform(
-            torch.zeros_like(upper), upper, device=str(upper.device)
-        )
+        self.prior = BoxUniform(torch.zeros_like(upper), upper)
         self.true_parameters = torch.tensor(_TRUTH, device=device)
 
     def simulate(

@@ -16,12 +16,13 @@ from sbi.utils import BoxUniform
 from torch import Tensor
 
 from sbi_aalr.checks import check_positive_int
-from sbi_aalr.simulators._inputs import (
+from sbi_aalr.simulators._interface import (
     check_broadcast,
     check_features,
     check_parameters,
     make_generator,
     read_observation,
+    round_into_support,
 )
 from sbi_aalr.simulators._slcp_density import BOUND, ReducedPosterior
 from sbi_aalr.simulators._slcp_exact import sample_exact
@@ -64,7 +65,7 @@ class SLCP:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         bounds = torch.full((_NUM_PARAMETERS,), BOUND, device=device)
-        self.prior = BoxUniform(-bounds, bounds, device=str(bounds.device))
+        self.prior = BoxUniform(-bounds, bounds)
         self.true_parameters = torch.tensor(_TRUTH, device=device)
 
     def simulate(
@@ -201,6 +202,4 @@ class SLCP:
         generator = make_generator(seed)
         points = read_observation(x_o, _NUM_FEATURES).reshape(_NUM_POINTS, 2)
         draws = sample_exact(ReducedPosterior(points), num_samples, generator)
-        # Rounding to float32 must not leave the half-open support of the prior.
-        below = torch.nextafter(torch.tensor(BOUND), torch.tensor(0.0))
-        return draws.float().clamp(max=below.item()).to(self.true_parameters.device)
+        return round_into_support(draws, self.prior)

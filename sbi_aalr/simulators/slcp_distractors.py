@@ -11,7 +11,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.simulators._inputs import (
+from sbi_aalr.simulators._interface import (
     check_features,
     check_parameters,
     read_observation,
@@ -44,6 +44,9 @@ class SLCPDistractors:
         true_parameters: The parameters used in the paper, shape `(5,)`.
         informative: Where SLCP's eight features are among the 100, in their order,
             shape `(8,)`.
+        distractors: Where the distractors are, in the mixture's order, shape `(92,)`.
+        locations: Where the components of the mixture lie, shape `(20, 92)`.
+        factors: Cholesky factors of their scale matrices, shape `(20, 92, 92)`.
 
     References:
         Lueckmann et al. (2021), arXiv:2101.04653, task T.4.
@@ -59,18 +62,23 @@ class SLCPDistractors:
     prior: BoxUniform
     true_parameters: Tensor
     informative: Tensor
+    distractors: Tensor
+    locations: Tensor
+    factors: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self._slcp = SLCP(device)
         self.prior, self.true_parameters = self._slcp.prior, self._slcp.true_parameters
         generator = torch.Generator().manual_seed(_TASK_SEED)
         shape = (_NUM_COMPONENTS, _NUM_DISTRACTORS)
-        self._locations = 15 * torch.randn(shape, generator=generator)
+        self.locations = 15 * torch.randn(shape, generator=generator)
         below = 3 * torch.randn(*shape, _NUM_DISTRACTORS, generator=generator)
         diagonal = 3 * torch.randn(shape, generator=generator).exp()
-        self._factors = below.tril(-1) + torch.diag_embed(diagonal)
+        self.factors = below.tril(-1) + torch.diag_embed(diagonal)
         self._order = torch.randperm(_NUM_FEATURES, generator=generator)
-        self.informative = self._order.argsort()[:_NUM_INFORMATIVE]
+        places = self._order.argsort()
+        self.informative = places[:_NUM_INFORMATIVE]
+        self.distractors = places[_NUM_INFORMATIVE:]
 
     def simulate(
         self, theta: Tensor, *, generator: torch.Generator | None = None
@@ -157,7 +165,7 @@ class SLCPDistractors:
         distractors = torch.empty_like(noise)
         for index in range(_NUM_COMPONENTS):
             rows = component == index
-            factor = self._factors[index].to(device, dtype)
-            location = self._locations[index].to(device, dtype)
+            factor = self.factors[index].to(device, dtype)
+            location = self.locations[index].to(device, dtype)
             distractors[rows] = location + (noise[rows] @ factor.T) * stretch[rows]
         return distractors

@@ -15,12 +15,13 @@ from sbi.utils import BoxUniform
 from torch import Tensor
 
 from sbi_aalr.checks import check_positive_int
-from sbi_aalr.simulators._inputs import (
+from sbi_aalr.simulators._interface import (
     check_broadcast,
     check_features,
     check_parameters,
     make_generator,
     read_observation,
+    round_into_support,
 )
 
 _RADIUS = 0.1
@@ -62,7 +63,7 @@ class TwoMoons:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         ones = torch.ones(2, device=device)
-        self.prior = BoxUniform(-ones, ones, device=str(ones.device))
+        self.prior = BoxUniform(-ones, ones)
         self.true_parameters = torch.tensor(_TRUTH, device=device)
 
     def simulate(
@@ -175,9 +176,7 @@ class TwoMoons:
             parts.append(theta[accepted])
             kept, tried = kept + len(parts[-1]), tried + size
         draws = torch.cat(parts)[:num_samples]
-        # Rounding to float32 must not leave the half-open support of the prior.
-        below = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
-        return draws.float().clamp(max=below.item()).to(self.true_parameters.device)
+        return round_into_support(draws, self.prior)
 
 
 def _fold(theta: Tensor) -> Tensor:

@@ -51,9 +51,9 @@ def test_distractors_follow_the_mixture(task, weights):
     if weights == "one feature":
         weight = torch.zeros(92).index_fill(0, torch.tensor(42), 1.0)
     x = task.simulate(task.true_parameters.expand(4_000, 5), generator=generator)
-    drawn = (x[:, task._order.argsort()][:, 8:] @ weight).numpy()
-    location = (task._locations @ weight).numpy()
-    scale = torch.einsum("kij,i->kj", task._factors, weight).norm(dim=-1).numpy()
+    drawn = (x[:, task.distractors] @ weight).numpy()
+    location = (task.locations @ weight).numpy()
+    scale = torch.einsum("kij,i->kj", task.factors, weight).norm(dim=-1).numpy()
 
     def distribution(value, factor=1.0):
         score = (np.asarray(value)[:, None] - location) / (factor * scale)

@@ -1,6 +1,7 @@
-"""Checks of what simulators are given, in one wording for all of them."""
+"""What simulators are given and what they return, by one rule for all of them."""
 
 import torch
+from sbi.utils import BoxUniform
 from torch import Tensor
 
 from sbi_aalr.checks import check_finite, check_non_negative_int
@@ -82,3 +83,13 @@ def make_generator(seed: int | None) -> torch.Generator:
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
     return torch.Generator().manual_seed(check_non_negative_int("seed", seed))
+
+
+def round_into_support(draws: Tensor, prior: BoxUniform) -> Tensor:
+    """Round exact draws `(S, D)` to float32 on the prior's device.
+
+    Rounding up must not leave the half-open support of the prior.
+    """
+    high = prior.high
+    below = torch.nextafter(high, torch.zeros_like(high))
+    return draws.float().to(high.device).minimum(below)
