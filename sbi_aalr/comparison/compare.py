@@ -21,8 +21,8 @@ from sbi_aalr.comparison.figures import save_figures
 from sbi_aalr.comparison.methods import METHODS, Method
 from sbi_aalr.comparison.rows import Key, read_rows, read_table, write_table
 from sbi_aalr.comparison.tasks import TASKS, Task
-from sbi_aalr.comparison.unit import Unit, run
-from sbi_aalr.files import write_whole
+from sbi_aalr.comparison.unit import Unit, run_unit
+from sbi_aalr.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +130,7 @@ def compare(
     with tqdm(
         total=len(units), desc="Comparing", unit=" fits", disable=not show_progress_bars
     ) as bar:
-        for _ in parallel(delayed(run)(unit) for unit in units):
+        for _ in parallel(delayed(run_unit)(unit) for unit in units):
             bar.update()
     write_table(folder)
     table = read_table(folder)
@@ -187,5 +187,4 @@ def _check_settings(folder: Path, num_samples: int) -> None:
         "sbi": version("sbi"),
         "torch": version("torch"),
     }
-    text = json.dumps(settings, indent=2) + "\n"
-    write_whole(path, lambda target: target.write_text(text))
+    write_json(path, settings)

@@ -23,7 +23,7 @@ from sbi_aalr.diagnostics.plot_style import (
     make_figure,
     tidy_axes,
 )
-from sbi_aalr.files import write_whole
+from sbi_aalr.files import write_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,17 +166,12 @@ def save_figures(table: "pd.DataFrame", folder: Path) -> list[Path]:
     files = []
     for metric in _FILES:
         if table[metric].notna().any():
-            figure = plot_metric(table, metric)
-            files.append(_save(figure, folder / f"{metric}.png"))
+            path = folder / f"{metric}.png"
+            files.append(write_figure(path, plot_metric(table, metric)))
     if table["c2st"].notna().any():
-        files.append(_save(plot_wall_time(table), folder / "wall_time.png"))
+        path = folder / "wall_time.png"
+        files.append(write_figure(path, plot_wall_time(table)))
     return files
-
-
-def _save(figure: "Figure", path: Path) -> Path:
-    return write_whole(
-        path, lambda target: figure.savefig(target, format="png", dpi=150)
-    )
 
 
 def _select(table: "pd.DataFrame", metric: str) -> "pd.DataFrame":

@@ -1,23 +1,22 @@
 """Fitted networks on disk, so that a run that goes on does not fit them again.
 
-Weights go into safetensors, what the fit cost into JSON; no pickle.
+Networks of this package are saved as posteriors, of others the weights alone, as
+safetensors; what the fit cost goes into JSON. No pickle.
 """
 
 import json
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from sbi_aalr.comparison import methods
-from sbi_aalr.comparison.memory import read_peak_memory, reset_peak_memory
-from sbi_aalr.comparison.methods import Method
+from sbi_aalr.comparison.cost import read_peak_memory, reset_peak_memory
+from sbi_aalr.comparison.methods import Method, fit_network, rebuild
 from sbi_aalr.comparison.tasks import Task
-from sbi_aalr.files import write_whole
-from sbi_aalr.persistence import posterior_files
-from sbi_aalr.sampling.parameters import MHPosteriorParameters
+from sbi_aalr.files import write_json, write_tensors
+from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.seeding import seeded
 
 _WEIGHTS = "weights.safetensors"
@@ -25,7 +24,7 @@ _WEIGHTS = "weights.safetensors"
 _COST = "cost.json"
 
 
-class Fit(NamedTuple):
+class FittedNetwork(NamedTuple):
     """A fitted network and what it cost.
 
     Attributes:
@@ -39,9 +38,9 @@ class Fit(NamedTuple):
     peak_memory: float
 
 
-def fit(
+def fit_once(
     folder: Path, method: Method, task: Task, budget: int, seed: int, x_o: Tensor | None
-) -> Fit:
+) -> FittedNetwork:
     """Fit a network, or read it where it was fitted before.
 
     Args:
@@ -53,49 +52,37 @@ def fit(
         x_o: The observation that later rounds are about, or None.
 
     Returns:
-        The fit.
+        The network and its cost.
     """
     if (folder / _COST).exists():
         return _read(folder, method, task)
     reset_peak_memory()
     with seeded(seed):
-        network, seconds = methods.fit(method, task, budget, x_o)
-    fitted = Fit(network, seconds, read_peak_memory())
+        network, seconds = fit_network(method, task, budget, x_o)
+    fitted = FittedNetwork(network, seconds, read_peak_memory())
     _write(folder, fitted, task)
     return fitted
 
 
-def _write(folder: Path, fitted: Fit, task: Task) -> None:
+def _write(folder: Path, fitted: FittedNetwork, task: Task) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     network = fitted.network
-    if _is_ours(network):
-        parts = posterior_files.Saved(
-            network, task.prior, MHPosteriorParameters(), None
-        )
-        posterior_files.write(folder, parts)
+    # A network with a name knows how it was built, which can depend on more than rows.
+    if isinstance(network, RatioEstimator) and hasattr(network, "classifier_name"):
+        MHPosterior.from_estimator(network, task.prior).save(folder)
     else:
-        weights = {
-            name: value.detach().cpu().contiguous().clone()
-            for name, value in network.state_dict().items()
-        }
-        content = save(weights)
-        write_whole(folder / _WEIGHTS, lambda path: path.write_bytes(content))
+        write_tensors(folder / _WEIGHTS, network.state_dict())
     cost = fitted._asdict()
     del cost["network"]
-    text = json.dumps(cost) + "\n"
-    write_whole(folder / _COST, lambda path: path.write_text(text))
+    write_json(folder / _COST, cost, indent=None)
 
 
-def _read(folder: Path, method: Method, task: Task) -> Fit:
-    if (folder / _WEIGHTS).exists():
-        weights = load_file(folder / _WEIGHTS)
-        with seeded(0):
-            network = methods.rebuild(method, task, weights)
-    else:
-        network = posterior_files.read(folder, prior=task.prior).estimator
-    return Fit(network, **json.loads((folder / _COST).read_text()))
-
-
-def _is_ours(network: nn.Module) -> bool:
-    """Whether it knows how it was built, which can depend on more than its rows."""
-    return isinstance(network, RatioEstimator) and hasattr(network, "classifier_name")
+def _read(folder: Path, method: Method, task: Task) -> FittedNetwork:
+    # Networks and posteriors are made with random numbers, which the weights replace.
+    with seeded(0):
+        if (folder / _WEIGHTS).exists():
+            network = rebuild(method, task, load_file(folder / _WEIGHTS))
+        else:
+            posterior = MHPosterior.load(folder, prior=task.prior)
+            network = posterior.potential_fn.ratio_estimator
+    return FittedNetwork(network, **json.loads((folder / _COST).read_text()))

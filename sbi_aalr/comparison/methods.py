@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sbi_aalr.comparison.tasks import Task
-from sbi_aalr.trainer.aalr import AALR
+from sbi_aalr.trainer import AALR
 from sbi_aalr.trainer.sbi_trainer import NoTracker
-
-# Rejection from a flow whose mass lies outside the prior may never end.
-_MAX_REJECTION_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def make_trainer(method: Method, prior: Distribution) -> Any:
     return method.trainer(prior=prior, tracker=NoTracker(), show_progress_bars=False)
 
 
-def fit(
+def fit_network(
     method: Method, task: Task, budget: int, x_o: Tensor | None = None
 ) -> tuple[nn.Module, float]:
     """Simulate and train.
@@ -116,15 +113,27 @@ def build_posterior(method: Method, task: Task, network: nn.Module) -> NeuralPos
     return make_trainer(method, task.prior).build_posterior(network)
 
 
-def draw(posterior: NeuralPosterior, num_samples: int, x_o: Tensor | None) -> Tensor:
+def draw(
+    posterior: NeuralPosterior,
+    num_samples: int,
+    x_o: Tensor | None,
+    max_rejection_seconds: float = 600.0,
+) -> Tensor:
     """Draw from a posterior, shape `(S, D)`.
 
+    Args:
+        posterior: The posterior.
+        num_samples: Number of draws S.
+        x_o: The observation, or None for the posterior's own.
+        max_rejection_seconds: When to give up on rejection, which may never end where
+            the mass of a flow lies outside the prior.
+
     Raises:
-        RuntimeError: If rejection takes longer than ten minutes.
+        RuntimeError: If rejection takes longer than that.
     """
     limits: dict[str, Any] = {}
     if isinstance(posterior, DirectPosterior):
-        limits["max_sampling_time"] = _MAX_REJECTION_SECONDS
+        limits["max_sampling_time"] = max_rejection_seconds
     return posterior.sample((num_samples,), x=x_o, show_progress_bars=False, **limits)
 
 

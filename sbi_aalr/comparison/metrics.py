@@ -1,4 +1,4 @@
-"""How far draws are from exact ones: C2ST, ROC AUC and MMD.
+"""How good draws are: C2ST, ROC AUC and MMD against exact ones, and their chains.
 
 References:
     Lopez-Paz & Oquab (2017), arXiv:1610.06545, for C2ST.
@@ -7,15 +7,20 @@ References:
     Hermans, Begy & Louppe (2020), arXiv:1903.04057, Table 1, for the ROC AUC.
 """
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from joblib import parallel_config
+from sbi.inference import MCMCPosterior
 from sbi.utils.metrics import c2st
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from sbi_aalr.checks import check_finite
+from sbi_aalr.mcmc import convergence
+from sbi_aalr.posterior import MHPosterior
 
 _BLOCK_ROWS = 1_000
 
@@ -113,6 +118,44 @@ def mmd(draws: Tensor, reference: Tensor) -> float:
 
     within = mean_kernel(draws, draws) + mean_kernel(reference, reference)
     return within - 2 * mean_kernel(draws, reference)
+
+
+class Mixing(NamedTuple):
+    """How well chains mix; NaN where there are none, or where it cannot be told.
+
+    Attributes:
+        min_ess: Least effective sample size, bulk or tail, over parameters.
+        max_rhat: Largest R-hat over parameters.
+    """
+
+    min_ess: float
+    max_rhat: float
+
+
+def measure_mixing(posterior: Any, draws: Tensor) -> Mixing:
+    """Tell how well the chains behind the last draws of a posterior mix.
+
+    An `MHPosterior` has measured it; sbi's chains are put together again from the draws
+    and measured here.
+
+    Args:
+        posterior: The posterior that was drawn from.
+        draws: What it returned, shape `(S, D)`.
+
+    Returns:
+        Effective sample size and R-hat of the worst parameter.
+    """
+    if isinstance(posterior, MHPosterior):
+        measured = posterior.diagnostics()
+        sizes = np.minimum(measured["ess_bulk"].values, measured["ess_tail"].values)
+        return Mixing(float(sizes.min()), float(measured["r_hat"].values.max()))
+    if not isinstance(posterior, MCMCPosterior):
+        return Mixing(math.nan, math.nan)
+    length = -(-len(draws) // posterior.num_chains)
+    chains = draws[: len(draws) // length * length].unflatten(0, (-1, length))
+    theta = chains.unsqueeze(2).double()
+    smallest = torch.minimum(convergence.ess_bulk(theta), convergence.ess_tail(theta))
+    return Mixing(float(smallest.min()), float(convergence.rhat(theta).max()))
 
 
 def _compute_kernel(first: Tensor, second: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sbi_aalr.files import write_whole
+from sbi_aalr.files import write_json, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,10 +57,9 @@ def write_row(
         error: What went wrong, if anything.
     """
     row = {**key._asdict(), **metrics, "error": error}
-    text = json.dumps(row) + "\n"
     path = _locate(folder, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda target: target.write_text(text))
+    write_json(path, row, indent=None)
     write_table(folder)
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.files import write_whole
+from sbi_aalr.files import write_tensors
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulators import (
     MG1,
@@ -47,8 +47,8 @@ TASKS: Mapping[str, type] = {
 }
 
 
-class Observation(NamedTuple):
-    """What a posterior is asked for, and the answer where it is known.
+class KnownObservation(NamedTuple):
+    """What a posterior is asked for, and the answer as far as it is known.
 
     Attributes:
         theta: The true parameters, shape `(D,)`.
@@ -63,7 +63,7 @@ class Observation(NamedTuple):
 
 def observe(
     folder: Path, name: str, task: Task, index: int, num_samples: int
-) -> Observation:
+) -> KnownObservation:
     """Return an observation, from a file if it has been made before.
 
     The true parameters are a draw from the prior that depends on `index` alone.
@@ -81,13 +81,12 @@ def observe(
     path = folder / f"{name}-{index}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(_make(task, index, num_samples))
-        write_whole(path, lambda target: target.write_bytes(content))
+        write_tensors(path, _make_observation(task, index, num_samples))
     tensors = load_file(path)
-    return Observation(tensors["theta"], tensors["x"], tensors.get("reference"))
+    return KnownObservation(tensors["theta"], tensors["x"], tensors.get("reference"))
 
 
-def _make(task: Task, index: int, num_samples: int) -> dict[str, Tensor]:
+def _make_observation(task: Task, index: int, num_samples: int) -> dict[str, Tensor]:
     seed = _FIRST_SEED + index
     with seeded(seed):
         theta = task.prior.sample((1,))
@@ -96,4 +95,4 @@ def _make(task: Task, index: int, num_samples: int) -> dict[str, Tensor]:
     sample_posterior = getattr(task, "sample_posterior", None)
     if sample_posterior is not None:
         tensors["reference"] = sample_posterior(num_samples, x, seed=seed)
-    return {key: value.cpu().contiguous() for key, value in tensors.items()}
+    return tensors

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.mcmc import mixture_fit, student_mixture
+from sbi_aalr.mcmc.weights import sum_weights
 
 _NUM_PROPOSALS = 10_000
 _PRIOR_SHARE = 0.1
@@ -97,10 +98,8 @@ def estimate_log_evidence(
         log_mixture + math.log(1 - _PRIOR_SHARE),
         prior.log_prob(theta) + math.log(_PRIOR_SHARE),
     )
-    log_weight = (log_posterior(theta) - log_proposal).double()
-    weight = torch.softmax(log_weight, 0)
-    # Written so that NaN fails.
-    if not float(1 / weight.square().sum()) >= _MIN_ESS:
+    weights = sum_weights((log_posterior(theta) - log_proposal).double())
+    if weights.effective_size < _MIN_ESS:
         return math.nan
     # Points outside the prior count as points of weight zero.
-    return float(torch.logsumexp(log_weight, 0)) - math.log(_NUM_PROPOSALS)
+    return float(weights._replace(num_draws=_NUM_PROPOSALS).value)

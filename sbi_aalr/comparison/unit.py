@@ -16,15 +16,16 @@ import torch
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from torch import Tensor
 
-from sbi_aalr.comparison import fits, methods
-from sbi_aalr.comparison.evaluations import count_evaluations
-from sbi_aalr.comparison.fits import Fit
-from sbi_aalr.comparison.memory import read_peak_memory, reset_peak_memory
-from sbi_aalr.comparison.methods import Method
-from sbi_aalr.comparison.metrics import mmd, two_sample_scores
-from sbi_aalr.comparison.mixing import measure_mixing
+from sbi_aalr.comparison.cost import (
+    count_evaluations,
+    read_peak_memory,
+    reset_peak_memory,
+)
+from sbi_aalr.comparison.fits import FittedNetwork, fit_once
+from sbi_aalr.comparison.methods import Method, build_posterior, draw
+from sbi_aalr.comparison.metrics import measure_mixing, mmd, two_sample_scores
 from sbi_aalr.comparison.rows import Key, has_row, write_row
-from sbi_aalr.comparison.tasks import Observation, Task, observe
+from sbi_aalr.comparison.tasks import KnownObservation, Task, observe
 from sbi_aalr.comparison.truth import truth_scores
 from sbi_aalr.diagnostics.ratio_roc import ratio_roc
 from sbi_aalr.seeding import seeded
@@ -64,7 +65,7 @@ class Unit:
         return [Key(*names, index, self.seed) for index in self.observations]
 
 
-def run(unit: Unit) -> None:
+def run_unit(unit: Unit) -> None:
     """Fit, then sample and score one observation after the other.
 
     Each row is written as soon as it is known. Whatever a method raises becomes the
@@ -73,7 +74,7 @@ def run(unit: Unit) -> None:
     Args:
         unit: What to do.
     """
-    fitted: Fit | None = None
+    fitted: FittedNetwork | None = None
     fit_error = ""
     for key in unit.list_keys():
         if has_row(unit.folder, key):
@@ -102,30 +103,33 @@ def _describe(problem: Exception) -> str:
     return f"{type(problem).__name__}: {problem}"
 
 
-def _observe(unit: Unit, index: int) -> Observation:
+def _observe(unit: Unit, index: int) -> KnownObservation:
     folder = unit.folder / "observations"
     return observe(folder, unit.task_name, unit.task, index, unit.num_samples)
 
 
-def _fit(unit: Unit, observation: Observation) -> Fit:
+def _fit(unit: Unit, observation: KnownObservation) -> FittedNetwork:
     parts: list[Any] = [unit.task_name, unit.method_name, unit.budget, unit.seed]
     sequential = unit.method.rounds > 1
     if sequential:
         parts.append(unit.observations[0])
     folder = unit.folder / "fits" / "-".join(map(str, parts))
     x_o = observation.x if sequential else None
-    return fits.fit(folder, unit.method, unit.task, unit.budget, unit.seed, x_o)
+    return fit_once(folder, unit.method, unit.task, unit.budget, unit.seed, x_o)
 
 
 def _sample(
-    unit: Unit, fitted: Fit, observation: Observation, metrics: dict[str, float]
+    unit: Unit,
+    fitted: FittedNetwork,
+    observation: KnownObservation,
+    metrics: dict[str, float],
 ) -> None:
     """Sample one observation, and add to the metrics as they become known."""
     reset_peak_memory()
     started = time.perf_counter()
-    posterior = methods.build_posterior(unit.method, unit.task, fitted.network)
+    posterior = build_posterior(unit.method, unit.task, fitted.network)
     with seeded(unit.seed), count_evaluations(posterior) as counter:
-        draws = methods.draw(posterior, unit.num_samples, observation.x)
+        draws = draw(posterior, unit.num_samples, observation.x)
     metrics["sample_seconds"] = time.perf_counter() - started
     metrics["num_evaluations"] = counter.total
     metrics["peak_memory"] = max(fitted.peak_memory, read_peak_memory())

@@ -160,7 +160,7 @@ def test_observation_that_cannot_be_made_fails_alone(tmp_path, log):
 
 SCRIPT = """
 import sys
-from test_comparison import run_slowly
+from test_compare import run_slowly
 
 if __name__ == "__main__":
     run_slowly(sys.argv[1], sys.argv[2], workers=2)

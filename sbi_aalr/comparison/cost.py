@@ -1,14 +1,18 @@
-"""How often a posterior's network is evaluated while it is sampled."""
+"""What a method costs: evaluations of the network when it samples, and memory."""
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 _NETWORKS = ("ratio_estimator", "likelihood_estimator", "posterior_estimator")
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 class Counter:
@@ -69,3 +73,31 @@ def count_evaluations(posterior: Any) -> Iterator[Counter]:
         yield counter
     finally:
         del network.log_prob, network.sample
+
+
+def reset_peak_memory() -> None:
+    """Begin anew to record the most memory that this process holds, on Linux."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        # Elsewhere the record is that of the process's whole life.
+        return
+
+
+def read_peak_memory() -> float:
+    """Return the most memory that this process held since the reset, in MiB.
+
+    Where there is no reset, the most it ever held; NaN where that is unknown too.
+    """
+    try:
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,17 +1,22 @@
-"""C2ST, ROC AUC and MMD: exact draws against exact draws, and against spoiled ones."""
+"""Metrics of exact draws, of spoiled ones, and of chains that are stuck."""
 
 import math
+import warnings
 from functools import cache
 
 import pytest
 import torch
 from joblib import parallel_config
+from sbi.inference import NRE_A
 from scipy import stats
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
+from sbi_aalr import MHPosterior, networks
 from sbi_aalr.comparison import TASKS, mmd, two_sample_scores
-from sbi_aalr.comparison.tasks import observe
+from sbi_aalr.comparison.metrics import measure_mixing
+from sbi_aalr.simulators import TwoMoons
+from sbi_aalr.trainer.sbi_trainer import NoTracker
 
 EXACT = [name for name, task in TASKS.items() if hasattr(task, "sample_posterior")]
 SIZE = 500
@@ -150,19 +155,39 @@ def test_bad_draws_raise(draws, match):
             score(draws, torch.ones(5, 2))
 
 
-def test_observations_are_cached_and_differ(tmp_path):
-    task = TASKS["two_moons"]()
-    first, second = (observe(tmp_path, "moons", task, i, 50) for i in (1, 2))
-    assert first.x.shape == (1, 2) and first.reference.shape == (50, 2)
-    assert not torch.equal(first.theta, second.theta)
-    files = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert set(files) == {"moons-1.safetensors", "moons-2.safetensors"}
-    again = observe(tmp_path, "moons", None, 1, 50)
-    assert torch.equal(again.reference, first.reference)
-    assert files == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+def test_mixing_of_sbi_s_chains_sees_one_that_is_stuck():
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        task = TwoMoons()
+        inference = NRE_A(
+            prior=task.prior, tracker=NoTracker(), show_progress_bars=False
+        )
+        network = inference._build_neural_net(*(torch.randn(2, 50, 2)))
+        posterior = inference.build_posterior(network)
+    good = torch.randn(posterior.num_chains * 50, 2)
+    mixing = measure_mixing(posterior, good)
+    assert mixing.max_rhat < 1.02 and 500 < mixing.min_ess < 1_500
+    stuck = good.clone()
+    stuck[:50] = 3.0
+    mixing = measure_mixing(posterior, stuck)
+    assert mixing.max_rhat > 1.05
+    # A chain that was cut short is left out.
+    assert math.isfinite(measure_mixing(posterior, good[:-7]).min_ess)
 
 
-def test_tasks_without_exact_posterior_have_no_reference(tmp_path):
-    task = TASKS["mg1"]()
-    observation = observe(tmp_path, "mg1", task, 1, 50)
-    assert observation.reference is None and observation.theta.shape == (3,)
+def test_mixing_of_our_chains_is_what_the_posterior_measured():
+    estimator = networks.mlp((8,))(*torch.randn(2, 50, 2)).eval()
+    posterior = MHPosterior.from_estimator(estimator, TwoMoons().prior)
+    settings = {"num_chains": 10, "max_rhat": None, "min_ess": None, "seed": 1}
+    draws = posterior.sample(
+        (200,), x=torch.zeros(2), show_progress_bars=False, **settings
+    )
+    mixing, table = measure_mixing(posterior, draws), posterior.summary()
+    assert mixing.max_rhat == pytest.approx(table["r_hat"].max(), rel=1e-4)
+    sizes = table[["ess_bulk", "ess_tail"]].min(axis=None)
+    assert mixing.min_ess == pytest.approx(sizes, rel=1e-3)
+
+
+def test_mixing_where_there_are_no_chains_is_unknown():
+    assert all(map(math.isnan, measure_mixing(object(), torch.zeros(5, 2))))
