@@ -47,31 +47,19 @@ MOST_ROOMS, MOST_FLOORS, MOST_LINES = 25, 9, 300
 # the reader of a user's simulator.
 DYNAMIC = {SURFACE, f"{PACKAGE}/cli/named_simulator.py"}
 
-# Who may import anything of sbi, and what the others may: its priors, the class of its
-# ratio estimators, and the functions that wrap what a user gave.
+# Who may import anything of sbi; what everyone may, its priors and the class of its ratio
+# estimators; and what some may besides, its wrappers of what a user gave, and its
+# builders of networks.
 SBI_ROOMS = {"posterior", "trainer", "comparison", BENCHMARKS}
-SBI_NAMES = {
-    "networks": {"RatioEstimator"},
-    "simulators": {"BoxUniform"},
+SBI_NAMES = {"RatioEstimator", "BoxUniform", "MultipleIndependent"}
+MORE_SBI_NAMES = {
     "simulation": {
         "get_batch_loop_simulator",
         "process_prior",
         "wrap_as_joblib_efficient_simulator",
     },
-    "sampling": {
-        "BoxUniform",
-        "PosteriorParameters",
-        "RatioEstimator",
-        "TorchTransform",
-        "within_support",
-    },
-    "training": {
-        "ClassifierConfig",
-        "RatioEstimator",
-        "build_resnet_classifier",
-        "classifier_nn",
-    },
-    "persistence": {"BoxUniform", "MultipleIndependent", "RatioEstimator"},
+    "sampling": {"within_support"},
+    "training": {"ClassifierConfig", "build_resnet_classifier", "classifier_nn"},
 }
 ARVIZ_ROOMS = {"diagnostics", "report"}
 
@@ -145,8 +133,10 @@ def check_import(one: Import) -> Iterator[str]:
                 f"{place} {one.name}{types} goes {way}, from floor {here} ({room}) to "
                 f"floor {there} ({name_room(one.target)})."
             )
+    elif library == PACKAGE:
+        yield f"{place} {one.name} leads to no file."
     elif library == "sbi" and room not in SBI_ROOMS:
-        if one.name.split(".")[-1] not in SBI_NAMES.get(room, set()):
+        if one.name.split(".")[-1] not in SBI_NAMES | MORE_SBI_NAMES.get(room, set()):
             yield f"{place} {one.name} is not for {room}; SBI_NAMES says what is."
     elif library.startswith("arviz") and room not in ARVIZ_ROOMS:
         yield f"{place} {one.name}: ArviZ is for {' and '.join(sorted(ARVIZ_ROOMS))}."

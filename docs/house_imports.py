@@ -51,25 +51,21 @@ def find_imports(sources: Mapping[str, str]) -> list[Import]:
     """Read the imports of all files, those inside functions too."""
     homes = {name_module(file): file for file in sources}
 
-    def find_home(file: str, name: str) -> str | None:
-        # Scripts in one folder import one another by their bare names.
-        names = [f"{BENCHMARKS}.{name}"] if name_room(file) == BENCHMARKS else []
-        for full in [name, *names]:
-            parts = full.split(".")
-            for end in range(len(parts), 0, -1):
-                if (module := ".".join(parts[:end])) in homes:
-                    return homes[module]
-        return None
+    def find_home(file: str, *names: str) -> str | None:
+        if name_room(file) == BENCHMARKS:
+            # Scripts in one folder import one another by their bare names.
+            names = (*names, *(f"{BENCHMARKS}.{name}" for name in names))
+        return next((homes[name] for name in names if name in homes), None)
 
     return [
-        Import(file, line, name, find_home(file, name), typing_only)
+        Import(file, line, name, find_home(file, name, module), typing_only)
         for file, source in sources.items()
-        for line, name, typing_only in read_names(source, file)
+        for line, module, name, typing_only in read_names(source, file)
     ]
 
 
-def read_names(source: str, file: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield line, full name, and whether it is for types only, of what is imported."""
+def read_names(source: str, file: str) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield of each import its line, module and full name, and if it is for types."""
     tree = ast.parse(source, file)
     package = PurePosixPath(file).parent.parts
     for_types = {
@@ -80,17 +76,17 @@ def read_names(source: str, file: str) -> Iterator[tuple[int, str, bool]]:
         for inner in ast.walk(statement)
     }
     for node in ast.walk(tree):
-        names: list[str] = []
+        names: list[tuple[str, str]] = []  # with the module of each
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names = [(alias.name, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             home = package[: len(package) - node.level + 1] if node.level else ()
             start = ".".join([*home, node.module] if node.module else home)
-            names = [f"{start}.{alias.name}" for alias in node.names]
+            names = [(start, f"{start}.{alias.name}") for alias in node.names]
         elif file == SURFACE and is_lazy_table(node):
             table = ast.literal_eval(node.value)
-            names = [f"{home}.{name}" for name, home in table.items()]
-        yield from ((node.lineno, name, id(node) in for_types) for name in names)
+            names = [(home, f"{home}.{name}") for name, home in table.items()]
+        yield from ((node.lineno, *name, id(node) in for_types) for name in names)
 
 
 def is_lazy_table(node: ast.AST) -> TypeGuard[ast.Assign]:
