@@ -11,16 +11,22 @@ from sbi_aalr._version import __version__
 
 if TYPE_CHECKING:
     from sbi_aalr.errors import ConvergenceWarning
-    from sbi_aalr.posterior.mh_posterior import MHPosterior
-    from sbi_aalr.sampling.parameters import MHPosteriorParameters
-    from sbi_aalr.trainer.aalr import AALR
+    from sbi_aalr.networks import average_log_ratios
+    from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
+    from sbi_aalr.sampling import Normaliser, TruncatedPrior
+    from sbi_aalr.trainer import AALR
+    from sbi_aalr.training import RatioLoss
 
 __all__ = [
     "AALR",
     "ConvergenceWarning",
     "MHPosterior",
     "MHPosteriorParameters",
+    "Normaliser",
+    "RatioLoss",
+    "TruncatedPrior",
     "__version__",
+    "average_log_ratios",
 ]
 
 _HOMES = {
@@ -28,6 +34,10 @@ _HOMES = {
     "ConvergenceWarning": "sbi_aalr.errors",
     "MHPosterior": "sbi_aalr.posterior",
     "MHPosteriorParameters": "sbi_aalr.posterior",
+    "Normaliser": "sbi_aalr.sampling",
+    "RatioLoss": "sbi_aalr.training",
+    "TruncatedPrior": "sbi_aalr.sampling",
+    "average_log_ratios": "sbi_aalr.networks",
 }
 
 

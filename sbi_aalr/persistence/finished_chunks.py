@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
-from sbi_aalr.files import write_whole
+from sbi_aalr.files import write_json, write_tensors
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.sampling.until_converged import Result
 
 _RUN = "run.json"
+# What the groups of tensors are called in a file.
+_WARMUP, _CHAINS, _CONVERGENCE = "warmup", "chains", "figures"
 
 
-class Checkpoint:
+class ChunkFiles:
     """Finished chunks of one run, in a folder.
 
     Args:
@@ -38,10 +40,9 @@ class Checkpoint:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / _RUN
         if not path.is_file():
-            text = json.dumps(run, indent=2) + "\n"
-            write_whole(path, lambda target: target.write_text(text))
+            write_json(path, run)
             return
-        earlier = read_run(folder)
+        earlier = read_identity(folder)
         for name, value in json.loads(json.dumps(run)).items():
             if earlier.get(name) != value:
                 raise ValueError(
@@ -62,9 +63,9 @@ class Checkpoint:
         try:
             tensors = load_file(path, device=str(device))
             return Result(
-                Chains(**_collect("warmup", tensors)),
-                Chains(**_collect("chains", tensors)),
-                Convergence(**_collect("figures", tensors)),
+                Chains(**_collect(_WARMUP, tensors)),
+                Chains(**_collect(_CHAINS, tensors)),
+                Convergence(**_collect(_CONVERGENCE, tensors)),
             )
         except Exception as error:
             raise ValueError(
@@ -74,24 +75,23 @@ class Checkpoint:
 
     def write(self, number: int, result: Result) -> None:
         """Keep a chunk that is done."""
-        tensors: dict[str, Tensor] = {}
         groups: dict[str, dict[str, Tensor]] = {
-            "warmup": vars(result.warmup),
-            "chains": vars(result.chains),
-            "figures": result.figures._asdict(),
+            _WARMUP: vars(result.warmup),
+            _CHAINS: vars(result.chains),
+            _CONVERGENCE: result.convergence._asdict(),
         }
-        for group, fields in groups.items():
-            for name, tensor in fields.items():
-                # Copied, as safetensors refuses views.
-                tensors[f"{group}.{name}"] = tensor.contiguous().clone()
-        content = save(tensors)
-        write_whole(self._locate(number), lambda path: path.write_bytes(content))
+        tensors = {
+            f"{group}.{name}": tensor
+            for group, fields in groups.items()
+            for name, tensor in fields.items()
+        }
+        write_tensors(self._locate(number), tensors)
 
     def _locate(self, number: int) -> Path:
         return self._folder / f"{number:06d}.safetensors"
 
 
-def read_run(folder: Path) -> dict[str, Any]:
+def read_identity(folder: Path) -> dict[str, Any]:
     """Return what identifies the run whose chunks are in a folder; nothing if none.
 
     Raises:

@@ -6,26 +6,22 @@ as data, such as a network from your own builder, is given again when loading.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, NamedTuple, cast
 
-from safetensors.torch import load_file, save
-from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
+from safetensors.torch import load_file
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr._version import __version__
-from sbi_aalr.checks import check_device
-from sbi_aalr.files import write_whole
+from sbi_aalr.files import write_json, write_tensors
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
 from sbi_aalr.persistence.prior_json import decode_prior, encode_prior
-from sbi_aalr.sampling.parameters import MHPosteriorParameters
+from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS
 
 _FORMAT = 1
-_WEIGHTS = "posterior.safetensors"
-_SETTINGS = "posterior.json"
 _PREFIX = "estimator."
 _CONTENT: dict[str, Any] = {
     "classifier": str | None,
@@ -42,13 +38,13 @@ class Saved(NamedTuple):
     Attributes:
         estimator: The ratio estimator, on the CPU.
         prior: The prior.
-        parameters: Settings of the posterior.
+        settings: How to sample, by name; the kernel by name too, or itself.
         x: Default observation, or None.
     """
 
     estimator: RatioEstimator
     prior: Distribution
-    parameters: MHPosteriorParameters
+    settings: Mapping[str, Any]
     x: Tensor | None
 
 
@@ -67,12 +63,12 @@ def write(folder: str | Path, saved: Saved) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        f"{_PREFIX}{name}": value.detach().cpu().contiguous().clone()
+        f"{_PREFIX}{name}": value
         for name, value in saved.estimator.state_dict().items()
     }
     if saved.x is not None:
-        tensors["x"] = saved.x.cpu().contiguous()
-    settings = saved.parameters.to_dict()
+        tensors["x"] = saved.x
+    settings = dict(saved.settings)
     if not isinstance(settings["kernel"], str):
         settings["kernel"] = None
     document = {
@@ -84,9 +80,8 @@ def write(folder: str | Path, saved: Saved) -> Path:
         "prior": encode_prior(saved.prior),
         "parameters": settings,
     }
-    text = json.dumps(document, indent=2) + "\n"
-    write_whole(folder / _WEIGHTS, lambda path: path.write_bytes(save(tensors)))
-    write_whole(folder / _SETTINGS, lambda path: path.write_text(text))
+    write_tensors(folder / POSTERIOR_WEIGHTS, tensors)
+    write_json(folder / POSTERIOR_SETTINGS, document)
     return folder
 
 
@@ -114,22 +109,23 @@ def read(
             be written is not given.
     """
     folder = Path(folder)
-    for name in (_SETTINGS, _WEIGHTS):
+    for name in (POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"`folder` must hold a saved posterior, but {folder / name} is missing."
             )
-    document = _read_json(folder / _SETTINGS)
+    document = _read_json(folder / POSTERIOR_SETTINGS)
+    path = folder / POSTERIOR_WEIGHTS
     try:
-        tensors = load_file(folder / _WEIGHTS)
+        tensors = load_file(path)
     except Exception as error:
-        raise ValueError(f"{folder / _WEIGHTS} is damaged: {error}.") from error
-    parameters = {**document["parameters"], **(settings or {})}
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    chosen = {**document["parameters"], **(settings or {})}
     if classifier is None:
         classifier = document["classifier"]
     if prior is None and document["prior"] is not None:
         prior = decode_prior(document["prior"])
-    given = {"classifier": classifier, "kernel": parameters["kernel"]}
+    given = {"classifier": classifier, "kernel": chosen["kernel"]}
     for name, value in {"prior": prior, **given}.items():
         if value is None:
             raise ValueError(
@@ -146,12 +142,12 @@ def read(
         estimator.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {folder / _WEIGHTS} do not fit the classifier: {error}"
+            f"The weights in {path} do not fit the classifier: {error}"
         ) from error
     return Saved(
         estimator.eval(),
         cast(Distribution, prior),
-        MHPosteriorParameters().with_param(**parameters),
+        chosen,
         tensors.get("x"),
     )
 
@@ -173,68 +169,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if "kernel" not in document["parameters"]:
         raise ValueError(f"{path} is damaged: `kernel` is missing.")
     return document
-
-
-class SavedPosterior:
-    """The part of `MHPosterior` that writes itself to disk and comes back."""
-
-    potential_fn: Any
-    parameters: MHPosteriorParameters
-    from_estimator: ClassVar[Callable[..., Any]]
-    _x: Tensor | None
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the posterior to a folder: safetensors and JSON, no pickle.
-
-        Args:
-            folder: Where to; made if needed.
-
-        Returns:
-            The folder.
-
-        Raises:
-            TypeError: If the posterior has no ratio estimator, whose weights to write.
-        """
-        if not isinstance(self.potential_fn, RatioBasedPotential):
-            raise TypeError(
-                "Only posteriors with a ratio estimator can be saved, got a "
-                f"{type(self.potential_fn).__name__}."
-            )
-        estimator, prior = self.potential_fn.ratio_estimator, self.potential_fn.prior
-        return write(folder, Saved(estimator, prior, self.parameters, self._x))
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        prior: Distribution | None = None,
-        classifier: object = None,
-        device: str = "cpu",
-        **settings: Any,
-    ) -> Self:
-        """Read a posterior that `save` wrote; nothing in the files is executed.
-
-        Args:
-            folder: Where from.
-            prior: The prior, where JSON could not hold it.
-            classifier: The builder of the network, where it was your own.
-            device: Where to sample.
-            **settings: Settings by name, over those saved.
-
-        Returns:
-            The posterior, without chains.
-
-        Raises:
-            FileNotFoundError: If the folder holds no saved posterior.
-            ValueError: If a file is damaged, or something must be given again, or the
-                device does not work.
-        """
-        check_device("device", device)
-        saved = read(folder, prior=prior, classifier=classifier, settings=settings)
-        posterior = cls.from_estimator(
-            saved.estimator, saved.prior, **saved.parameters.to_dict()
-        )
-        if saved.x is not None:
-            posterior.set_default_x(saved.x)
-        return posterior.to(device)

@@ -3,17 +3,16 @@
 import hashlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sbi.inference.potentials.base_potential import BasePotential
 from torch import Tensor
 
 from sbi_aalr._version import __version__
-from sbi_aalr.files import write_whole
-from sbi_aalr.sampling.parameters import MHPosteriorParameters
-
-if TYPE_CHECKING:
-    import xarray as xr
+from sbi_aalr.diagnostics.run_tree import run_to_datatree
+from sbi_aalr.files import write_datatree
+from sbi_aalr.sampling.run import Run
+from sbi_aalr.sampling.settings import Settings
+from sbi_aalr.sampling.target import RatioTarget, Target
 
 _SUFFIXES = (".nc", ".zarr")
 
@@ -27,9 +26,12 @@ def check_store(out: str | Path) -> Path:
     Raises:
         FileNotFoundError: If its folder does not exist.
         ImportError: If Zarr is asked for and not installed.
+        IsADirectoryError: If it is a folder that is no store.
         ValueError: If it ends otherwise, or exists already.
     """
     path = Path(out)
+    if path.is_dir() and path.suffix != ".zarr":
+        raise IsADirectoryError(f"`out` must be a file, but {path} is a folder.")
     if path.suffix not in _SUFFIXES:
         raise ValueError(
             f"`out` must end in .nc for NetCDF or .zarr for Zarr, got {str(out)!r}."
@@ -57,42 +59,37 @@ def locate_parts(store: Path) -> Path:
     return store.with_name(f"{store.name}.parts")
 
 
-def write_store(store: Path, tree: "xr.DataTree", diagnostics: "xr.Dataset") -> None:
-    """Write chains and their diagnostics, whole or not at all."""
-    import xarray as xr
+def write_run(path: Path, run: Run) -> Path:
+    """Write a finished run, whole or not at all.
 
-    tree["diagnostics"] = xr.DataTree(diagnostics)
-    if store.suffix == ".nc":
-        write_whole(store, lambda path: tree.to_netcdf(path, engine="h5netcdf"))
-    else:
-        # Version 3 has no specification yet for the text that names parameters.
-        write_whole(store, lambda path: tree.to_zarr(path, mode="w", zarr_format=2))
+    Args:
+        path: File for NetCDF, or folder for Zarr, by its ending.
+        run: The run.
+    """
+    return write_datatree(path, run_to_datatree(run))
 
 
-def identify(
-    potential_fn: BasePotential, x: Tensor, parameters: MHPosteriorParameters
-) -> dict[str, Any]:
+def identify(target: Target, x: Tensor, settings: Settings) -> dict[str, Any]:
     """What tells one run from another: data, network and settings.
 
     Args:
-        potential_fn: What is sampled.
+        target: What is sampled.
         x: The observations.
-        parameters: The settings.
+        settings: How.
 
     Returns:
         Names and values that JSON can hold.
     """
-    settings = parameters.to_dict()
-    if not isinstance(settings["kernel"], str):
-        settings["kernel"] = "custom"
-    estimator = getattr(potential_fn, "ratio_estimator", None)
-    weights = {} if estimator is None else estimator.state_dict()
+    chosen = settings.to_dict()
+    if not isinstance(chosen["kernel"], str):
+        chosen["kernel"] = "custom"
+    weights = target.estimator.state_dict() if isinstance(target, RatioTarget) else {}
     return {
         "sbi_aalr": __version__,
         "x": _hash([x]),
-        "potential": type(potential_fn).__name__,
+        "potential": target.name,
         "estimator": _hash([weights[name] for name in sorted(weights)]),
-        **settings,
+        **chosen,
     }
 
 

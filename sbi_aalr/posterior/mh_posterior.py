@@ -1,32 +1,38 @@
 """`MHPosterior`: batched likelihood-free Metropolis-Hastings as an sbi posterior."""
 
-import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.inference.potentials import ratio_estimator_based_potential
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
-from sbi.sbi_types import Shape, TorchTransform
-from sbi.utils import mcmc_transform
-from sbi.utils.torchutils import process_device
-from sbi.utils.user_input_checks_utils import move_distribution_to_device
+from sbi.sbi_types import TorchTransform
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_prior
+from sbi_aalr.checks import check_device, check_prior
+from sbi_aalr.diagnostics.run_tree import (
+    run_to_dataset,
+    run_to_datatree,
+)
+from sbi_aalr.diagnostics.table import summary
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.persistence.posterior_files import SavedPosterior
-from sbi_aalr.persistence.run_store import locate_parts, write_store
-from sbi_aalr.posterior.run import LastRun, RunReports
-from sbi_aalr.posterior.sample_run import sample_run
-from sbi_aalr.sampling.normaliser import NormalisedPosterior
-from sbi_aalr.sampling.parameters import MHPosteriorParameters
-from sbi_aalr.sampling.target import check_estimator, check_theta, check_x, log_prob_fn
+from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.persistence.posterior_files import Saved, read, write
+from sbi_aalr.posterior.inputs import check_estimator
+from sbi_aalr.posterior.parameters import MHPosteriorParameters
+from sbi_aalr.posterior.sbi_posterior import SbiPosterior
+from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
+from sbi_aalr.report.run_report import report_run
+from sbi_aalr.sampling.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 
-class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosterior):
+class MHPosterior(SbiPosterior):
     r"""Posterior p(theta|x) sampled by likelihood-free Metropolis-Hastings.
 
     The target is log r(x|theta) + log p(theta), with the log-ratio from a ratio
@@ -57,20 +63,11 @@ class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosteri
         proposal: Distribution | None = None,
         theta_transform: TorchTransform | None = None,
         parameters: MHPosteriorParameters | None = None,
-        device: str | torch.device | None = None,
+        device: Any = None,
         **settings: Any,
     ) -> None:
-        super().__init__(potential_fn, theta_transform, device)
-        self.proposal = proposal or self.potential_fn.prior
-        if self.proposal is None:
-            raise TypeError(
-                "`proposal` must be a distribution to start chains from, got None, and "
-                "`potential_fn` has no prior. Pass the prior as `proposal`."
-            )
-        if theta_transform is None:
-            self.theta_transform = mcmc_transform(self.proposal, device=self._device)
-        self.parameters = (parameters or MHPosteriorParameters()).with_param(**settings)
-        self._last_run: LastRun | None = None
+        parameters = (parameters or MHPosteriorParameters()).with_param(**settings)
+        super().__init__(potential_fn, proposal, theta_transform, parameters, device)
         self._purpose = "It samples by likelihood-free Metropolis-Hastings."
 
     @classmethod
@@ -92,194 +89,182 @@ class MHPosterior(SavedPosterior, RunReports, NormalisedPosterior, NeuralPosteri
         )
         return cls(potential_fn, prior, transform, **settings)
 
-    def sample(
-        self,
-        sample_shape: Shape = (),
-        x: Tensor | None = None,
-        show_progress_bars: bool = True,
-        seed: int | None = None,
-        **settings: Any,
-    ) -> Tensor:
-        """Draw from the posterior given one observation.
+    @property
+    def chains(self) -> Chains | None:
+        """Draws of the last run, `(C, S, B, D)` with log-probabilities, or None."""
+        return None if self._run is None else self._run.chains
+
+    @property
+    def warmup_chains(self) -> Chains | None:
+        """Warm-up draws of the last run, thinned, or None."""
+        return None if self._run is None else self._run.warmup
+
+    def diagnostics(self, parameter_names: Sequence[str] | None = None) -> "xr.Dataset":
+        """Return R-hat, effective sample sizes, acceptance and steps of the last run.
 
         Args:
-            sample_shape: Shape of the draws.
-            x: Observation, shape `event_shape` or `(T, *event_shape)` for `T` i.i.d.
-                trials, whose log-ratios are summed; by default the default x.
-            show_progress_bars: Whether to show steps and convergence.
-            seed: Makes the run repeatable; by default torch's global generator does.
-            **settings: Settings for this run only; see `MHPosteriorParameters`.
+            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
 
         Returns:
-            Draws, shape `(*sample_shape, D)`, prior units.
+            `r_hat`, `ess_bulk` and `ess_tail` by parameter, `acceptance_rate`,
+            `stuck_chains`, `num_steps` and `converged`; each by `observation` after
+            `sample_batched`.
 
         Raises:
-            ValueError: If no x is set, or it has another shape than in training or NaN.
+            CallOrderError: If nothing was sampled yet.
+        """
+        run = self._require_run()
+        dataset = run_to_dataset(run, parameter_names)
+        return dataset if run.batched else dataset.isel(observation=0, drop=True)
+
+    def to_datatree(
+        self, parameter_names: Sequence[str] | None = None
+    ) -> "xr.DataTree":
+        """Convert the last run's chains to ArviZ.
+
+        Args:
+            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+
+        Returns:
+            Groups `posterior`, `sample_stats`, their warm-up counterparts,
+            `observed_data` and `diagnostics`; the variable is `theta` with dimensions
+            `(chain, draw, parameter)`, and `observation` before the last after
+            `sample_batched`.
+
+        Raises:
+            CallOrderError: If nothing was sampled yet.
+        """
+        return run_to_datatree(self._require_run(), parameter_names)
+
+    def summary(
+        self, parameter_names: Sequence[str] | None = None, truth: Tensor | None = None
+    ) -> "pd.DataFrame":
+        """Return ArviZ's table of the last run, one row a parameter.
+
+        Args:
+            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+            truth: True parameters to put beside, shape `(D,)`.
+
+        Returns:
+            Mean, sd, interval, bulk and tail ESS, and R-hat.
+
+        Raises:
+            CallOrderError: If nothing was sampled yet.
+        """
+        return summary(self.to_datatree(parameter_names), truth=truth)
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        simulator: Callable[..., Any] | None = None,
+        truth: Tensor | None = None,
+        parameter_names: Sequence[str] | None = None,
+        training: Mapping[str, Sequence[float]] | None = None,
+        title: str = "Posterior",
+        num_simulations: int = NUM_SIMULATIONS,
+        seed: int = SEED,
+    ) -> Path:
+        """Write one self-contained HTML page that says whether to trust the last run.
+
+        Without a simulator it shows the chains; checks of the network and of the data
+        are said to be open. With one it also runs the ratio ROC test, normalisation,
+        balance, coverage over 100 simulated observations, and posterior predictions.
+
+        Args:
+            path: The file to write; its folder is made if needed.
+            simulator: Any simulator that sbi accepts.
+            truth: True parameters, shape `(D,)`, or `(B, D)` after `sample_batched`.
+            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+            training: A trainer's `summary`, of which the losses are shown.
+            title: Heading of the page.
+            num_simulations: Simulations for the ROC test. All other checks together
+                take some 30,000 at most.
+            seed: Makes the checks repeatable.
+
+        Returns:
+            The path.
+
+        Raises:
+            CallOrderError: If nothing was sampled yet.
+            IsADirectoryError: If the path is a folder.
+            TypeError: If a simulator is given, but the posterior has no ratio
+                estimator.
+            ValueError: If shapes do not fit, or the simulator fails.
 
         Warns:
-            ConvergenceWarning: If the chains did not converge in `max_steps`.
+            FarObservationWarning: If an observation is far from all simulations.
         """
-        trials = self._x_else_default_x(x).unsqueeze(0)
-        draws = self._sample(
-            sample_shape,
-            trials,
-            settings,
-            batched=False,
+        report_run(
+            self._require_run(),
+            path,
+            settings=self.parameters,
+            simulator=simulator,
+            truth=truth,
+            parameter_names=parameter_names,
+            training=training,
+            title=title,
+            num_simulations=num_simulations,
             seed=seed,
-            show_progress_bars=show_progress_bars,
         )
-        return draws[:, 0].reshape(*torch.Size(sample_shape), -1)
+        return Path(path)
 
-    def sample_batched(
-        self,
-        sample_shape: Shape,
-        x: Tensor,
-        show_progress_bars: bool = True,
-        seed: int | None = None,
-        out: str | Path | None = None,
+    def save(self, folder: str | Path) -> Path:
+        """Write the posterior to a folder: safetensors and JSON, no pickle.
+
+        Args:
+            folder: Where to; made if needed.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TypeError: If the posterior has no ratio estimator, whose weights to write.
+        """
+        if not isinstance(self.potential_fn, RatioBasedPotential):
+            raise TypeError(
+                "Only posteriors with a ratio estimator can be saved, got a "
+                f"{type(self.potential_fn).__name__}."
+            )
+        estimator, prior = self.potential_fn.ratio_estimator, self.potential_fn.prior
+        settings = self.parameters.to_dict()
+        return write(folder, Saved(estimator, prior, settings, self._x))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        prior: Distribution | None = None,
+        classifier: object = None,
+        device: str = "cpu",
         **settings: Any,
-    ) -> Tensor:
-        """Draw from the posterior given each of many observations.
-
-        With `out`, every few hundred observations are written to `<out>.parts` as they
-        are done. The same call goes on from there after a run was killed, with the
-        same draws as if nothing had happened; `out` itself appears when all are done.
+    ) -> Self:
+        """Read a posterior that `save` wrote; nothing in the files is executed.
 
         Args:
-            sample_shape: Shape of the draws for each observation.
-            x: Observations, shape `(B, *event_shape)`.
-            show_progress_bars: Whether to show steps and converged observations.
-            seed: Makes the run repeatable; by default torch's global generator does.
-                A run that goes on keeps the seed it began with.
-            out: Store to write, ending in `.nc` for NetCDF or `.zarr` for Zarr: what
-                `to_datatree` returns, with the figures in its group `diagnostics`.
-            **settings: Settings for this run only; see `MHPosteriorParameters`.
+            folder: Where from.
+            prior: The prior, where JSON could not hold it.
+            classifier: The builder of the network, where it was your own.
+            device: Where to sample.
+            **settings: Settings by name, over those saved.
 
         Returns:
-            Draws, shape `(*sample_shape, B, D)`, prior units.
+            The posterior, without chains.
 
         Raises:
-            FileNotFoundError: If the folder of `out` does not exist.
-            ImportError: If `out` asks for Zarr and it is not installed.
-            ValueError: If x has another shape than in training, or NaN; if `out` ends
-                otherwise, exists, or was begun by another run.
-
-        Warns:
-            ConvergenceWarning: If the chains of any observation did not converge.
+            FileNotFoundError: If the folder holds no saved posterior.
+            ValueError: If a file is damaged, or something must be given again, or the
+                device does not work.
         """
-        observations = self._check_x(x).unsqueeze(1)
-        draws = self._sample(
-            sample_shape,
-            observations,
-            settings,
-            batched=True,
-            seed=seed,
-            show_progress_bars=show_progress_bars,
-            out=out,
-        )
-        return draws.reshape(*torch.Size(sample_shape), *draws.shape[1:])
+        check_device("device", device)
+        saved = read(folder, prior=prior, classifier=classifier, settings=settings)
+        posterior = cls.from_estimator(saved.estimator, saved.prior, **saved.settings)
+        if saved.x is not None:
+            posterior.set_default_x(saved.x)
+        return posterior.to(device)
 
-    def log_prob(
-        self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
-    ) -> Tensor:
-        """Evaluate the log-posterior density, log r(x|theta) + log p(theta) - log Z(x).
-
-        Z(x) = E_prior[r(x|theta)], one for the exact ratio, makes it a density; it is
-        measured, and `normaliser` tells its Monte Carlo error.
-
-        Args:
-            theta: Parameters, shape `(N, D)` or `(D,)`.
-            x: Observation, or i.i.d. trials; by default the default x.
-            track_gradients: Whether the result can be differentiated.
-
-        Returns:
-            Log-density, shape `(N,)`, nats; minus infinity outside the prior.
-
-        Raises:
-            ValueError: If theta or x has another width than in training, NaN or
-                infinity.
-        """
-        log_density = self.potential(theta, x, track_gradients=track_gradients)
-        return log_density - self._get_log_normaliser(x)
-
-    def potential(
-        self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
-    ) -> Tensor:
-        """Evaluate what is sampled: `log_prob` without its normaliser."""
-        position = check_theta(theta, self.potential_fn).to(self._device).unsqueeze(1)
-        trials = self._x_else_default_x(x)
-        with torch.set_grad_enabled(track_gradients):
-            return log_prob_fn(self.potential_fn, trials.unsqueeze(0))(position)[:, 0]
-
-    def set_default_x(self, x: Tensor) -> "MHPosterior":
-        """Set the observation that `sample` and `log_prob` use when given none."""
-        self._x, self._map = self._check_x(x), None
-        return self
-
-    def to(self, device: str | torch.device) -> "MHPosterior":
-        """Move estimator, prior and default x to a device."""
-        self._device, self._prior_draws = process_device(str(device)), None
-        self.potential_fn.to(self._device)
-        self.proposal = move_distribution_to_device(self.proposal, self._device)
-        self.theta_transform = mcmc_transform(self.proposal, device=self._device)
-        if self._x is not None:
-            self._x = self._x.to(self._device)
-        return self
-
-    def _sample(
-        self, sample_shape: Shape, x: Tensor, settings: dict[str, Any], **options: Any
-    ) -> Tensor:
-        """Run the chains and return `(N, B, D)` draws, spread over all of them."""
-        self._last_run, draws = sample_run(
-            self.potential_fn,
-            self.proposal,
-            self.theta_transform,
-            x,
-            self.parameters.with_param(**settings),
-            sample_shape,
-            **options,
-        )
-        if options.get("out") is not None:
-            self._write(Path(options["out"]))
-        if self._last_run.parameters.has_limits:
-            self._last_run.warn_if_not_converged(stacklevel=3)
-        return draws
-
-    def _write(self, store: Path) -> None:
-        """Write the last run to a store, and delete the parts it was kept in."""
-        write_store(store, self.to_datatree(), self.diagnostics())
-        shutil.rmtree(locate_parts(store))
-
-    def _x_else_default_x(self, x: Any) -> Tensor:
-        if x is not None:
-            return self._check_x(x)
-        if self._x is None:
-            raise CallOrderError(
-                "`x` must be given, as no default is set. Pass `x=`, or call "
-                "`set_default_x(x)` first."
-            )
-        return self._x
-
-    def _check_x(self, x: Any) -> Tensor:
-        return check_x(x, self.potential_fn).to(self._device)
-
-    def _calculate_map(
-        self,
-        *args: Any,
-        init_method: str | Tensor = "posterior",
-        num_init_samples: int = 1_000,
-        show_progress_bars: bool = False,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Start sbi's gradient ascent from draws, with or without progress bars."""
-        if isinstance(init_method, str) and init_method == "posterior":
-            init_method = self.sample(
-                (num_init_samples,), show_progress_bars=show_progress_bars
-            )
-        return super()._calculate_map(
-            *args,
-            init_method=init_method,
-            num_init_samples=num_init_samples,
-            show_progress_bars=show_progress_bars,
-            **kwargs,
-        )
+    def _require_run(self) -> Run:
+        if self._run is None:
+            raise CallOrderError("There are no chains yet. Call `sample` first.")
+        return self._run

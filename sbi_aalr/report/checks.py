@@ -28,6 +28,9 @@ from sbi_aalr.simulation.batches import simulate
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 
+# Simulations for the ROC test, and seed of all checks, unless told otherwise.
+NUM_SIMULATIONS = 100_000
+SEED = 1
 _NUM_COVERAGE = 100
 _NUM_NEIGHBOURS = 5_000
 _MIN_NEIGHBOURS = 200
@@ -37,6 +40,7 @@ _MAX_NORMALISED = 10
 _MIN_NORMALISED_DRAWS = 10_000
 # Ranks need no more than a hundred draws that are nearly independent.
 _COVERAGE_DRAWS = 100
+# How the posterior of a run is sampled for them.
 QUICK: dict[str, Any] = {
     "num_chains": 20,
     "max_rhat": 1.05,
@@ -52,10 +56,9 @@ def run_checks(
     prior: Distribution,
     *,
     truth: _Array | None = None,
-    num_simulations: int = 100_000,
-    seed: int = 0,
+    num_simulations: int = NUM_SIMULATIONS,
+    seed: int = SEED,
     on_phase: Callable[[str], object] = lambda what: None,
-    **settings: Any,
 ) -> tuple[Checks, xr.DataTree]:
     """Run every check that can be run, and simulate from the posterior.
 
@@ -74,7 +77,6 @@ def run_checks(
             30,000 at most.
         seed: Makes the checks repeatable.
         on_phase: Called with a few words at the start of each check.
-        **settings: Passed on to `sample_batched` for coverage.
 
     Returns:
         The checks, and the tree with predictive draws.
@@ -124,7 +126,6 @@ def run_checks(
         num_samples=_COVERAGE_DRAWS,
         parameter_names=draws.parameter_names,
         seed=seed,
-        **settings,
     )
     on_phase("Simulating from the posterior")
     checks = Checks(

@@ -13,8 +13,8 @@ from sbi_aalr.diagnostics import (
     Familiarity,
     RatioNormalisation,
     RatioROC,
-    measure_convergence,
 )
+from sbi_aalr.diagnostics.convergence import read_convergence
 from sbi_aalr.diagnostics.draws import read_draws
 
 _Array: TypeAlias = np.ndarray[Any, Any]
@@ -46,7 +46,7 @@ class Checks:
 
 
 @dataclass(frozen=True)
-class Convergence:
+class ChainCheck:
     """R-hat and effective sample sizes of all observations, with their limits.
 
     Attributes:
@@ -68,26 +68,6 @@ class Convergence:
         """Which observations pass, bool, shape `(B,)`; NaN does not."""
         passed = (self.r_hat <= self.max_rhat) & (self.ess >= self.min_ess)
         return (passed & (self.stuck_chains == 0)).all(axis=1)
-
-    @classmethod
-    def from_figures(
-        cls, figures: xr.Dataset, attributes: Mapping[Any, Any]
-    ) -> "Convergence":
-        """Take figures by observation and parameter, and limits from a run's settings.
-
-        Args:
-            figures: `r_hat`, `ess_bulk`, `ess_tail` and `stuck_chains`.
-            attributes: Of the DataTree; without limits in it, those of Vehtari et al.
-                (2021) hold.
-        """
-        bulk, tail = figures["ess_bulk"].values, figures["ess_tail"].values
-        return cls(
-            r_hat=figures["r_hat"].values,
-            ess=np.minimum(bulk, tail),
-            stuck_chains=figures["stuck_chains"].values,
-            max_rhat=float(attributes.get("max_rhat", _MAX_RHAT)),
-            min_ess=float(attributes.get("min_ess", _MIN_ESS)),
-        )
 
     def order_by_trouble(self, far: _Array | None) -> list[int]:
         """Return all observations, the one most in need of a look first."""
@@ -112,7 +92,6 @@ class Evidence:
         facts: What was run: names and values, any text.
         commands: How to do it again: commands or code, any text.
         checks: The checks that were run.
-        convergence: Figures of the chains, where they were measured before.
     """
 
     tree: xr.DataTree
@@ -123,7 +102,6 @@ class Evidence:
     facts: Mapping[str, str] = field(default_factory=dict)
     commands: str = ""
     checks: Checks = Checks()
-    convergence: Convergence | None = None
 
     @property
     def parameter_names(self) -> list[str]:
@@ -141,9 +119,16 @@ class Evidence:
             return self.truth
         return np.asarray(self.truth[observation])
 
-    def measure_convergence(self) -> Convergence:
-        """Measure R-hat and ESS against the limits that the run had."""
-        if self.convergence is not None:
-            return self.convergence
-        figures = measure_convergence(read_draws(self.tree).theta, batched=True)
-        return Convergence.from_figures(figures, self.tree.attrs)
+    def check_chains(self) -> ChainCheck:
+        """Hold what was measured of the chains against the limits that the run had."""
+        found = read_convergence(self.tree)
+        if "observation" not in found.dims:
+            found = found.expand_dims("observation")
+        limits = self.tree.attrs
+        return ChainCheck(
+            r_hat=found["r_hat"].values,
+            ess=np.minimum(found["ess_bulk"].values, found["ess_tail"].values),
+            stuck_chains=found["stuck_chains"].values,
+            max_rhat=float(limits.get("max_rhat", _MAX_RHAT)),
+            min_ess=float(limits.get("min_ess", _MIN_ESS)),
+        )

@@ -11,7 +11,7 @@ from sbi_aalr.report.chain_figures import (
     plot_ess_growth,
     plot_predictions,
 )
-from sbi_aalr.report.evidence import Convergence, Evidence
+from sbi_aalr.report.evidence import ChainCheck, Evidence
 from sbi_aalr.report.pictures import Picture, make_picture, make_typesettable
 
 _Array: TypeAlias = np.ndarray[Any, Any]
@@ -24,13 +24,13 @@ _MIN_DRAWS = 20
 
 
 def picture_observation(
-    evidence: Evidence, convergence: Convergence, observation: int
+    evidence: Evidence, chains: ChainCheck, observation: int
 ) -> list[Picture]:
     """Draw an observation's figures; none if a draw is NaN or infinite."""
     theta = read_draws(evidence.tree).for_observation(observation)
     if not np.isfinite(theta).all():
         return []
-    chosen = _choose_parameters(convergence.r_hat[observation])
+    chosen = _choose_parameters(chains.r_hat[observation])
     names = [evidence.parameter_names[i] for i in chosen]
     of = f"parameters {', '.join(names)}"
     if len(chosen) < theta.shape[-1]:
@@ -41,7 +41,7 @@ def picture_observation(
             theta[..., chosen],
             [make_typesettable(name) for name in names],
             of,
-            convergence.min_ess,
+            chains.min_ess,
         ),
         *_picture_predictions(evidence, observation),
     ]

@@ -72,10 +72,10 @@ def render(
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    convergence = evidence.measure_convergence()
-    verdicts = judge_all(convergence, evidence.checks)
+    chains = evidence.check_chains()
+    verdicts = judge_all(chains, evidence.checks)
     answer = sum_up(verdicts)
-    observations = describe_observations(evidence, convergence, on_phase)
+    observations = describe_observations(evidence, chains, on_phase)
     pictures, missing = picture_checks(evidence)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

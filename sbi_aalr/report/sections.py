@@ -7,9 +7,10 @@ import numpy as np
 
 from sbi_aalr.diagnostics import summary
 from sbi_aalr.diagnostics.draws import read_draws
-from sbi_aalr.report.evidence import Convergence, Evidence
+from sbi_aalr.report.evidence import ChainCheck, Evidence
 from sbi_aalr.report.observation_pictures import picture_observation
 from sbi_aalr.report.pictures import Picture, make_picture
+from sbi_aalr.report.rounding import count_decimals, round_down
 from sbi_aalr.report.training_figure import has_losses, plot_training
 
 # So many observations get pictures, the most troubled ones; all others a table.
@@ -74,7 +75,7 @@ class Missing(NamedTuple):
 
 def describe_observations(
     evidence: Evidence,
-    convergence: Convergence,
+    chains: ChainCheck,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> list[Observation]:
     """Make tables of all observations, the most troubled first, and some pictures."""
@@ -82,21 +83,21 @@ def describe_observations(
     batched = read_draws(evidence.tree).batched
     # Trials of one observation have a distance each.
     far = found.far if found is not None and batched else None
-    order = convergence.order_by_trouble(far)
+    order = chains.order_by_trouble(far)
     tables = _tabulate(evidence)
     observations = []
     for place, index in enumerate(order):
         pictures = []
         if place < _MAX_PICTURED:
             on_phase(f"Drawing observation {index}" if batched else "Drawing figures")
-            pictures = picture_observation(evidence, convergence, index)
+            pictures = picture_observation(evidence, chains, index)
         observations.append(
             Observation(
                 number=index,
-                converged=bool(convergence.converged[index]),
+                converged=bool(chains.converged[index]),
                 far=None if far is None else bool(far[index]),
-                r_hat=f"{convergence.r_hat[index].max():.4f}",
-                ess=_round_down(convergence.ess[index].min()),
+                r_hat=f"{chains.r_hat[index].max():.4f}",
+                ess=round_down(chains.ess[index].min()),
                 table=tables[index],
                 pictures=pictures,
             )
@@ -117,9 +118,9 @@ def _tabulate(evidence: Evidence) -> list[Table]:
     columns += ["ESS bulk", "ESS tail", "R-hat"]
     rows = []
     for name, (_, row) in zip(names * count, table.iterrows(), strict=True):
-        digits = _count_decimals(row["sd"])
+        digits = count_decimals(row["sd"])
         numbers = [f"{row[value]:.{digits}f}" for value in values]
-        sizes = [_round_down(row[size]) for size in ("ess_bulk", "ess_tail")]
+        sizes = [round_down(row[size]) for size in ("ess_bulk", "ess_tail")]
         rows.append([name, *numbers, *sizes, f"{row['r_hat']:.4f}"])
     width = len(names)
     return [Table(columns, rows[i * width : (i + 1) * width]) for i in range(count)]
@@ -156,14 +157,3 @@ def _explain_missing(field: str) -> str:
     if field == "normalisation":
         return "It needs a ratio, and not the sum that i.i.d. trials make."
     return "It needs the simulator. Pass `simulator=`, or `--simulator`."
-
-
-def _round_down(ess: float) -> str:
-    return f"{np.floor(ess):,.0f}" if np.isfinite(ess) else "undefined"
-
-
-def _count_decimals(sd: float) -> int:
-    """Decimals that show three digits of the standard deviation, at most 8."""
-    if not np.isfinite(sd) or sd <= 0:
-        return 3
-    return int(np.clip(2 - np.floor(np.log10(sd)), 0, 8))

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from sbi_aalr.report.evidence import Checks, Convergence
+from sbi_aalr.report.evidence import ChainCheck, Checks
 
 State: TypeAlias = Literal["good", "doubtful", "bad", "unknown"]
 
@@ -35,10 +35,10 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def judge_all(convergence: Convergence, checks: Checks) -> list[Verdict]:
+def judge_all(chains: ChainCheck, checks: Checks) -> list[Verdict]:
     """Answer all questions, in the order in which the page shows them."""
     return [
-        judge_convergence(convergence),
+        judge_convergence(chains),
         judge_calibration(checks),
         judge_ratio(checks),
         judge_data(checks),
@@ -66,7 +66,7 @@ def sum_up(verdicts: list[Verdict]) -> Verdict:
     return Verdict(question, "good", answer, reason)
 
 
-def judge_convergence(found: Convergence) -> Verdict:
+def judge_convergence(found: ChainCheck) -> Verdict:
     """Say whether the chains of all observations agree and are long enough."""
     question = "Converged?"
     count = len(found.r_hat)

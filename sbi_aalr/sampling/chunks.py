@@ -6,32 +6,26 @@ converged, so that the slow few of many groups run together. Chunks do not know 
 other, which is what lets a run that was killed go on where it stopped.
 """
 
+from typing import Protocol
+
 import torch
-from sbi.inference.potentials.base_potential import BasePotential
-from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
-from sbi.sbi_types import TorchTransform
 from torch import Generator, Tensor
-from torch.distributions import Distribution
 
 from sbi_aalr.mcmc import starts
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.mcmc.tempering import anneal
-from sbi_aalr.persistence.finished_chunks import Checkpoint
-from sbi_aalr.sampling.log_prior import prior_log_prob_fn
-from sbi_aalr.sampling.parameters import MHPosteriorParameters
+from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress
-from sbi_aalr.sampling.target import log_prob_fn
+from sbi_aalr.sampling.target import BatchLogProb, Target
 from sbi_aalr.sampling.threads import map_in_threads
 from sbi_aalr.sampling.unconstrained import UnconstrainedTarget, constrain
 from sbi_aalr.sampling.until_converged import (
-    BatchLogProb,
     Result,
     WarmedUp,
     draw_until_converged,
     join,
     merge,
-    resolve_kernel,
     warm_up_chains,
 )
 from sbi_aalr.seeding import seeded
@@ -45,94 +39,87 @@ _CHUNK = 128
 _POPULATION = 100
 
 
+class FinishedChunks(Protocol):
+    """Where chunks that are done are kept and found again."""
+
+    def read(self, number: int, device: torch.device) -> Result | None:
+        """Return a chunk that is done, or None."""
+        ...
+
+    def write(self, number: int, result: Result) -> None:
+        """Keep a chunk that is done."""
+        ...
+
+
 def sample_observations(
-    potential_fn: BasePotential,
-    proposal: Distribution,
-    theta_transform: TorchTransform,
+    target: Target,
     x: Tensor,
-    settings: MHPosteriorParameters,
+    plan: Plan,
     *,
-    num_draws: int,
     seed: int,
     show_progress_bars: bool,
-    checkpoint: Checkpoint | None = None,
+    finished: FinishedChunks | None = None,
 ) -> Result:
     """Sample every observation until it has converged.
 
     Args:
-        potential_fn: The log-posterior, up to a constant.
-        proposal: Where candidates for the starts come from.
-        theta_transform: To unconstrained space, for kernels that need it.
+        target: What to sample.
         x: Observations with their trials, shape `(B, T, *event_shape)`.
-        settings: Kernel, lengths and limits.
-        num_draws: Draws to keep in each chain, `S`.
+        plan: Kernel, lengths and limits.
         seed: Seed of all randomness.
         show_progress_bars: Whether to show steps and converged observations.
-        checkpoint: Where chunks that are done are kept and found again.
+        finished: Where chunks that are done are kept and found again.
 
     Returns:
-        Warm-up, chains and figures of all observations, in the order of `x`.
+        Warm-up, chains and convergence of all observations, in the order of `x`.
     """
     # Distributions draw from the global generators. The seed is another one: with the
     # same, the noise that chooses among candidates would repeat their own.
     generator = torch.Generator(x.device).manual_seed(seed)
     with seeded(int(torch.randint(2**31, (), generator=generator, device=x.device))):
-        candidates = proposal.sample((settings.num_candidates,))
+        candidates = target.proposal.sample((plan.settings.num_candidates,))
     chunks = x.split(_CHUNK)
 
     def sample(number: int) -> Result:
-        result = None if checkpoint is None else checkpoint.read(number, x.device)
+        result = None if finished is None else finished.read(number, x.device)
         if result is not None:
-            count_finished(bar, result.figures)
+            count_finished(bar, result.convergence)
             return result
         # Of its own, so that a chunk's draws do not depend on the others.
         own = torch.Generator(x.device).manual_seed(seed + number + 1)
         with torch.no_grad():
-            result = _sample_chunk(
-                own,
-                potential_fn,
-                proposal,
-                theta_transform,
-                chunks[number],
-                candidates,
-                settings,
-                num_draws,
-                bar,
-            )
-        if checkpoint is not None:
-            checkpoint.write(number, result)
+            result = _sample_chunk(own, target, chunks[number], candidates, plan, bar)
+        if finished is not None:
+            finished.write(number, result)
         return result
 
     with Progress(len(x), show_progress_bars) as bar:
         numbers = range(len(chunks))
-        if x.device.type == "cpu" and isinstance(potential_fn, RatioBasedPotential):
+        if x.device.type == "cpu" and target.is_thread_safe:
             return join(map_in_threads(sample, numbers, stop=bar.stop))
         return join([sample(number) for number in numbers])
 
 
 def _sample_chunk(
     generator: Generator,
-    potential_fn: BasePotential,
-    proposal: Distribution,
-    theta_transform: TorchTransform,
+    target: Target,
     x: Tensor,
     candidates: Tensor,
-    settings: MHPosteriorParameters,
-    num_draws: int,
+    plan: Plan,
     bar: Progress,
 ) -> Result:
-    kernel = resolve_kernel(settings.kernel)
-    log_base_fn = prior_log_prob_fn(proposal)
-    target = log_prob_fn(potential_fn, x)
+    settings, kernel, transform = plan.settings, plan.kernel, target.theta_transform
+    log_prob_fn = target.log_prob_fn(x)
     weigh = None
     if settings.init_strategy == "resample":
-        log_prob, log_base = target.pair_with(candidates), log_base_fn(candidates)
+        log_prob = log_prob_fn.pair_with(candidates)
+        log_base = target.log_proposal(candidates)
 
         def weigh(index: Tensor) -> Tensor:
             return log_prob(index) - log_base.unsqueeze(1)
 
-    unconstrained = UnconstrainedTarget(target, theta_transform)
-    population = max(settings.num_chains or 0, _POPULATION)
+    unconstrained = UnconstrainedTarget(log_prob_fn, transform)
+    population = max(plan.num_chains, _POPULATION)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
     rows = max(1, rows // block_size(kernel))
     warmed_up: list[WarmedUp] = []
@@ -140,11 +127,11 @@ def _sample_chunk(
     for index in torch.arange(len(x), device=x.device).split(
         max(1, rows // population)
     ):
-        group: BatchLogProb = target.select(index)
+        group: BatchLogProb = log_prob_fn.select(index)
         positions = choose_starts(
             generator,
             group,
-            log_base_fn,
+            target.log_proposal,
             candidates,
             None if weigh is None else weigh(index),
             (population, len(index)),
@@ -152,27 +139,23 @@ def _sample_chunk(
             bar=bar,
         )
         if kernel.unconstrained:
-            group, positions = unconstrained.select(index), theta_transform(positions)
-        warmed_up.append(
-            warm_up_chains(generator, group, positions, settings, kernel, bar.step)
-        )
+            group, positions = unconstrained.select(index), transform(positions)
+        warmed_up.append(warm_up_chains(generator, group, positions, plan, bar.step))
     bar.begin("draws")
     result = draw_until_converged(
         generator,
-        unconstrained if kernel.unconstrained else target,
+        unconstrained if kernel.unconstrained else log_prob_fn,
         merge(warmed_up),
-        settings,
-        kernel,
-        num_draws,
-        max_observations=max(1, rows // (settings.num_chains or population)),
+        plan,
+        max_observations=max(1, rows // plan.num_chains),
         on_step=bar.step,
-        on_done=lambda figures: count_finished(bar, figures),
+        on_done=lambda convergence: count_finished(bar, convergence),
     )
     if not kernel.unconstrained:
         return result
     return result._replace(
-        warmup=constrain(result.warmup, theta_transform),
-        chains=constrain(result.chains, theta_transform),
+        warmup=constrain(result.warmup, transform),
+        chains=constrain(result.chains, transform),
     )
 
 
@@ -211,14 +194,14 @@ def choose_starts(
         rows = num_chains * num_observations
         index = torch.arange(rows, device=candidates.device) % candidates.shape[0]
         return candidates[index].unflatten(0, (num_chains, -1))
-    temperature = starts.choose_temperature(log_weight, num_chains)
-    positions = starts.resample(
-        generator, candidates, log_weight, temperature, num_chains
+    inverse_temperature = starts.choose_inverse_temperature(log_weight, num_chains)
+    positions = starts.resample_candidates(
+        generator, candidates, log_weight, inverse_temperature, num_chains
     )
     return anneal(
         generator,
         positions,
-        temperature,
+        inverse_temperature,
         target,
         log_base_fn,
         max_steps=max_steps,
@@ -226,6 +209,6 @@ def choose_starts(
     )
 
 
-def count_finished(bar: Progress, figures: Convergence) -> None:
-    """Show observations with these figures as done."""
-    bar.finish(len(figures.converged), int(figures.converged.sum()))
+def count_finished(bar: Progress, convergence: Convergence) -> None:
+    """Show observations as done, and how many of them have converged."""
+    bar.finish(len(convergence.converged), int(convergence.converged.sum()))

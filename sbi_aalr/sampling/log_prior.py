@@ -1,44 +1,51 @@
 """The log-density of a prior, minus infinity outside its support."""
 
-from collections.abc import Callable
-
 import torch
 from sbi.utils.sbiutils import within_support
 from torch import Tensor
 from torch.distributions import Distribution
 
 
-def prior_log_prob_fn(prior: Distribution) -> Callable[[Tensor], Tensor]:
-    """Log-density of the prior that is minus infinity outside its support.
+class LogPrior:
+    """Log-density of a prior that is minus infinity outside its support.
 
     Some of torch's give a finite density there, such as `Exponential`, or raise if they
     validate their arguments; some of sbi's take rows only.
 
+    Made before threads start, as it takes a draw from the global generator, which it
+    leaves as it was; evaluating it draws nothing.
+
     Args:
         prior: Distribution of parameters of shape `(D,)`.
 
-    Returns:
-        A function of positions `(..., D)` -> `(...)`, nats.
+    Example:
+        >>> from torch.distributions import Exponential, Independent
+        >>> log_prior = LogPrior(Independent(Exponential(torch.ones(1)), 1))
+        >>> log_prior(torch.tensor([[1.0], [-1.0]]))
+        tensor([-1., -inf])
     """
-    with torch.random.fork_rng(devices=[]):
-        inside = prior.sample((1,))
-    # One coordinate at a time: a part that is minus infinity there hides the others.
-    dim = inside.shape[-1]
-    index = torch.arange(dim, device=inside.device)
-    far = inside.repeat(2 * dim, 1)
-    far[index, index], far[dim + index, index] = 1e30, -1e30
-    try:
-        is_safe = torch.isneginf(prior.log_prob(far)) | within_support(prior, far)
-        needs_check = not is_safe.all()
-    except ValueError:
-        needs_check = True
 
-    def log_prob(theta: Tensor) -> Tensor:
+    def __init__(self, prior: Distribution) -> None:
+        self._prior = prior
+        with torch.random.fork_rng(devices=[]):
+            self._inside = prior.sample((1,))
+        # One coordinate at a time, as a part that is minus infinity hides the others.
+        dim = self._inside.shape[-1]
+        index = torch.arange(dim, device=self._inside.device)
+        far = self._inside.repeat(2 * dim, 1)
+        far[index, index], far[dim + index, index] = 1e30, -1e30
+        try:
+            is_safe = torch.isneginf(prior.log_prob(far)) | within_support(prior, far)
+            self._needs_check = not is_safe.all()
+        except ValueError:
+            self._needs_check = True
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """Evaluate parameters, shape `(..., D)` -> `(...)`, nats."""
         rows = theta.flatten(0, -2)
-        if not needs_check:
-            return prior.log_prob(rows).reshape(theta.shape[:-1])
-        valid = within_support(prior, rows)
-        log_density = prior.log_prob(torch.where(valid.unsqueeze(-1), rows, inside))
-        return torch.where(valid, log_density, -torch.inf).reshape(theta.shape[:-1])
-
-    return log_prob
+        if not self._needs_check:
+            return self._prior.log_prob(rows).reshape(theta.shape[:-1])
+        valid = within_support(self._prior, rows)
+        safe = torch.where(valid.unsqueeze(-1), rows, self._inside)
+        log_density = torch.where(valid, self._prior.log_prob(safe), -torch.inf)
+        return log_density.reshape(theta.shape[:-1])

@@ -9,20 +9,20 @@ References:
     arXiv:2210.06170, for measuring its normaliser.
 """
 
-import functools
-import math
+import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial, reduce
+from typing import NamedTuple
 
 import torch
-from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
-from sbi_aalr.networks import is_separable
-from sbi_aalr.networks.pairs import fix_observations
+from sbi_aalr.mcmc.weights import LogMean, sum_weights
+from sbi_aalr.networks.pairs import fix_observations, take_apart
+from sbi_aalr.seeding import seeded
 
 # Entries of a block of logits: it should stay in the cache of a CPU.
 _BLOCK_ENTRIES = 2**20
@@ -43,6 +43,24 @@ class Normaliser(NamedTuple):
     log_normaliser: Tensor
     standard_error: Tensor
     num_effective: Tensor
+
+
+def measure_log_mean(
+    evaluate: Callable[[Tensor], Tensor], theta: Tensor, num_observations: int
+) -> LogMean:
+    """Average ratios over prior draws, a block of them at a time.
+
+    Args:
+        evaluate: Parameters `(n, D)` -> log-ratios `(n, B)`, nats.
+        theta: Prior draws, shape `(N, D)`, or what they are embedded as.
+        num_observations: Number of observations, `B`, to choose the blocks by.
+
+    Returns:
+        The means, shape `(B,)`, in float64.
+    """
+    rows = max(1, min(_BLOCK_ROWS, _BLOCK_ENTRIES // num_observations))
+    blocks = (sum_weights(evaluate(part).double()) for part in theta.split(rows))
+    return reduce(operator.add, blocks)
 
 
 class PriorDraws:
@@ -67,14 +85,14 @@ class PriorDraws:
         num_draws: int = 100_000,
         seed: int = 0,
     ) -> None:
-        self.num_draws = check_positive_int("num_draws", num_draws)
+        check_positive_int("num_draws", num_draws)
         self._estimator = estimator
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(check_non_negative_int("seed", seed))
+        self._parts = take_apart(estimator)
+        with seeded(check_non_negative_int("seed", seed)):
             self._rows = prior.sample((num_draws,))
-        if is_separable(estimator):
+        if self._parts.combine_all is not None:
             parts = self._rows.split(_BLOCK_ROWS)
-            self._rows = torch.cat([estimator.embedding_net_theta(p) for p in parts])
+            self._rows = torch.cat([self._parts.embed_theta(part) for part in parts])
 
     @torch.no_grad()
     def measure(self, x: Tensor, are_trials: bool = False) -> Normaliser:
@@ -88,110 +106,26 @@ class PriorDraws:
         Returns:
             A normaliser for each observation, or a single one for trials.
         """
-        estimator = self._estimator
-        evaluate = fix_observations(estimator, x)
-        if is_separable(estimator):
-            embedded_x = estimator.embedding_net_x(x)
-            evaluate = functools.partial(_multiply, estimator.net, embedded_x)
-        sums: list[Tensor] = []
-        squares: list[Tensor] = []
-        rows = max(1, min(_BLOCK_ROWS, _BLOCK_ENTRIES // len(x)))
-        for part in self._rows.split(rows):
-            log_ratio = evaluate(part).double()
-            if are_trials:
-                log_ratio = log_ratio.sum(dim=1, keepdim=True)
-            sums.append(log_ratio.logsumexp(0))
-            squares.append((2 * log_ratio).logsumexp(0))
-        total, square = (torch.stack(parts).logsumexp(0) for parts in (sums, squares))
-        num_effective = (2 * total - square).exp()
-        # The relative error of a mean of weights, by their effective number.
-        variance = (1 / num_effective - 1 / self.num_draws).clamp_min(0)
+        combine_all = self._parts.combine_all
+        if combine_all is None:
+            evaluate = fix_observations(self._estimator, x)
+        else:
+            evaluate = partial(_combine, combine_all, self._parts.embed_x(x))
+        if are_trials:
+            evaluate = partial(_sum_trials, evaluate)
+        mean = measure_log_mean(evaluate, self._rows, len(x))
         return Normaliser(
-            (total - math.log(self.num_draws)).to(x.dtype),
-            variance.sqrt().to(x.dtype),
-            num_effective.to(x.dtype),
+            mean.value.to(x.dtype),
+            mean.standard_error.to(x.dtype),
+            mean.effective_size.to(x.dtype),
         )
 
 
-def measure_normaliser(
-    estimator: RatioEstimator,
-    prior: Distribution,
-    x: Tensor,
-    *,
-    num_draws: int = 100_000,
-    seed: int = 0,
-) -> Normaliser:
-    """Measure log E_prior r(x|theta) for each observation from prior draws.
-
-    All observations share the draws; where the network is separable, one matrix product
-    serves them all.
-
-    Args:
-        estimator: The ratio estimator, on the prior's device.
-        prior: The prior it was trained with.
-        x: Observations, shape `(B, *event_shape)`.
-        num_draws: Number of prior draws.
-        seed: Of the draws; the global generators are left untouched.
-
-    Returns:
-        The normalisers, with their Monte Carlo errors.
-
-    Raises:
-        TypeError: If `num_draws` or `seed` is no int.
-        ValueError: If `num_draws` is not positive or `seed` negative.
-
-    Example:
-        >>> from sbi_aalr.networks import two_towers
-        >>> from sbi_aalr.simulators import SLCP
-        >>> slcp = SLCP()
-        >>> theta = slcp.prior.sample((500,))
-        >>> x = slcp.simulate(theta)
-        >>> estimator = two_towers(32)(theta, x)
-        >>> measure_normaliser(estimator, slcp.prior, x[:3]).log_normaliser.shape
-        torch.Size([3])
-    """
-    return PriorDraws(estimator, prior, num_draws, seed).measure(x)
+def _combine(
+    combine_all: Callable[[Tensor, Tensor], Tensor], embedded_x: Tensor, theta: Tensor
+) -> Tensor:
+    return combine_all(theta, embedded_x)
 
 
-class NormalisedPosterior:
-    """The part of `MHPosterior` that measures how its ratio is normalised."""
-
-    potential_fn: Any
-    _x_else_default_x: Callable[[Any], Tensor]
-    _prior_draws: PriorDraws | None = None
-
-    def normaliser(self, x: Tensor | None = None) -> Normaliser:
-        """Measure how far the ratio of one observation is from being normalised.
-
-        The same 100,000 prior draws serve every observation.
-
-        Args:
-            x: Observation, or i.i.d. trials; by default the default x.
-
-        Returns:
-            Its log-normaliser, shape `(1,)`, which `log_prob` takes off, with its Monte
-            Carlo error.
-
-        Raises:
-            TypeError: If the potential has no ratio estimator.
-        """
-        if not isinstance(self.potential_fn, RatioBasedPotential):
-            raise TypeError(
-                "Only a ratio can be measured, got a potential of type "
-                f"{type(self.potential_fn).__name__}. Its `potential` is known up to a "
-                "constant."
-            )
-        if self._prior_draws is None:
-            estimator = self.potential_fn.ratio_estimator
-            self._prior_draws = PriorDraws(estimator, self.potential_fn.prior)
-        return self._prior_draws.measure(self._x_else_default_x(x), are_trials=True)
-
-    def _get_log_normaliser(self, x: Tensor | None) -> Tensor | float:
-        """What to take off the potential, nats; nothing where there is no ratio."""
-        if not isinstance(self.potential_fn, RatioBasedPotential):
-            return 0.0
-        return self.normaliser(x).log_normaliser
-
-
-def _multiply(head: Any, embedded_x: Tensor, embedded_theta: Tensor) -> Tensor:
-    return head.all_pairs(embedded_theta, embedded_x)
+def _sum_trials(evaluate: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+    return evaluate(theta).double().sum(dim=1, keepdim=True)

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from sbi.sbi_types import TorchTransform
 from torch import Tensor
+from torch.distributions.transforms import Transform
 
 from sbi_aalr.mcmc.chains import Chains
-from sbi_aalr.sampling.until_converged import BatchLogProb
+from sbi_aalr.sampling.target import BatchLogProb
 
 
 class UnconstrainedTarget:
@@ -17,7 +17,7 @@ class UnconstrainedTarget:
         theta_transform: From prior units to unconstrained space.
     """
 
-    def __init__(self, target: BatchLogProb, theta_transform: TorchTransform) -> None:
+    def __init__(self, target: BatchLogProb, theta_transform: Transform) -> None:
         self._target = target
         self._transform = theta_transform
 
@@ -32,7 +32,7 @@ class UnconstrainedTarget:
         return UnconstrainedTarget(self._target.select(index), self._transform)
 
 
-def constrain(chains: Chains, theta_transform: TorchTransform) -> Chains:
+def constrain(chains: Chains, theta_transform: Transform) -> Chains:
     """Bring unconstrained draws and their log-densities back to prior units."""
     theta = theta_transform.inv(chains.theta)
     jacobian = theta_transform.log_abs_det_jacobian(theta, chains.theta)

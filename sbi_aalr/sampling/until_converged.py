@@ -7,36 +7,27 @@ come, so that memory stays the same and draws are always evenly spaced.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc import KERNELS, Kernel, convergence
+from sbi_aalr.mcmc import convergence
 from sbi_aalr.mcmc.chains import Chains, concatenate
 from sbi_aalr.mcmc.convergence import Convergence
-from sbi_aalr.mcmc.kernel import State, init
+from sbi_aalr.mcmc.kernel import State
 from sbi_aalr.mcmc.run import run, warm_up
 from sbi_aalr.mcmc.starts import group_nearby
+from sbi_aalr.mcmc.step import init
 from sbi_aalr.mcmc.trees import concatenate as concatenate_trees
 from sbi_aalr.mcmc.trees import select
-from sbi_aalr.sampling.parameters import MHPosteriorParameters
+from sbi_aalr.sampling.plan import Plan
+from sbi_aalr.sampling.settings import Settings
+from sbi_aalr.sampling.target import BatchLogProb
 
 # Above this number of chains R-hat is nested: each is too short to have a sharp mean.
 _MAX_PLAIN_CHAINS = 128
 _NUM_SUPERCHAINS = 16
-
-
-class BatchLogProb(Protocol):
-    """A log-density over chains and observations that can drop observations."""
-
-    def __call__(self, position: Tensor, /) -> Tensor:
-        """Map positions `(C, B, D)` to log-densities `(C, B)`, nats."""
-        ...
-
-    def select(self, index: Tensor) -> "BatchLogProb":
-        """The same function for the observations `index` only."""
-        ...
 
 
 class Result(NamedTuple):
@@ -45,12 +36,12 @@ class Result(NamedTuple):
     Attributes:
         warmup: Warm-up draws, thinned.
         chains: The draws.
-        figures: Their convergence.
+        convergence: How far the chains have converged.
     """
 
     warmup: Chains
     chains: Chains
-    figures: Convergence
+    convergence: Convergence
 
 
 class WarmedUp(NamedTuple):
@@ -74,8 +65,7 @@ def warm_up_chains(
     generator: Generator,
     log_prob_fn: BatchLogProb,
     starts: Tensor,
-    settings: MHPosteriorParameters,
-    kernel: Kernel,
+    plan: Plan,
     on_step: Callable[[int], object] | None = None,
 ) -> WarmedUp:
     """Let a kernel learn from a population of chains, and keep the first of them.
@@ -85,21 +75,20 @@ def warm_up_chains(
         log_prob_fn: Log-density of all observations, nats.
         starts: Where warm-up begins, shape `(P, B, D)`; the first `C` of these chains
             are drawn from.
-        settings: Lengths.
-        kernel: What proposes.
+        plan: Kernel and lengths.
         on_step: Called with the number of steps made.
 
     Returns:
         State, parameters and warm-up draws of `C` chains.
     """
-    num_chains = settings.num_chains or starts.shape[0]
+    num_chains = plan.num_chains
     state, parameters, warmup = warm_up(
         generator,
         init(starts, log_prob_fn),
         log_prob_fn,
-        kernel=kernel,
-        num_steps=settings.warmup_steps,
-        thin=settings.thin,
+        kernel=plan.kernel,
+        num_steps=plan.settings.warmup_steps,
+        thin=plan.settings.thin,
         on_step=on_step,
     )
     superchain = None
@@ -128,9 +117,7 @@ def draw_until_converged(
     generator: Generator,
     log_prob_fn: BatchLogProb,
     warmed_up: WarmedUp,
-    settings: MHPosteriorParameters,
-    kernel: Kernel,
-    num_draws: int,
+    plan: Plan,
     *,
     max_observations: int | None = None,
     on_step: Callable[[int], object] | None = None,
@@ -142,16 +129,15 @@ def draw_until_converged(
         generator: Source of randomness, on the device of the chains.
         log_prob_fn: Log-density of all observations, nats.
         warmed_up: Where chains stand and what their kernel has learned.
-        settings: Lengths and limits.
-        kernel: What proposes.
-        num_draws: Draws to keep in each chain, `S`; even where limits are set.
+        plan: Kernel, lengths and limits.
         max_observations: Most observations to run side by side; None for all.
         on_step: Called with the number of steps made.
-        on_done: Called with the figures of observations that leave.
+        on_done: Called with the convergence of observations that leave.
 
     Returns:
-        Chains of `num_draws` draws, with their warm-up and their convergence.
+        Chains of `plan.num_draws` draws, with their warm-up and their convergence.
     """
+    settings, num_draws = plan.settings, plan.num_draws
     state, parameters, warmup, superchain = warmed_up
     num_chains, num_observations = state.log_prob.shape
     active = torch.arange(num_observations, device=state.log_prob.device)
@@ -167,7 +153,7 @@ def draw_until_converged(
                 generator,
                 State(state.position[:, index], state.log_prob[:, index]),
                 log_prob_fn.select(active[index]),
-                kernel=kernel,
+                kernel=plan.kernel,
                 parameters=select(parameters, index),
                 num_draws=new_draws,
                 thin=thin,
@@ -180,12 +166,12 @@ def draw_until_converged(
         # A single chain has no R-hat, however long it is.
         hopeless = num_chains < 2 and settings.max_rhat is not None
         out_of_steps = hopeless or 2 * num_draws * thin > settings.max_steps
-        figures = measure(
+        measured = measure(
             chains, superchain, settings, num_draws * thin, is_last=out_of_steps
         )
-        done = figures.converged | out_of_steps | (not settings.has_limits)
+        done = measured.converged | out_of_steps | (not settings.has_limits)
         leaving, staying = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
-        left = select(figures, leaving)
+        left = select(measured, leaving)
         finished.append((active[leaving], chains.pick(leaving), left))
         if on_done is not None:
             on_done(left)
@@ -197,17 +183,15 @@ def draw_until_converged(
         superchain = None if superchain is None else superchain[:, staying]
         chains, thin = chains.pick(staying).thin_by_two(), 2 * thin
     order = torch.cat([index for index, _, _ in finished]).argsort()
-    figures = Convergence(
-        *map(torch.cat, zip(*(figures for _, _, figures in finished), strict=True))
-    )
     drawn = concatenate([part for _, part, _ in finished]).pick(order)
-    return Result(warmup, drawn, select(figures, order))
+    measured = concatenate_trees([part for _, _, part in finished])
+    return Result(warmup, drawn, select(measured, order))
 
 
 def measure(
     chains: Chains,
     superchain: Tensor | None,
-    settings: MHPosteriorParameters,
+    settings: Settings,
     num_steps: int,
     is_last: bool = True,
 ) -> Convergence:
@@ -247,17 +231,10 @@ def measure(
 
 def join(parts: Sequence[Result]) -> Result:
     """Put the results of several groups of observations side by side."""
-    warmups, chains, figures = zip(*parts, strict=True)
+    warmups, chains, convergences = zip(*parts, strict=True)
     return Result(
-        concatenate(warmups),
-        concatenate(chains),
-        Convergence(*map(torch.cat, zip(*figures, strict=True))),
+        concatenate(warmups), concatenate(chains), concatenate_trees(convergences)
     )
-
-
-def resolve_kernel(kernel: str | Kernel) -> Kernel:
-    """Return the kernel of that name, or the kernel itself."""
-    return KERNELS[kernel] if isinstance(kernel, str) else kernel
 
 
 def _concatenate_states(states: Sequence[State]) -> State:

@@ -1,12 +1,10 @@
-"""Settings of `MHPosterior`, in the form of sbi's posterior parameters."""
+"""How to sample: kernel, lengths and limits."""
 
 # No `from __future__ import annotations` here: sbi reads the fields' types at run time,
 # and would then find strings and check nothing.
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal
-
-from sbi.inference.posteriors.posterior_parameters import PosteriorParameters
 
 from sbi_aalr.checks import (
     check_choice,
@@ -16,10 +14,12 @@ from sbi_aalr.checks import (
 )
 from sbi_aalr.mcmc import KERNELS, Kernel
 
+INIT_STRATEGIES = ("resample", "proposal")
+
 
 @dataclass(frozen=True)
-class MHPosteriorParameters(PosteriorParameters):
-    """Parameters for initializing `MHPosterior`.
+class Settings:
+    """How to sample.
 
     Fields:
         kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, a `Kernel`, or
@@ -36,10 +36,11 @@ class MHPosteriorParameters(PosteriorParameters):
             tempered posterior weights, `"proposal"` from draws of the prior itself.
         num_candidates: Prior draws to resample the starts from, shared by all chains
             and observations.
-        max_rhat: Largest R-hat with which an observation counts as converged; None to
-            draw `thin` times the draws asked for and no more.
+        max_rhat: Largest R-hat with which an observation counts as converged; None if
+            R-hat does not matter. With `min_ess` None as well, chains end after the
+            draws asked for.
         min_ess: Smallest effective sample size, bulk and tail, with which an
-            observation counts as converged; None to not ask.
+            observation counts as converged; None if it does not matter.
         max_steps: Steps after warm-up at which to give up and warn. The draws asked for
             are made in any case.
         max_batch_size: Rows, chains times observations, to hold at a time; None to
@@ -58,17 +59,22 @@ class MHPosteriorParameters(PosteriorParameters):
     max_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Check before sbi casts: it would make 2 of 2.9 chains in silence."""
+        """Check every field."""
+        self.check_counts()
+        self.validate()
+
+    def check_counts(self) -> None:
+        """Raise if a count is no int, or too small."""
         for name in ("thin", "num_candidates", "max_steps"):
             check_positive_int(name, getattr(self, name))
         check_non_negative_int("warmup_steps", self.warmup_steps)
         for name in ("num_chains", "max_batch_size"):
             if getattr(self, name) is not None:
                 check_positive_int(name, getattr(self, name))
-        super().__post_init__()
 
     def validate(self) -> None:
-        """Check what sbi's own checks of types and choices leave open."""
+        """Raise if a field that is no count cannot be."""
+        check_choice("init_strategy", self.init_strategy, INIT_STRATEGIES)
         if isinstance(self.kernel, str):
             check_choice("kernel", self.kernel, ("auto", *KERNELS))
         elif not isinstance(self.kernel, Kernel):

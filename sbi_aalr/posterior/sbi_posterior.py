@@ -1,0 +1,279 @@
+"""What sbi asks of a posterior: a potential with its prior, a default x, a device."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sbi.inference.posteriors.base_posterior import NeuralPosterior
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
+from sbi.sbi_types import Shape, TorchTransform
+from sbi.utils import mcmc_transform
+from sbi.utils.torchutils import process_device
+from sbi.utils.user_input_checks_utils import move_distribution_to_device
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.diagnostics.run_tree import warn_about_run
+from sbi_aalr.errors import CallOrderError
+from sbi_aalr.posterior.inputs import check_theta, check_x, count_samples
+from sbi_aalr.posterior.parameters import MHPosteriorParameters
+from sbi_aalr.posterior.sample_run import sample_run
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
+from sbi_aalr.sampling.plan import make_plan
+from sbi_aalr.sampling.run import Run
+from sbi_aalr.sampling.sample import pick_draws
+from sbi_aalr.sampling.target import CallableTarget, RatioTarget, Target
+
+
+class SbiPosterior(NeuralPosterior):
+    """An sbi posterior whose density is evaluated by the engine that samples it.
+
+    Args:
+        potential_fn: sbi's potential, or a callable `(theta, x_o) -> (N,)`.
+        proposal: Where candidates for the starts come from; the prior by default.
+        theta_transform: To unconstrained space; built from the proposal by default.
+        parameters: How to sample.
+        device: Where to sample; the potential's device by default.
+
+    Raises:
+        TypeError: If there is neither a proposal nor a prior in the potential.
+    """
+
+    def __init__(
+        self,
+        potential_fn: Any,
+        proposal: Distribution | None,
+        theta_transform: TorchTransform | None,
+        parameters: MHPosteriorParameters,
+        device: str | torch.device | None,
+    ) -> None:
+        super().__init__(potential_fn, theta_transform, device)
+        self.proposal = proposal or self.potential_fn.prior
+        if self.proposal is None:
+            raise TypeError(
+                "`proposal` must be a distribution to start chains from, got None, and "
+                "`potential_fn` has no prior. Pass the prior as `proposal`."
+            )
+        if theta_transform is None:
+            self.theta_transform = mcmc_transform(self.proposal, device=self._device)
+        self.parameters = parameters
+        self._prior_draws: PriorDraws | None = None
+        self._run: Run | None = None
+
+    @property
+    def run(self) -> Run | None:
+        """The last finished run, or None."""
+        return self._run
+
+    @property
+    def target(self) -> Target:
+        """What is sampled, in the form that the sampling engine takes."""
+        potential_fn, log_proposal = self.potential_fn, LogPrior(self.proposal)
+        name = type(potential_fn).__name__
+        parts = name, self.proposal, log_proposal, self.theta_transform
+        if not isinstance(potential_fn, RatioBasedPotential):
+            return CallableTarget(*parts, potential_fn)
+        prior = potential_fn.prior
+        log_prior = log_proposal if prior is self.proposal else LogPrior(prior)
+        return RatioTarget(*parts, potential_fn.ratio_estimator, prior, log_prior)
+
+    def sample(
+        self,
+        sample_shape: Shape = (),
+        x: Tensor | None = None,
+        show_progress_bars: bool = True,
+        seed: int | None = None,
+        out: str | Path | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Draw from the posterior given one observation.
+
+        Args:
+            sample_shape: Shape of the draws.
+            x: Observation, shape `event_shape` or `(T, *event_shape)` for `T` i.i.d.
+                trials, whose log-ratios are summed; by default the default x.
+            show_progress_bars: Whether to show steps and convergence.
+            seed: Makes the run repeatable; by default torch's global generator does.
+            out: Store to write, as in `sample_batched`.
+            **settings: Settings for this run only; see `MHPosteriorParameters`.
+
+        Returns:
+            Draws, shape `(*sample_shape, D)`, prior units.
+
+        Raises:
+            ValueError: If no x is set, it has another shape than in training or NaN, or
+                `out` cannot be written; see `sample_batched`.
+
+        Warns:
+            ConvergenceWarning: If the chains did not converge in `max_steps`.
+        """
+        trials = self._x_else_default_x(x).unsqueeze(0)
+        options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
+        draws = self._sample(sample_shape, trials, settings, batched=False, **options)
+        return draws[:, 0].reshape(*torch.Size(sample_shape), -1)
+
+    def sample_batched(
+        self,
+        sample_shape: Shape,
+        x: Tensor,
+        show_progress_bars: bool = True,
+        seed: int | None = None,
+        out: str | Path | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Draw from the posterior given each of many observations.
+
+        With `out`, every few hundred observations are written to `<out>.parts` as they
+        are done. The same call goes on from there after a run was killed, with the
+        same draws as if nothing had happened; `out` itself appears when all are done.
+
+        Args:
+            sample_shape: Shape of the draws for each observation.
+            x: Observations, shape `(B, *event_shape)`.
+            show_progress_bars: Whether to show steps and converged observations.
+            seed: Makes the run repeatable; by default torch's global generator does.
+                A run that goes on keeps the seed it began with.
+            out: Store to write, ending in `.nc` for NetCDF or `.zarr` for Zarr: what
+                `to_datatree` returns.
+            **settings: Settings for this run only; see `MHPosteriorParameters`.
+
+        Returns:
+            Draws, shape `(*sample_shape, B, D)`, prior units.
+
+        Raises:
+            FileNotFoundError: If the folder of `out` does not exist.
+            ImportError: If `out` asks for Zarr and it is not installed.
+            ValueError: If x has another shape than in training, or NaN; if `out` ends
+                otherwise, exists, or was begun by another run.
+
+        Warns:
+            ConvergenceWarning: If the chains of any observation did not converge.
+        """
+        observations = self._check_x(x).unsqueeze(1)
+        options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
+        draws = self._sample(
+            sample_shape, observations, settings, batched=True, **options
+        )
+        return draws.reshape(*torch.Size(sample_shape), *draws.shape[1:])
+
+    def log_prob(
+        self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
+    ) -> Tensor:
+        """Evaluate the log-posterior density, log r(x|theta) + log p(theta) - log Z(x).
+
+        Z(x) = E_prior[r(x|theta)], one for the exact ratio, makes it a density; it is
+        measured, and `normaliser` tells its Monte Carlo error.
+
+        Args:
+            theta: Parameters, shape `(N, D)` or `(D,)`.
+            x: Observation, or i.i.d. trials; by default the default x.
+            track_gradients: Whether the result can be differentiated.
+
+        Returns:
+            Log-density, shape `(N,)`, nats; minus infinity outside the prior.
+
+        Raises:
+            ValueError: If theta or x has another width than in training, NaN or
+                infinity.
+        """
+        log_density = self.potential(theta, x, track_gradients=track_gradients)
+        if not isinstance(self.potential_fn, RatioBasedPotential):
+            return log_density
+        return log_density - self.normaliser(x).log_normaliser
+
+    def potential(
+        self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
+    ) -> Tensor:
+        """Evaluate what is sampled: `log_prob` without its normaliser."""
+        position = check_theta(theta, self.potential_fn).to(self._device).unsqueeze(1)
+        trials = self._x_else_default_x(x)
+        with torch.set_grad_enabled(track_gradients):
+            return self.target.log_prob_fn(trials.unsqueeze(0))(position)[:, 0]
+
+    def normaliser(self, x: Tensor | None = None) -> Normaliser:
+        """Measure how far the ratio of one observation is from being normalised.
+
+        The same 100,000 prior draws serve every observation.
+
+        Args:
+            x: Observation, or i.i.d. trials; by default the default x.
+
+        Returns:
+            Its log-normaliser, shape `(1,)`, which `log_prob` takes off, with its Monte
+            Carlo error.
+
+        Raises:
+            TypeError: If the potential has no ratio estimator.
+        """
+        if not isinstance(self.potential_fn, RatioBasedPotential):
+            raise TypeError(
+                "Only a ratio can be measured, got a potential of type "
+                f"{type(self.potential_fn).__name__}. Its `potential` is known up to a "
+                "constant."
+            )
+        if self._prior_draws is None:
+            estimator = self.potential_fn.ratio_estimator
+            self._prior_draws = PriorDraws(estimator, self.potential_fn.prior)
+        return self._prior_draws.measure(self._x_else_default_x(x), are_trials=True)
+
+    def set_default_x(self, x: Tensor) -> "SbiPosterior":
+        """Set the observation that `sample` and `log_prob` use when given none."""
+        self._x, self._map = self._check_x(x), None
+        return self
+
+    def to(self, device: str | torch.device) -> "SbiPosterior":
+        """Move estimator, prior and default x to a device."""
+        self._device, self._prior_draws = process_device(str(device)), None
+        self.potential_fn.to(self._device)
+        self.proposal = move_distribution_to_device(self.proposal, self._device)
+        self.theta_transform = mcmc_transform(self.proposal, device=self._device)
+        if self._x is not None:
+            self._x = self._x.to(self._device)
+        return self
+
+    def _sample(
+        self, sample_shape: Shape, x: Tensor, settings: dict[str, Any], **options: Any
+    ) -> Tensor:
+        """Run the chains and return `(N, B, D)` draws, spread over all of them."""
+        num_samples = count_samples(sample_shape)
+        chosen, target = self.parameters.with_param(**settings), self.target
+        plan = make_plan(chosen, num_samples, len(x), target.ratio_dim)
+        self._run = run = sample_run(target, x, plan, **options)
+        if chosen.has_limits:
+            warn_about_run(run, chosen.max_rhat, chosen.min_ess, stacklevel=3)
+        return pick_draws(run, num_samples)
+
+    def _x_else_default_x(self, x: Any) -> Tensor:
+        if x is not None:
+            return self._check_x(x)
+        if self._x is None:
+            raise CallOrderError(
+                "`x` must be given, as no default is set. Pass `x=`, or call "
+                "`set_default_x(x)` first."
+            )
+        return self._x
+
+    def _check_x(self, x: Any) -> Tensor:
+        return check_x(x, self.potential_fn).to(self._device)
+
+    def _calculate_map(
+        self,
+        *args: Any,
+        init_method: str | Tensor = "posterior",
+        num_init_samples: int = 1_000,
+        show_progress_bars: bool = False,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Start sbi's gradient ascent from draws, with or without progress bars."""
+        if isinstance(init_method, str) and init_method == "posterior":
+            init_method = self.sample(
+                (num_init_samples,), show_progress_bars=show_progress_bars
+            )
+        return super()._calculate_map(
+            *args,
+            init_method=init_method,
+            num_init_samples=num_init_samples,
+            show_progress_bars=show_progress_bars,
+            **kwargs,
+        )

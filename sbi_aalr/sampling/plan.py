@@ -1,0 +1,79 @@
+"""What a run decides before it starts, where the user leaves it open."""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+from sbi_aalr.mcmc import KERNELS, Kernel
+from sbi_aalr.sampling.settings import Settings
+
+# With fewer draws a chain, R-hat and ESS are too noisy to stop on.
+_MIN_DRAWS = 100
+# R-hat needs every chain to have some hundred effective draws: few chains are cheaper,
+# while more of them fill the machine where there are few observations.
+_MIN_CHAINS = 8
+_MAX_CHAINS = 32
+_CHAINS_ALTOGETHER = 256
+# On correlated Gaussians jumps did well up to this number of parameters, and from two
+# more on far worse than Hamiltonian dynamics, which need a gradient.
+_MAX_JUMP_DIM = 12
+
+
+class Plan(NamedTuple):
+    """A run with nothing left open.
+
+    Attributes:
+        settings: The settings, with kernel and number of chains decided.
+        kernel: What proposes.
+        num_chains: Chains for each observation, `C`.
+        num_samples: Draws asked for, of each observation.
+        num_draws: Draws to keep in each chain, `S`.
+    """
+
+    settings: Settings
+    kernel: Kernel
+    num_chains: int
+    num_samples: int
+    num_draws: int
+
+
+def make_plan(
+    settings: Settings, num_samples: int, num_observations: int, ratio_dim: int | None
+) -> Plan:
+    """Decide what the settings leave open.
+
+    Args:
+        settings: What the user wants.
+        num_samples: Draws asked for, of each observation.
+        num_observations: Number of observations, `B`.
+        ratio_dim: Number of parameters of a ratio estimator; None for any other target,
+            which may have no gradient.
+
+    Returns:
+        The plan.
+
+    Example:
+        >>> plan = make_plan(Settings(), num_samples=1_000, num_observations=1,
+        ...                  ratio_dim=2)
+        >>> plan.settings.kernel, plan.num_chains, plan.num_draws
+        ('jump_walk', 32, 100)
+    """
+    num_chains = settings.num_chains or max(
+        _MIN_CHAINS, min(_MAX_CHAINS, _CHAINS_ALTOGETHER // num_observations)
+    )
+    name = settings.kernel
+    if name == "auto":
+        name = "jump_walk" if (ratio_dim or 0) <= _MAX_JUMP_DIM else "hmc"
+    settings = replace(settings, num_chains=num_chains, kernel=name)
+    num_draws = -(-num_samples // num_chains)
+    if settings.has_limits:
+        reachable = 2 * (settings.min_ess or 0) / num_chains
+        # Even, so that thinning by two loses none.
+        num_draws = 2 * math.ceil(max(num_draws, _MIN_DRAWS, reachable) / 2)
+    return Plan(
+        settings,
+        KERNELS[name] if isinstance(name, str) else name,
+        num_chains,
+        num_samples,
+        num_draws,
+    )
