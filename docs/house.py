@@ -47,8 +47,8 @@ MOST_ROOMS, MOST_FLOORS, MOST_LINES = 25, 9, 300
 # the reader of a user's simulator.
 DYNAMIC = {SURFACE, f"{PACKAGE}/cli/named_simulator.py"}
 
-# Who may import anything of sbi; what everyone may, its priors and the class of its ratio
-# estimators; and what some may besides, its wrappers of what a user gave, and its
+# Who may import anything of sbi; what everyone may, its priors and the class of its
+# ratio estimators; and what some may besides, its wrappers of what a user gave, and its
 # builders of networks.
 SBI_ROOMS = {"posterior", "trainer", "comparison", BENCHMARKS}
 SBI_NAMES = {"RatioEstimator", "BoxUniform", "MultipleIndependent"}

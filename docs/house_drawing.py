@@ -91,10 +91,11 @@ def draw_floors(axes: Axes, num_floors: int) -> None:
     """Draw the numbers of the floors, and the lines between them."""
     style = {"color": GREY, "va": "center"}
     for floor in range(1, num_floors + 1):
-        axes.axhline(floor + 0.5, color=LIGHT_GREY, linewidth=0.6, zorder=0)
+        if floor > 1:
+            axes.axhline(floor - 0.5, color=LIGHT_GREY, linewidth=0.6, zorder=0)
         axes.text(2, floor, str(floor), fontsize=9, ha="center", **style)
     hint = "Every room may import the ground floor; those arrows are left out."
-    axes.text(10.7, 1.4, hint, fontsize=7, **style)
+    axes.text(10.7, 1.4, hint, fontsize=7.5, **style)
 
 
 def draw_arrows(
@@ -159,8 +160,8 @@ def draw_room(axes: Axes, room: str, place: Place, sources: Mapping[str, str]) -
     ink, grey = ("white", "white") if room in FACES else (INK, "#666666")
     weight = "normal" if flat else "bold"
     kind = {"ha": "center", "va": "center", "zorder": 3}
-    axes.text(x, y + 0.09, room, color=ink, fontsize=9.5, weight=weight, **kind)
-    axes.text(x, y - 0.12, size, color=grey, fontsize=7, **kind)
+    axes.text(x, y + 0.09, room, color=ink, fontsize=10, weight=weight, **kind)
+    axes.text(x, y - 0.12, size, color=grey, fontsize=7.5, **kind)
 
 
 def save(figure: Figure, path: Path, description: str) -> None:

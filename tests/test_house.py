@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import house
+import house_drawing
 import house_imports
 import pytest
 
 TESTS = Path(__file__).parent
-NOT_ROOMS = {"same_numbers", "fixtures"}  # data, and the cases that made them
+NOT_ROOMS = {"same_numbers"}  # data, and the cases that made them
 
 # A small house in order: one file in every room, each of which imports one floor down.
 SOUND = {
@@ -92,12 +93,14 @@ def test_tests_lie_in_folders_named_like_the_rooms():
     assert list_folders(TESTS) - NOT_ROOMS == rooms
 
 
-def test_drawing_shows_the_imports_of_today(sources):
-    from house_drawing import describe
+def test_every_room_above_the_ground_has_a_place_in_the_drawing():
+    assert house_drawing.ACROSS.keys() == {r for f in house.FLOORS[1:] for r in f}
 
+
+def test_drawing_shows_the_imports_of_today(sources):
     drawing = (TESTS.parent / "docs" / "images" / "house.svg").read_text("utf-8")
     redraw = "Run: python docs/house.py --draw docs/images/house.svg"
-    assert describe(sources, house.FLOORS) in drawing, redraw
+    assert house_drawing.describe(sources, house.FLOORS) in drawing, redraw
 
 
 # Each rule, on a small house.
