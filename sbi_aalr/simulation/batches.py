@@ -64,12 +64,23 @@ def stream(
         left -= rows
 
 
-def divide(batch: Batch, batch_size: int) -> Iterator[Batch]:
-    """Divide a batch into parts of about the same size, `batch_size` at most."""
-    count = -(-len(batch.theta) // batch_size)
-    index = torch.arange(len(batch.theta), device=batch.theta.device)
-    for rows in index.tensor_split(count) if count else ():
-        yield batch.take(rows)
+def divide(batch: Batch, batch_size: int, least_rows: int = 1) -> Iterator[Batch]:
+    """Divide a batch into parts of about the same size.
+
+    Args:
+        batch: The batch.
+        batch_size: Most rows in a part.
+        least_rows: Fewest rows in a part, for which parts may be larger than
+            `batch_size`.
+
+    Yields:
+        Parts in order; none of an empty batch.
+    """
+    rows = len(batch.theta)
+    count = min(-(-rows // batch_size), max(1, rows // least_rows))
+    index = torch.arange(rows, device=batch.theta.device)
+    for part in index.tensor_split(count) if count else ():
+        yield batch.take(part)
 
 
 def simulate(simulator: Simulator, theta: Tensor) -> Tensor:

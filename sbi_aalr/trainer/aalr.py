@@ -1,34 +1,27 @@
 """`AALR`: the trainer of amortized approximate likelihood ratio estimators."""
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
+from sbi.inference.trainers._contracts import LossArgsNRE_A
 from sbi.neural_nets.estimators.base import ConditionalEstimatorBuilder
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
+from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from sbi_aalr.checks import check_positive_int, check_prior
-from sbi_aalr.errors import CallOrderError
-from sbi_aalr.seeding import seeded
-from sbi_aalr.simulation.adapt import prepare
-from sbi_aalr.simulation.batches import Batch, divide, simulate, stream
-from sbi_aalr.trainer.base import check_training
-from sbi_aalr.trainer.truncated import RoundsTrainer
+from sbi_aalr.checks import check_prior
+from sbi_aalr.trainer.online import fit_online
+from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.stored import NO_LIMIT, fit_stored
+from sbi_aalr.trainer.truncated import fit_truncated
 from sbi_aalr.training.classifiers import resolve_classifier
-from sbi_aalr.training.passes import StreamedPasses
 from sbi_aalr.training.ratio_loss import RatioLoss
-from sbi_aalr.training.recipe import Recipe
-
-# Enough rows for the quantiles that the inputs are scaled by, and to tell passes apart.
-_OPENING_ROWS = 1024
-# Share of a small budget that is held out where there are several passes.
-_HELD_OUT_SHARE = 0.1
+from sbi_aalr.training.recipe import TrainingSettings
 
 
-class AALR(RoundsTrainer):
+class AALR(SbiTrainer):
     r"""Amortized approximate ratio estimation, Hermans et al. (2020).
 
     A classifier is trained to tell joint pairs (theta, x) from marginal pairs
@@ -98,6 +91,79 @@ class AALR(RoundsTrainer):
             show_progress_bars=show_progress_bars,
         )
 
+    def train(
+        self,
+        training_batch_size: int | None = None,
+        learning_rate: float | None = None,
+        validation_fraction: float = 0.1,
+        stop_after_epochs: int = 20,
+        max_num_epochs: int = NO_LIMIT,
+        clip_max_norm: float | None = 5.0,
+        resume_training: bool = False,
+        discard_prior_samples: bool = False,
+        retrain_from_scratch: bool = False,
+        show_train_summary: bool = False,
+        dataloader_kwargs: dict[str, Any] | None = None,
+        loss_kwargs: LossArgsNRE_A | None = None,
+        seed: int | None = None,
+        time_limit: float | None = None,
+    ) -> RatioEstimator:
+        """Fit the estimator to the stored simulations, of one or more rounds.
+
+        The arguments mean what they mean in sbi; where batch size and learning rate are
+        not given, the recipe for the number of simulations decides. An epoch is a pass
+        over the simulations; each meets other contrasts in every pass.
+
+        Args:
+            training_batch_size: Rows in a batch; by default the recipe's.
+            learning_rate: Largest learning rate of AdamW; by default the recipe's.
+            validation_fraction: Share of the simulations held out for early stopping.
+            stop_after_epochs: Epochs without improvement after which to stop.
+            max_num_epochs: Most epochs to train for. A recipe that knows how many it
+                wants, as that for `"two_towers"` does, may need fewer.
+            clip_max_norm: Largest norm of the gradient; None for no limit.
+            resume_training: Go on from the weights of the last call, with the same
+                rows held out, and with a learning rate that falls anew.
+            discard_prior_samples: Leave out round 0 in later rounds.
+            retrain_from_scratch: Begin with new weights.
+            show_train_summary: Print sbi's summary after training.
+            dataloader_kwargs: Passed on to torch's data loaders.
+            loss_kwargs: sbi's arguments of the loss, which are not used; see the
+                trainer's `loss`.
+            seed: Makes the run repeatable; the global generators are left untouched.
+            time_limit: Seconds after which to end. The learning rate has come down by
+                then; without `max_num_epochs`, there are as many epochs as fit.
+
+        Returns:
+            The fitted ratio estimator: averaged weights, of the epoch with the least
+            held-out loss. `summary` gains the losses of every epoch.
+
+        Raises:
+            CallOrderError: If no simulations were appended, or there is nothing to
+                resume.
+            ValueError: If there are too few simulations for a batch of two in both the
+                training and the validation part, or they have another shape than those
+                the estimator was fitted to before.
+
+        Warns:
+            UserWarning: If `max_num_epochs` ended the training.
+        """
+        return fit_stored(
+            self,
+            TrainingSettings(
+                training_batch_size, learning_rate, clip_max_norm, time_limit
+            ),
+            validation_fraction=validation_fraction,
+            stop_after_epochs=stop_after_epochs,
+            max_num_epochs=max_num_epochs,
+            resume_training=resume_training,
+            discard_prior_samples=discard_prior_samples,
+            retrain_from_scratch=retrain_from_scratch,
+            show_train_summary=show_train_summary,
+            dataloader_kwargs=dataloader_kwargs,
+            seed=seed,
+        )
+
     def train_online(
         self,
         simulator: Callable[..., Any],
@@ -151,69 +217,76 @@ class AALR(RoundsTrainer):
         References:
             Hermans et al. (2020), arXiv:1903.04057, Algorithm 1.
         """
-        if not callable(simulator):
-            raise TypeError(
-                f"`simulator` must be callable, got {type(simulator).__name__}."
-            )
-        check_positive_int("num_simulations", num_simulations)
-        check_training(batch_size, learning_rate, clip_max_norm, time_limit)
-        if num_passes is not None:
-            check_positive_int("num_passes", num_passes)
-        if self._prior is None:
-            raise CallOrderError(
-                "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
-            )
-        begins = self._neural_net is None or retrain_from_scratch
-        with seeded(seed), self._keep_estimator_if_failing():
-            batched, prior = prepare(simulator, self._prior)
-            opening_size = min(num_simulations, _OPENING_ROWS)
-            theta = prior.sample((opening_size,))
-            opening = Batch(
-                theta,
-                prior.sample((opening_size,)),
-                simulate(batched, theta).to(theta.device),
-            )
-            if begins:
-                rows = opening.theta.cpu(), opening.x.cpu()
-                self._build(*rows, num_simulations, time_limit)
-            else:
-                self._check_fits(opening.theta, opening.x)
-            recipe = self._choose_recipe(
-                num_simulations, time_limit, True, batch_size, learning_rate
-            )
-            if num_passes is not None or time_limit is not None:
-                recipe = recipe._replace(num_passes=num_passes)
-            held_out = _count_held_out(num_simulations, recipe)
-            batches = list(divide(opening.take(slice(held_out)), recipe.batch_size))
-            opening = opening.take(slice(held_out, None))
-            left = num_simulations - opening_size
-            fresh = stream(batched, prior, left, recipe.batch_size)
-            passes = StreamedPasses(
-                chain(divide(opening, recipe.batch_size), fresh),
-                num_simulations - held_out,
-                recipe.batch_size,
-                prior,
-                is_single=recipe.num_passes == 1,
-            )
-            history = self._fit(
-                passes,
-                recipe,
-                clip_max_norm=clip_max_norm,
-                time_limit=time_limit,
-                validate=(lambda: self._measure_loss(batches)) if batches else None,
-            )
-        self._record(
-            {
-                "training_loss": history.losses,
-                "learning_rate": history.learning_rates,
-                "validation_loss": history.validation_losses,
-                "fit_seconds": [history.seconds],
-            }
+        return fit_online(
+            self,
+            simulator,
+            num_simulations,
+            TrainingSettings(batch_size, learning_rate, clip_max_norm, time_limit),
+            num_passes=num_passes,
+            retrain_from_scratch=retrain_from_scratch,
+            seed=seed,
         )
-        return self._neural_net
 
+    def train_truncated(
+        self,
+        simulator: Callable[..., Any],
+        x_o: Tensor,
+        num_simulations: int = 100_000,
+        num_rounds: int = 3,
+        epsilon: float = 1e-3,
+        time_limit: float | None = None,
+        seed: int | None = None,
+    ) -> RatioEstimator:
+        """Fit the estimator in rounds, for one observation.
 
-def _count_held_out(num_simulations: int, recipe: Recipe) -> int:
-    """How many simulations of the opening to hold out: none where all are fresh."""
-    rows = min(int(_HELD_OUT_SHARE * num_simulations), _OPENING_ROWS)
-    return rows if recipe.num_passes != 1 and rows > 1 else 0
+        The first round draws theta from the prior, each further one from the prior
+        without what the last round found negligible. `build_posterior` then uses the
+        truncated prior; the estimator is of no use for other observations.
+
+        Args:
+            simulator: Any simulator that sbi accepts, as in `train_online`.
+            x_o: The observation, shape `event_shape` or `(1, *event_shape)`.
+            num_simulations: Budget of all rounds together, in simulations.
+            num_rounds: Number of rounds, of as many simulations each.
+            epsilon: Share of the posterior that each round may cut off.
+            time_limit: Seconds of training in each round.
+            seed: Makes the run repeatable; the global generators are left untouched.
+
+        Returns:
+            The ratio estimator of the last round. `summary["accepted_share"]` gains the
+            share of the proposals that passed the cuts in each round; proposals for a
+            uniform prior come from the box around the posterior.
+
+        Raises:
+            CallOrderError: If there is no prior.
+            RuntimeError: If the cuts leave so little of the prior that drawing from it
+                by rejection fails.
+            TypeError: If a count is no int.
+            ValueError: If a count is not positive, `epsilon` not between 0 and 1, or
+                the simulator returns something else than finite rows.
+
+        Warns:
+            ConvergenceWarning: If the chains that a cut is made from did not converge.
+
+        Example:
+            >>> from sbi_aalr import AALR
+            >>> from sbi_aalr.simulators import GaussianLinear
+            >>> task = GaussianLinear()
+            >>> x_o = task.simulate(task.prior.sample((1,)))
+            >>> trainer = AALR(task.prior, show_progress_bars=False)
+            >>> estimator = trainer.train_truncated(
+            ...     task.simulate, x_o, num_simulations=2_000, num_rounds=2,
+            ...     time_limit=2, seed=1,
+            ... )
+            >>> posterior = trainer.build_posterior()
+        """
+        return fit_truncated(
+            self,
+            simulator,
+            x_o,
+            num_simulations,
+            TrainingSettings(time_limit=time_limit),
+            num_rounds=num_rounds,
+            epsilon=epsilon,
+            seed=seed,
+        )

@@ -1,15 +1,35 @@
-"""sbi's ratio trainer without its prints and its log folder.
+"""`SbiTrainer`: what sbi asks of a trainer of ratio estimators.
 
 sbi opens a TensorBoard folder `./sbi-logs` wherever a trainer is constructed, and
 prints while it trains. Here nothing is written unless a tracker is given, and progress
-is a bar that can be switched off.
+is a bar that can be switched off. Posteriors are `MHPosterior` unless one of sbi's own
+is asked for.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Self
 
+import torch
+from sbi.inference.posteriors.base_posterior import NeuralPosterior
+from sbi.inference.posteriors.posterior_parameters import PosteriorParameters
 from sbi.inference.trainers.nre.nre_base import RatioEstimatorTrainer
+from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.checks import (
+    check_choice,
+    check_non_negative_int,
+    check_prior,
+    check_simulations,
+)
+from sbi_aalr.errors import CallOrderError
+from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
+from sbi_aalr.training.loaders import TensorLoader
+from sbi_aalr.training.ratio_loss import RatioLoss
+
+SAMPLERS = ("mh", "mcmc", "rejection", "vi", "importance")
 
 
 class NoTracker:
@@ -33,25 +53,172 @@ class NoTracker:
         """Nothing is pending."""
 
 
-class QuietTrainer(RatioEstimatorTrainer):
-    """A ratio trainer that shows progress as a bar and keeps no logs unasked."""
+class SbiTrainer(RatioEstimatorTrainer):
+    """A ratio trainer of sbi's that keeps no logs unasked and builds `MHPosterior`."""
+
+    # sbi has None here before the first network is built.
+    _neural_net: Any
+    # What to train on; None for what suits the network.
+    _ratio_loss: RatioLoss | None = None
+    # What the prior was cut to, where the estimator fitted last is for one observation.
+    _truncated_prior: Distribution | None = None
+
+    def append_simulations(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        exclude_invalid_x: bool = False,
+        from_round: int = 0,
+        algorithm: str = "AALR",
+        data_device: str | None = None,
+    ) -> Self:
+        """Store simulations to train on later, as in sbi.
+
+        Args:
+            theta: Parameters, shape `(N, D)`.
+            x: Data simulated from them, shape `(N, *event_shape)`.
+            exclude_invalid_x: Leave out rows of `x` with NaN or infinity. The ratio is
+                then systematically wrong wherever such rows are common.
+            from_round: Round the simulations come from; 0 means from the prior.
+            algorithm: Name for sbi's messages.
+            data_device: Where to keep the data, by default the training device.
+
+        Returns:
+            This trainer, so that calls can be chained.
+
+        Raises:
+            TypeError: If `theta` or `x` is no tensor.
+            ValueError: If they are empty, differ in their number of rows or from what
+                was appended before in their width, or hold NaN or infinity.
+        """
+        check_non_negative_int("from_round", from_round)
+        earlier = (self._theta_roundwise[:1] + self._x_roundwise[:1]) or None
+        theta, x = check_simulations(theta, x, exclude_invalid_x, earlier)
+        return super().append_simulations(
+            theta, x, exclude_invalid_x, from_round, algorithm, data_device
+        )
+
+    def get_dataloaders(
+        self,
+        starting_round: int = 0,
+        training_batch_size: int = 200,
+        validation_fraction: float = 0.1,
+        resume_training: bool = False,
+        dataloader_kwargs: dict[str, Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """Return sbi's loaders, or faster ones unless `dataloader_kwargs` are given."""
+        loaders = super().get_dataloaders(
+            starting_round,
+            training_batch_size,
+            validation_fraction,
+            resume_training,
+            dataloader_kwargs,
+        )
+        if dataloader_kwargs is not None:
+            return loaders
+        tensors = loaders[0].dataset.tensors
+        return (
+            TensorLoader(tensors, self.train_indices, loaders[0].batch_size),
+            TensorLoader(tensors, self.val_indices, loaders[1].batch_size, False),
+        )
+
+    def build_posterior(
+        self,
+        density_estimator: RatioEstimator | None = None,
+        prior: Distribution | None = None,
+        sample_with: Literal["mh", "mcmc", "rejection", "vi", "importance"] = "mh",
+        posterior_parameters: PosteriorParameters | None = None,
+        **kwargs: Any,
+    ) -> NeuralPosterior:
+        """Build the posterior, an `MHPosterior` unless told otherwise.
+
+        Args:
+            density_estimator: The ratio estimator; by default the one fitted last.
+            prior: The prior; by default the one given at the start, or what
+                `train_truncated` cut it to.
+            sample_with: `"mh"` for `MHPosterior`; `"mcmc"`, `"rejection"`, `"vi"` or
+                `"importance"` for sbi's own posteriors.
+            posterior_parameters: Settings of the posterior; their type decides which
+                posterior is built, as in sbi.
+            **kwargs: sbi's older settings, such as `mcmc_method`, as in `NRE_A`.
+
+        Returns:
+            A posterior with `sample`, `sample_batched` and `log_prob`.
+
+        Raises:
+            CallOrderError: If nothing was trained and no estimator is given.
+            TypeError: If the estimator or the parameters have the wrong type.
+            ValueError: If there is no prior, or `sample_with` is unknown.
+        """
+        check_choice("sample_with", sample_with, SAMPLERS)
+        if density_estimator is None and self._neural_net is None:
+            raise CallOrderError(
+                "There is no estimator to build a posterior from. Call `train` or "
+                "`train_online` first, or pass `density_estimator`."
+            )
+        if density_estimator is not None and not isinstance(
+            density_estimator, RatioEstimator
+        ):
+            raise TypeError(
+                "`density_estimator` must be a RatioEstimator, got "
+                f"{type(density_estimator).__name__}."
+            )
+        if prior is None and density_estimator is None:
+            prior = self._truncated_prior
+        if prior is not None:
+            check_prior("prior", prior)
+        if sample_with == "mh" and posterior_parameters is None:
+            if kwargs:
+                raise ValueError(
+                    f"`{next(iter(kwargs))}` must come with the sampler it is for: add "
+                    "`sample_with='mcmc'` or another of sbi's. For the default sampler "
+                    "pass `posterior_parameters=MHPosteriorParameters(...)`."
+                )
+            posterior_parameters = MHPosteriorParameters()
+        return super().build_posterior(
+            density_estimator,
+            prior,
+            sample_with,
+            posterior_parameters=posterior_parameters,
+            **kwargs,
+        )
+
+    def _create_posterior(
+        self,
+        estimator: RatioEstimator,
+        prior: Distribution,
+        sample_with: str,
+        device: str | torch.device,
+        posterior_parameters: PosteriorParameters,
+    ) -> NeuralPosterior:
+        if not isinstance(posterior_parameters, MHPosteriorParameters):
+            return super()._create_posterior(
+                estimator, prior, sample_with, device, posterior_parameters
+            )
+        potential_fn, theta_transform = self._get_potential_function(prior, estimator)
+        return MHPosterior(
+            potential_fn,
+            proposal=prior,
+            theta_transform=theta_transform,
+            parameters=posterior_parameters,
+            device=device,
+        )
 
     def _default_tracker(self) -> Tracker:
         return NoTracker()
 
     def _record(self, history: Mapping[str, Sequence[float]]) -> None:
         """Add to the summary and write the same into the tracker."""
-        starts = {}
         for name, values in history.items():
             earlier = self._summary.setdefault(name, [])
-            starts[name] = len(earlier)
-            earlier.extend(values)
-        self._track(history, starts)
-
-    def _track(
-        self, metrics: Mapping[str, Sequence[float]], starts: Mapping[str, int]
-    ) -> None:
-        for name, values in metrics.items():
-            for step, value in enumerate(values, start=starts[name]):
+            for step, value in enumerate(values, start=len(earlier)):
                 self._tracker.log_metric(name, value, step=step)
+            earlier.extend(values)
         self._tracker.flush()
+
+    def _loss(self, theta: Tensor, x: Tensor, num_atoms: int) -> Tensor:
+        """Refuse: sbi's own loop, which would call this, trains nothing here.
+
+        It is an abstract method of sbi's, without which there is no trainer.
+        """
+        raise NotImplementedError("`RatioLoss` says what is trained on.")

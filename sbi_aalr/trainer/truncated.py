@@ -21,13 +21,13 @@ from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_fraction, check_positive_int
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.posterior.mh_posterior import MHPosterior
+from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior, cut_prior
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.adapt import prepare
 from sbi_aalr.simulation.batches import simulate
-from sbi_aalr.trainer.base import check_training
-from sbi_aalr.trainer.stored import StoredTrainer
+from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.training.recipe import TrainingSettings
 
 _NUM_DRAWS = 5_000
 # What a cut needs to know of the posterior is less than what is reported of one.
@@ -38,125 +38,98 @@ _SAMPLING: dict[str, Any] = {
 }
 
 
-class RoundsTrainer(StoredTrainer):
-    """The part of `AALR` that trains for a single observation."""
+def fit_truncated(
+    trainer: SbiTrainer,
+    simulator: Callable[..., Any],
+    x_o: Tensor,
+    num_simulations: int,
+    settings: TrainingSettings,
+    *,
+    num_rounds: int,
+    epsilon: float,
+    seed: int | None,
+) -> RatioEstimator:
+    """Fit the trainer's estimator in rounds; see `AALR.train_truncated`.
 
-    def train_truncated(
-        self,
-        simulator: Callable[..., Any],
-        x_o: Tensor,
-        num_simulations: int = 100_000,
-        num_rounds: int = 3,
-        epsilon: float = 1e-3,
-        time_limit: float | None = None,
-        seed: int | None = None,
-    ) -> RatioEstimator:
-        """Fit the estimator in rounds, for one observation.
+    Args:
+        trainer: Whose estimator to fit.
+        simulator: Any simulator that sbi accepts.
+        x_o: The observation, shape `event_shape` or `(1, *event_shape)`.
+        num_simulations: Budget of all rounds together, in simulations.
+        settings: Whose `time_limit` holds in each round.
+        num_rounds: Number of rounds.
+        epsilon: Share of the posterior that each round may cut off.
+        seed: Makes the run repeatable.
 
-        The first round draws theta from the prior, each further one from the prior
-        without what the last round found negligible. `build_posterior` then uses the
-        truncated prior; the estimator is of no use for other observations.
-
-        Args:
-            simulator: Any simulator that sbi accepts, as in `train_online`.
-            x_o: The observation, shape `event_shape` or `(1, *event_shape)`.
-            num_simulations: Budget of all rounds together, in simulations.
-            num_rounds: Number of rounds, of as many simulations each.
-            epsilon: Share of the posterior that each round may cut off.
-            time_limit: Seconds of training in each round.
-            seed: Makes the run repeatable; the global generators are left untouched.
-
-        Returns:
-            The ratio estimator of the last round. `summary["accepted_share"]` gains the
-            share of the proposals that passed the cuts in each round; proposals for a
-            uniform prior come from the box around the posterior.
-
-        Raises:
-            CallOrderError: If there is no prior.
-            RuntimeError: If the cuts leave so little of the prior that drawing from it
-                by rejection fails.
-            TypeError: If a count is no int.
-            ValueError: If a count is not positive, `epsilon` not between 0 and 1, or
-                the simulator returns something else than finite rows.
-
-        Warns:
-            ConvergenceWarning: If the chains that a cut is made from did not converge.
-
-        Example:
-            >>> from sbi_aalr import AALR
-            >>> from sbi_aalr.simulators import GaussianLinear
-            >>> task = GaussianLinear()
-            >>> x_o = task.simulate(task.prior.sample((1,)))
-            >>> trainer = AALR(task.prior, show_progress_bars=False)
-            >>> estimator = trainer.train_truncated(
-            ...     task.simulate, x_o, num_simulations=2_000, num_rounds=2,
-            ...     time_limit=2, seed=1,
-            ... )
-            >>> posterior = trainer.build_posterior()
-        """
-        check_positive_int("num_simulations", num_simulations)
-        check_positive_int("num_rounds", num_rounds)
-        check_fraction("epsilon", epsilon)
-        check_training(None, None, None, time_limit)
-        if self._prior is None:
-            raise CallOrderError(
-                "Rounds draw from the prior. Give it at the start: `AALR(prior)`."
-            )
-        with seeded(seed):
-            batched, prior = prepare(simulator, self._prior)
-            truncated: TruncatedPrior | None = None
-            theta = prior.sample((1,))[:0]
-            x = torch.zeros(0)
-            left = num_simulations
-            for index in range(num_rounds):
-                rows = -(-left // (num_rounds - index))
-                left -= rows
-                fresh = (truncated or prior).sample((rows,))
-                made = simulate(batched, fresh).to(fresh.device)
-                if truncated is not None:
-                    kept = truncated.keeps(theta)
-                    theta, x = theta[kept], x[kept]
-                theta = torch.cat((theta, fresh))
-                x = torch.cat((x.reshape(-1, *made.shape[1:]), made))
-                trainer = self._make_trainer(truncated or prior)
-                trainer.append_simulations(theta, x).train(time_limit=time_limit)
-                self._neural_net = trainer._neural_net
-                self._take_over(trainer, truncated)
-                if index < num_rounds - 1:
-                    truncated = self._cut(truncated or prior, x_o, epsilon)
-        self._truncated_prior = truncated
-        return self._neural_net
-
-    def _make_trainer(self, prior: Distribution) -> "RoundsTrainer":
-        """A trainer like this one, for a round of its own."""
-        return type(self)(
-            prior,
-            self._build_neural_net,
-            self._device,
-            show_progress_bars=self._show_progress_bars,
-            loss=self._ratio_loss,
+    Returns:
+        The estimator of the last round.
+    """
+    check_positive_int("num_simulations", num_simulations)
+    check_positive_int("num_rounds", num_rounds)
+    check_fraction("epsilon", epsilon)
+    if trainer._prior is None:
+        raise CallOrderError(
+            "Rounds draw from the prior. Give it at the start: `AALR(prior)`."
         )
+    with seeded(seed):
+        batched, prior = prepare(simulator, trainer._prior)
+        truncated: TruncatedPrior | None = None
+        theta = prior.sample((1,))[:0]
+        x = torch.zeros(0)
+        left = num_simulations
+        for index in range(num_rounds):
+            rows = -(-left // (num_rounds - index))
+            left -= rows
+            fresh = (truncated or prior).sample((rows,))
+            made = simulate(batched, fresh).to(fresh.device)
+            if truncated is not None:
+                kept = truncated.keeps(theta)
+                theta, x = theta[kept], x[kept]
+            theta = torch.cat((theta, fresh))
+            x = torch.cat((x.reshape(-1, *made.shape[1:]), made))
+            for_round = _make_trainer(trainer, truncated or prior)
+            for_round.append_simulations(theta, x).train(time_limit=settings.time_limit)
+            trainer._neural_net = for_round._neural_net
+            trainer._truncated_prior = truncated
+            _write_round(trainer, for_round, truncated)
+            if index < num_rounds - 1:
+                estimator = trainer._neural_net
+                truncated = _cut(estimator, truncated or prior, x_o, epsilon)
+    return trainer._neural_net
 
-    def _take_over(
-        self, trainer: "RoundsTrainer", truncated: TruncatedPrior | None
-    ) -> None:
-        """Add what a round wrote down to the summary."""
-        share = 1.0
-        if truncated is not None:
-            share = truncated.num_accepted / truncated.num_proposed
-        self._summary.setdefault("recipe", []).extend(trainer.summary["recipe"])
-        names = ("training_loss", "validation_loss", "fit_seconds")
-        self._record(
-            {
-                **{name: trainer.summary[name] for name in names},
-                "accepted_share": [share],
-            }
-        )
 
-    def _cut(self, prior: Distribution, x_o: Tensor, epsilon: float) -> TruncatedPrior:
-        """Cut the prior to where the posterior of the estimator lies."""
-        posterior = MHPosterior.from_estimator(self._neural_net, prior)
-        posterior.set_default_x(x_o)
-        seed = int(torch.randint(2**31, ()))
-        draws = posterior.sample((_NUM_DRAWS,), seed=seed, **_SAMPLING)
-        return cut_prior(prior, self._neural_net, posterior.default_x, draws, epsilon)
+def _make_trainer(trainer: SbiTrainer, prior: Distribution) -> Any:
+    """A trainer like this one, for a round of its own."""
+    return type(trainer)(
+        prior,
+        trainer._build_neural_net,
+        trainer._device,
+        show_progress_bars=trainer._show_progress_bars,
+        loss=trainer._ratio_loss,
+    )
+
+
+def _write_round(
+    trainer: SbiTrainer, for_round: SbiTrainer, truncated: TruncatedPrior | None
+) -> None:
+    """Add what a round wrote down to the summary."""
+    share = 1.0
+    if truncated is not None:
+        share = truncated.num_accepted / truncated.num_proposed
+    summary = for_round.summary
+    trainer._summary.setdefault("recipe", []).extend(summary["recipe"])
+    names = ("training_loss", "validation_loss", "fit_seconds")
+    trainer._record(
+        {**{name: summary[name] for name in names}, "accepted_share": [share]}
+    )
+
+
+def _cut(
+    estimator: RatioEstimator, prior: Distribution, x_o: Tensor, epsilon: float
+) -> TruncatedPrior:
+    """Cut the prior to where the posterior of the estimator lies."""
+    posterior = MHPosterior.from_estimator(estimator, prior)
+    posterior.set_default_x(x_o)
+    seed = int(torch.randint(2**31, ()))
+    draws = posterior.sample((_NUM_DRAWS,), seed=seed, **_SAMPLING)
+    return cut_prior(prior, estimator, posterior.default_x, draws, epsilon)

@@ -11,8 +11,8 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
 from sbi_aalr import networks
-from sbi_aalr.checks import check_choice
-from sbi_aalr.training.recipe import choose_towers
+from sbi_aalr.checks import check_choice, check_row_shapes
+from sbi_aalr.training.recipe import Row, find_row
 
 Builder = Callable[[Tensor, Tensor], RatioEstimator]
 
@@ -34,7 +34,7 @@ class NamedBuilder:
 
     Args:
         name: A name in `CLASSIFIERS`.
-        settings: Arguments of the network; by default those for the budget.
+        settings: Arguments of the network; by default those that suit the budget.
     """
 
     def __init__(self, name: str, settings: dict[str, Any] | None = None) -> None:
@@ -42,18 +42,13 @@ class NamedBuilder:
         self.settings = settings
 
     def __call__(
-        self,
-        theta: Tensor,
-        x: Tensor,
-        num_simulations: int | None = None,
-        time_limit: float | None = None,
+        self, theta: Tensor, x: Tensor, row: Row | None = None
     ) -> RatioEstimator:
         """Build for a budget; by default that of the rows that are given."""
         settings = self.settings
         if settings is None:
-            is_sized = self.name == "two_towers"
-            size = num_simulations or len(theta)
-            settings = choose_towers(size, time_limit) if is_sized else {}
+            row = row or find_row(len(theta))
+            settings = dict(row.towers) if self.name == "two_towers" else {}
         estimator = CLASSIFIERS[self.name](**settings)(theta, x)
         estimator.classifier_name = self.name
         estimator.classifier_settings = settings
@@ -86,12 +81,8 @@ def resolve_classifier(classifier: object) -> Builder:
     )
 
 
-def build_for_budget(
-    builder: Builder,
-    theta: Tensor,
-    x: Tensor,
-    num_simulations: int,
-    time_limit: float | None = None,
+def build_network(
+    builder: Builder, theta: Tensor, x: Tensor, row: Row
 ) -> RatioEstimator:
     """Build from a first batch, of the size that suits the budget if there is a choice.
 
@@ -99,12 +90,19 @@ def build_for_budget(
         builder: What `resolve_classifier` returned.
         theta: Parameters, shape `(N, D)`.
         x: Data, shape `(N, *event_shape)`.
-        num_simulations: Budget, in simulations.
-        time_limit: Seconds to train for; None for no limit.
+        row: What `find_row` found for the budget.
+
+    Returns:
+        The ratio estimator, on the CPU.
     """
-    if isinstance(builder, NamedBuilder):
-        return builder(theta, x, num_simulations, time_limit)
-    return builder(theta, x)
+    rows = theta.cpu(), x.cpu()
+    return builder(*rows, row) if isinstance(builder, NamedBuilder) else builder(*rows)
+
+
+def check_fits(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> None:
+    """Raise if an estimator to train further takes rows of another shape."""
+    shapes = (estimator.input_shape, estimator.condition_shape)
+    check_row_shapes(theta, x, shapes, "the estimator fitted before")
 
 
 def _build_checked(

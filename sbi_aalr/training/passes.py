@@ -1,8 +1,8 @@
 """Where batches come from: simulations made on the way, or made before.
 
-Both give the training loop the same thing, one pass over all simulations after the
-other. In the first pass over streamed simulations every batch is fresh; later passes
-meet the same simulations in another order and with other contrasts.
+Both give the training loop the same thing: whoever goes through them goes through all
+simulations once. In the first pass over streamed simulations every batch is fresh;
+later passes meet the same simulations in another order and with other contrasts.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from sbi_aalr.training.loaders import TensorLoader
 
 
 class Passes(Protocol):
-    """Passes over simulations, each in batches.
+    """Batches of simulations, to be gone through once for each pass.
 
     Attributes:
         num_simulations: Simulations in a pass.
@@ -25,8 +25,8 @@ class Passes(Protocol):
 
     num_simulations: int
 
-    def open(self, index: int) -> Iterator[Batch]:
-        """Open pass number `index`, counted from 0; they come in order."""
+    def __iter__(self) -> Iterator[Batch]:
+        """Begin the next pass."""
         ...
 
 
@@ -50,17 +50,26 @@ class StreamedPasses:
         is_single: bool,
     ) -> None:
         self.num_simulations = num_simulations
-        self._stream = stream
+        self._stream: Iterable[Batch] | None = stream
         self._batch_size = batch_size
         self._prior = prior
         self._is_single = is_single
         self._kept: list[tuple[Tensor, ...]] = []
 
-    def open(self, index: int) -> Iterator[Batch]:
-        """Open a pass: the first one simulates."""
-        if index == 0:
-            yield from self._simulate()
-            return
+    def __iter__(self) -> Iterator[Batch]:
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            yield from self._keep(stream)
+        elif self._kept:
+            yield from self._repeat()
+
+    def _keep(self, stream: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in stream:
+            if not self._is_single:
+                self._kept.append((batch.theta, batch.x))
+            yield batch
+
+    def _repeat(self) -> Iterator[Batch]:
         if len(self._kept) > 1:
             columns = zip(*self._kept, strict=True)
             self._kept = [tuple(torch.cat(column) for column in columns)]
@@ -69,18 +78,13 @@ class StreamedPasses:
         for theta, x in TensorLoader(tensors, rows, min(self._batch_size, len(rows))):
             yield Batch(theta, self._prior.sample((len(theta),)), x)
 
-    def _simulate(self) -> Iterator[Batch]:
-        for batch in self._stream:
-            if not self._is_single:
-                self._kept.append((batch.theta, batch.x))
-            yield batch
-
 
 class StoredPasses:
     """Pass over stored simulations, whose own theta serve as contrasts.
 
     Args:
-        loader: Gives batches of theta, x and perhaps more that is left aside.
+        loader: Gives batches of theta, x and perhaps more that is left aside, in
+            another order each time.
         num_simulations: Simulations in a pass.
         device: Where batches are wanted.
     """
@@ -92,7 +96,6 @@ class StoredPasses:
         self._loader = loader
         self._device = device
 
-    def open(self, index: int) -> Iterator[Batch]:
-        """Open a pass, in another order than the last one."""
+    def __iter__(self) -> Iterator[Batch]:
         for theta, x, *_ in self._loader:
             yield Batch(theta.to(self._device), None, x.to(self._device))

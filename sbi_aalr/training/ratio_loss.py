@@ -8,9 +8,18 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 from sbi_aalr.checks import check_non_negative_float, check_positive_int
-from sbi_aalr.networks import is_plain, is_separable
+from sbi_aalr.networks.pairs import is_separable, take_apart
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training import losses
+
+Terms = Sequence[Callable[..., Tensor]]
+# In the order of their weights in `RatioLoss`.
+_TERMS: Terms = (losses.binary_cross_entropy, losses.info_nce, losses.imbalance)
+_ALL_PAIRS_TERMS: Terms = (
+    losses.all_pairs_cross_entropy,
+    losses.all_pairs_info_nce,
+    losses.all_pairs_imbalance,
+)
 
 
 @dataclass(frozen=True)
@@ -65,28 +74,22 @@ class RatioLoss:
             Losses, shape `(N,)`, nats.
 
         Raises:
-            ValueError: If there are fewer than two rows to take contrasts from, or all
+            ValueError: If there are too few rows to take the contrasts from, or all
                 pairs are asked of a network that is not separable.
         """
         theta, theta_prime, x = batch
-        pairs: tuple[Tensor, ...]
-        part: Callable[..., Tensor]
-        parts: Sequence[Callable[..., Tensor]]
         if self.num_contrasts is None:
-            pairs = (compute_all_pairs(estimator, theta, x),)
-            parts = (
-                losses.all_pairs_cross_entropy,
-                losses.all_pairs_info_nce,
-                losses.all_pairs_imbalance,
-            )
-        else:
-            pairs = self._compute_contrasts(estimator, theta, x, theta_prime)
-            parts = losses.binary_cross_entropy, losses.info_nce, losses.imbalance
+            return self._weigh(_ALL_PAIRS_TERMS, compute_all_pairs(estimator, theta, x))
+        logits = self._compute_contrasts(estimator, theta, x, theta_prime)
+        return self._weigh(_TERMS, *logits)
+
+    def _weigh(self, terms: Terms, *logits: Tensor) -> Tensor:
+        """Weighted sum of the terms whose weight is not zero."""
         weights = self.cross_entropy, self.info_nce, self.balance
-        total = torch.zeros((), device=x.device)
-        for weight, part in zip(weights, parts, strict=True):
+        total = torch.zeros((), device=logits[0].device)
+        for weight, term in zip(weights, terms, strict=True):
             if weight:
-                total = total + weight * part(*pairs)
+                total = total + weight * term(*logits)
         return total
 
     def _compute_contrasts(
@@ -112,19 +115,14 @@ class RatioLoss:
             shifts = (torch.randperm(rows - 1)[:count] + 1).tolist()
         else:
             shifts = list(range(count))
-        if is_plain(estimator):
-            embedded = estimator.embedding_net_theta(theta)
-            contrasts = embedded
-            if theta_prime is not None:
-                contrasts = estimator.embedding_net_theta(theta_prime)
-            embedded_x = estimator.embedding_net_x(x)
-            tiled_x = embedded_x.repeat(count + 1, *[1] * (embedded_x.ndim - 1))
-            stacked = torch.cat((embedded, *(contrasts.roll(s, 0) for s in shifts)))
-            logits = estimator.net(torch.cat((stacked, tiled_x), dim=-1))
-        else:
-            contrasts = theta if theta_prime is None else theta_prime
-            stacked = torch.cat((theta, *(contrasts.roll(s, 0) for s in shifts)))
-            logits = estimator(stacked, x.repeat(count + 1, *[1] * (x.ndim - 1)))
+        parts = take_apart(estimator)
+        embedded = contrasts = parts.embed_theta(theta)
+        if theta_prime is not None:
+            contrasts = parts.embed_theta(theta_prime)
+        embedded_x = parts.embed_x(x)
+        tiled_x = embedded_x.repeat(count + 1, *[1] * (embedded_x.ndim - 1))
+        stacked = torch.cat((embedded, *(contrasts.roll(s, 0) for s in shifts)))
+        logits = parts.combine(stacked, tiled_x)
         joint, *marginal = logits.float().reshape(count + 1, rows)
         return joint, torch.stack(marginal, dim=1)
 
@@ -143,14 +141,15 @@ def compute_all_pairs(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> Te
     Raises:
         ValueError: If the estimator is not separable.
     """
-    if not is_separable(estimator):
+    parts = take_apart(estimator)
+    if parts.combine_all is None:
         raise ValueError(
             "`num_contrasts` must be given for a network that is not separable. Pass "
             "`loss=RatioLoss(num_contrasts=1)`, or train `two_towers`."
         )
-    embedded_theta = estimator.embedding_net_theta(theta)
-    embedded_x = estimator.embedding_net_x(x)
-    return estimator.net.all_pairs(embedded_theta.float(), embedded_x.float())
+    # In training embeddings may be bfloat16, which is too coarse for their product.
+    embedded_theta, embedded_x = parts.embed_theta(theta), parts.embed_x(x)
+    return parts.combine_all(embedded_theta.float(), embedded_x.float())
 
 
 def choose_loss(estimator: RatioEstimator) -> RatioLoss:

@@ -4,7 +4,10 @@ Numbers were chosen by held-out loss on SLCP: `benchmarks/estimator_ablation.py`
 one part at a time.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from sbi_aalr.checks import check_positive_float, check_positive_int
 
 
 class Recipe(NamedTuple):
@@ -27,101 +30,154 @@ class Recipe(NamedTuple):
     weight_decay: float = 0.0
 
 
-# Who streams can have more simulations, which is better than more passes.
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a user may set in every way of training.
+
+    Args:
+        batch_size: Simulations in a step; None for the recipe's.
+        learning_rate: Largest learning rate of AdamW; None for the recipe's.
+        clip_max_norm: Largest norm of the gradient; None for no limit.
+        time_limit: Seconds after which to end; None for no limit.
+
+    Raises:
+        TypeError: If one is no number.
+        ValueError: If one is not positive.
+    """
+
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    clip_max_norm: float | None = 5.0
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            check_positive_int("batch_size", self.batch_size)
+        for name in ("learning_rate", "clip_max_norm", "time_limit"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive_float(name, value)
+
+
+class Row(NamedTuple):
+    """What suits budgets from some size on.
+
+    Attributes:
+        least_simulations: Smallest budget it is for, in simulations.
+        towers: Arguments of `networks.two_towers`.
+        recipe: How these towers are trained on all pairs of a batch.
+    """
+
+    least_simulations: int
+    towers: dict[str, Any]
+    recipe: Recipe
+
+
+# Whoever simulates on the way gains more from more simulations than from more passes.
 _MOST_STREAMED_PASSES = 8
 # Seconds within which a network for many simulations would see too few of them.
 _SHORT = 60.0
-_Entry = tuple[int, dict[str, Any], Recipe]
-# From how many simulations on, and what then: the network, and how it is trained.
-_TOWERS: list[_Entry] = [
-    (
+_ROWS = [
+    Row(
         0,
         {"hidden_features": 128, "num_blocks": 2, "dropout": 0.5, "num_octaves": 3},
         Recipe(128, 60, 2e-3, 0.02, weight_decay=0.1),
     ),
-    (
+    Row(
         5_000,
         {"hidden_features": 128, "num_blocks": 2, "dropout": 0.5, "num_octaves": 3},
         Recipe(256, 40, 2e-3, 0.02, weight_decay=0.1),
     ),
-    (
+    Row(
         50_000,
         {"hidden_features": 192, "num_blocks": 4, "dropout": 0.2, "num_octaves": 4},
         Recipe(512, 20, 2e-3, 0.02, weight_decay=0.1),
     ),
-    (
+    Row(
         500_000,
         {"hidden_features": 192, "num_blocks": 4, "dropout": 0.1, "num_octaves": 6},
         Recipe(1024, 4, 2e-3, 0.02, weight_decay=0.1),
     ),
-    (
+    Row(
         5_000_000,
         {"hidden_features": 192, "num_blocks": 4, "num_octaves": 6},
         Recipe(1024, 1, 2e-3, 0.02),
     ),
 ]
-# The last of these in so short a time.
-_HURRIED: _Entry = (
+# In the place of all rows for as many simulations or more, where time is short.
+_HURRIED = Row(
     50_000,
     {"hidden_features": 128, "num_blocks": 2, "num_octaves": 9},
     Recipe(512, 4, 3e-3, 0.04),
 )
 
 
-def choose_towers(
-    num_simulations: int, time_limit: float | None = None
-) -> dict[str, Any]:
-    """Settings of `two_towers` for a budget.
+def find_row(num_simulations: int, time_limit: float | None = None) -> Row:
+    """Look up what suits a budget.
 
     Args:
         num_simulations: Budget, in simulations.
         time_limit: Seconds to train for; None for no limit.
 
     Returns:
-        Arguments of `networks.two_towers`.
+        The towers and their recipe.
 
     Example:
-        >>> choose_towers(1_000_000)["hidden_features"]
+        >>> find_row(1_000_000).towers["hidden_features"]
         192
     """
-    return dict(_find(num_simulations, time_limit)[1])
+    is_short = time_limit is not None and time_limit < _SHORT
+    if is_short and num_simulations >= _HURRIED.least_simulations:
+        return _HURRIED
+    return [row for row in _ROWS if row.least_simulations <= num_simulations][-1]
 
 
 def choose_recipe(
+    row: Row,
     num_simulations: int,
-    time_limit: float | None = None,
+    settings: TrainingSettings | None = None,
     *,
     is_separable: bool,
     is_streamed: bool,
+    num_passes: int | None = None,
+    most_passes: int | None = None,
 ) -> Recipe:
-    """How to train on a budget.
+    """Decide how to train: what the user wants, else what suits the budget.
 
     Args:
-        num_simulations: Budget, in simulations.
-        time_limit: Seconds to train for; None for no limit.
+        row: What `find_row` found for the budget.
+        num_simulations: Simulations in a pass.
+        settings: What the user set.
         is_separable: Whether the network is trained on all pairs of a batch. Others
             are trained as the paper does online, and as sbi does on stored simulations.
         is_streamed: Whether the simulations are made on the way.
+        num_passes: Passes that the user wants. Without it the recipe's, or as many as
+            the time limit allows.
+        most_passes: Passes after which to end in any case; None for no limit.
 
     Returns:
-        The recipe.
+        The recipe, with batches no larger than there are simulations.
 
     Example:
-        >>> choose_recipe(10, is_separable=False, is_streamed=False).batch_size
-        200
+        >>> few = find_row(10)
+        >>> choose_recipe(few, 10, is_separable=True, is_streamed=False)[:2]
+        (10, 60)
+        >>> choose_recipe(few, 10, is_separable=True, is_streamed=True, num_passes=2)[1]
+        2
     """
+    settings = settings or TrainingSettings()
     if is_separable:
-        recipe = _find(num_simulations, time_limit)[2]
-        if is_streamed and (recipe.num_passes or 0) > _MOST_STREAMED_PASSES:
-            return recipe._replace(num_passes=_MOST_STREAMED_PASSES)
-        return recipe
-    if is_streamed:
-        return Recipe(batch_size=256, num_passes=1, learning_rate=5e-3)
-    return Recipe(batch_size=200, num_passes=None, learning_rate=5e-4)
-
-
-def _find(num_simulations: int, time_limit: float | None) -> _Entry:
-    is_short = time_limit is not None and time_limit < _SHORT
-    if is_short and num_simulations >= _HURRIED[0]:
-        return _HURRIED
-    return [entry for entry in _TOWERS if entry[0] <= num_simulations][-1]
+        recipe = row.recipe
+    elif is_streamed:
+        recipe = Recipe(batch_size=256, num_passes=1, learning_rate=5e-3)
+    else:
+        recipe = Recipe(batch_size=200, num_passes=None, learning_rate=5e-4)
+    usual = None if settings.time_limit is not None else recipe.num_passes
+    if usual is not None and is_streamed:
+        usual = min(usual, _MOST_STREAMED_PASSES)
+    limits = [count for count in (usual, most_passes) if count is not None]
+    return recipe._replace(
+        batch_size=min(settings.batch_size or recipe.batch_size, num_simulations),
+        learning_rate=settings.learning_rate or recipe.learning_rate,
+        num_passes=num_passes or min(limits, default=None),
+    )

@@ -1,0 +1,105 @@
+"""What happened in a fit, written down while it runs and summed up at its end."""
+
+import itertools
+import math
+import time
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Reading losses waits for the device, so it is done for a few steps at once.
+_LAST_STEPS = 1000
+
+
+class History(NamedTuple):
+    """What happened in a fit.
+
+    Attributes:
+        losses: Mean loss of each batch before its update, nats.
+        learning_rates: Learning rate of each update.
+        pass_losses: Mean loss of each pass, nats.
+        validation_losses: Held-out loss after each pass, nats; empty without one.
+        pass_seconds: Wall time of each pass.
+        seconds: Wall time of the whole fit.
+        is_finished: Whether it ended by itself: its passes were done, or the held-out
+            loss no longer fell. False where the time was up.
+    """
+
+    losses: list[float]
+    learning_rates: list[float]
+    pass_losses: list[float]
+    validation_losses: list[float]
+    pass_seconds: list[float]
+    seconds: float
+    is_finished: bool
+
+
+class Recorder:
+    """Writes down losses and times.
+
+    Args:
+        learning_rate: Largest learning rate, for the message about a loss that is not
+            finite.
+    """
+
+    def __init__(self, learning_rate: float) -> None:
+        self.validation_losses: list[float] = []
+        self._learning_rate = learning_rate
+        self._losses: list[Tensor] = []
+        self._rates: list[float] = []
+        self._started = time.perf_counter()
+        # Steps done, and the time, at the end of each pass.
+        self._ends = [(0, self._started)]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps taken so far."""
+        return len(self._losses)
+
+    def add_step(self, loss: Tensor, rate_factor: float) -> None:
+        """Write down the loss of a batch, shape `()`, and the rate of its update."""
+        self._losses.append(loss)
+        self._rates.append(rate_factor * self._learning_rate)
+
+    def end_pass(self) -> None:
+        """Write down that a pass is over."""
+        self._ends.append((self.num_steps, time.perf_counter()))
+
+    def average_last(self, num_steps: int) -> float:
+        """Mean loss of the last steps, nats."""
+        return float(torch.stack(self._losses[-num_steps:]).mean())
+
+    def check_finite(self) -> None:
+        """Raise if the loss has become NaN or infinite."""
+        last = _read(self._losses[-_LAST_STEPS:])
+        for step, value in enumerate(last, start=self.num_steps - len(last) + 1):
+            if not math.isfinite(value):
+                raise RuntimeError(
+                    f"The loss became {value} at step {step}. Lower "
+                    f"`learning_rate` (now {self._learning_rate}) or scale `x`."
+                )
+
+    def finish(self, is_finished: bool) -> History:
+        """Sum up, where a fit has ended by itself or not."""
+        losses = _read(self._losses)
+        spans = [
+            losses[begin:end]
+            for (begin, _), (end, _) in itertools.pairwise(self._ends)
+            if end > begin
+        ]
+        return History(
+            losses=losses,
+            learning_rates=self._rates,
+            pass_losses=[sum(span) / len(span) for span in spans],
+            validation_losses=self.validation_losses,
+            pass_seconds=[
+                end - begin for (_, begin), (_, end) in itertools.pairwise(self._ends)
+            ],
+            seconds=time.perf_counter() - self._started,
+            is_finished=is_finished,
+        )
+
+
+def _read(losses: list[Tensor]) -> list[float]:
+    return torch.stack(losses).tolist() if losses else []
