@@ -102,7 +102,12 @@ def draw_arrows(
     axes: Axes, arrows: Mapping[str, set[str]], places: Mapping[str, Place]
 ) -> None:
     """Draw the imports, but for those of the ground floor, side by side at each box."""
-    ends = [(room, to) for room in arrows for to in arrows[room] if places[to][1] > 1]
+    ends = [
+        (room, to)
+        for room in arrows
+        for to in sorted(arrows[room])
+        if places[to][1] > 1
+    ]
 
     def spread(room: str, others: list[str], other: str) -> float:
         others.sort(key=lambda name: places[name])
