@@ -1,13 +1,14 @@
 """Scales are learned in warm-up, reach their target and are then left alone."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
-from helpers import make_gaussian, make_generator, make_skewed
+from helpers import learn, make_gaussian, make_generator, make_skewed
 
-from sbi_aalr.mcmc import KERNELS
-from sbi_aalr.mcmc.adaptation import DualAveraging, freeze, restart, start, update
-from sbi_aalr.mcmc.run import block_size, run, warm_up
-from sbi_aalr.mcmc.step import init, step
+from sbi_aalr.mcmc import KERNELS, Info, State
+from sbi_aalr.mcmc.adaptation import DualAveraging, freeze, restart, start, tune, update
+from sbi_aalr.mcmc.run import run
 
 TARGETS = {
     "random_walk": 0.234,
@@ -82,102 +83,55 @@ def test_restart_begins_from_the_average():
     assert not again.steps.any()
 
 
+class Scaled(NamedTuple):
+    """Parameters of a kernel with one scale."""
+
+    width: torch.Tensor
+    step_size: DualAveraging
+
+
 def test_freeze_takes_the_average_wherever_it_is():
     state = update(learn_from(respond_smoothly), torch.ones(5, 2), target=0.3)
     assert not torch.allclose(state.log_scale, state.log_scale_average)
     other = torch.arange(2)
-    frozen = freeze((other, (state,), ()))
+    frozen = freeze((other, (Scaled(other, state),), ()))
     assert frozen[0] is other
     assert frozen[2] == ()
-    assert isinstance(frozen[1][0], DualAveraging)
-    assert torch.equal(frozen[1][0].log_scale, state.log_scale_average)
-    kernel = KERNELS["jump_walk"]
-    draws = torch.randn(40, 2, 2, generator=make_generator())
-    parameters = kernel.build(make_generator(), draws)
-    assert type(freeze(parameters)[1]) is type(parameters[1])
+    assert isinstance(frozen[1][0], Scaled)
+    assert frozen[1][0].width is other
+    scale = frozen[1][0].step_size
+    assert isinstance(scale, DualAveraging)
+    assert torch.equal(scale.log_scale, state.log_scale_average)
+
+
+def test_tune_moves_the_scale_and_nothing_else():
+    rate = torch.tensor([[0.9, 0.1], [0.9, 0.1]])
+    info = Info(rate, rate > 0.5, State(rate.unsqueeze(-1), rate))
+    before = Scaled(torch.ones(2), start(torch.ones(2)))
+    after = tune(before, info, target=0.3)
+    assert isinstance(after, Scaled)
+    assert after.width is before.width
+    higher, lower = after.step_size.log_scale
+    assert higher > 0 > lower
+    alone = update(before.step_size, rate, target=0.3)
+    assert torch.equal(after.step_size.log_scale, alone.log_scale)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("make_target", [make_gaussian, make_skewed])
 def test_kernel_reaches_its_acceptance_rate(name, make_target):
-    chains, _, _ = adapt_and_run(KERNELS[name], make_target())
-    rate = chains.acceptance_rate.mean(dim=(0, 1))
-    # Differential evolution reaches it with its jumps of scale one, too.
-    assert rate.tolist() == pytest.approx([TARGETS[name]] * 2, abs=0.06)
-
-
-def adapt_and_run(kernel, target, num_draws=100):
-    generator = make_generator(2)
-    with torch.no_grad():
-        state, parameters, _ = warm_up(
-            generator,
-            init(target.draw(generator, 50), target.log_prob_fn),
-            target.log_prob_fn,
-            kernel=kernel,
-            num_steps=250,
-        )
-        before = flatten(parameters)
-        copies = [tensor.clone() for tensor in before]
-        _, chains = run(
-            generator,
-            state,
-            target.log_prob_fn,
-            kernel=kernel,
-            parameters=parameters,
-            num_draws=num_draws,
-        )
-    return chains, before, copies
-
-
-def flatten(tree):
-    if isinstance(tree, torch.Tensor):
-        return [tree]
-    return [tensor for child in tree for tensor in flatten(child)]
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_run_never_tunes_and_leaves_parameters_unchanged(name):
-    def refuse(*arguments):
-        raise AssertionError("Adapted after warm-up.")
-
-    _, after, before = adapt_and_run(KERNELS[name], make_gaussian(), num_draws=10)
-    assert all(map(torch.equal, after, before))
-    kernel = KERNELS[name]._replace(tune=refuse, refit=refuse)
-    generator, target = make_generator(), make_gaussian()
-    state = init(target.draw(generator, 8), target.log_prob_fn)
-    parameters = kernel.build(generator, state.position)
-    run(
+    target, kernel = make_target(), KERNELS[name]
+    generator, state, parameters = learn(
+        target, kernel, seed=2, num_chains=50, num_steps=250
+    )
+    _, chains = run(
         generator,
         state,
         target.log_prob_fn,
         kernel=kernel,
         parameters=parameters,
-        num_draws=2,
+        num_draws=100,
     )
-    with pytest.raises(AssertionError, match="Adapted"):
-        warm_up(generator, state, target.log_prob_fn, kernel=kernel, num_steps=5)
-
-
-@pytest.mark.parametrize("num_steps", [0, 1, 3, 7, 20])
-@pytest.mark.parametrize("name", KERNELS)
-def test_short_warm_up_gives_usable_parameters(name, num_steps):
-    generator, target = make_generator(), make_gaussian()
-    state, parameters, chains = warm_up(
-        generator,
-        init(target.draw(generator, 8), target.log_prob_fn),
-        target.log_prob_fn,
-        kernel=KERNELS[name],
-        num_steps=num_steps,
-        thin=2,
-    )
-    kept = num_steps // max(2, block_size(KERNELS[name]))
-    assert chains.theta.shape == (8, kept, 2, 2)
-    assert all(tensor.isfinite().all() for tensor in flatten(parameters))
-    state, _ = step(
-        generator,
-        state,
-        target.log_prob_fn,
-        kernel=KERNELS[name],
-        parameters=parameters,
-    )
-    assert state.position.isfinite().all()
+    rate = chains.acceptance_rate.mean(dim=(0, 1))
+    # Differential evolution reaches it with its jumps of scale one, too.
+    assert rate.tolist() == pytest.approx([TARGETS[name]] * 2, abs=0.06)

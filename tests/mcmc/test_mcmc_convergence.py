@@ -8,6 +8,7 @@ from helpers import make_generator
 
 from sbi_aalr.mcmc import convergence
 
+ALL = (convergence.rhat, convergence.ess_bulk, convergence.ess_tail)
 AXES = {"chain_axis": 0, "draw_axis": 1}
 
 
@@ -85,14 +86,14 @@ def test_nested_r_hat_is_that_of_arviz(chains, draws, groups):
         ],
         dim=1,
     )
-    figures = convergence.nested_rhat(theta, superchain)
+    r_hat = convergence.nested_rhat(theta, superchain)
     for observation in range(2):
         expected = arviz_stats.rhat_nested(
             theta[:, :, observation, 0].numpy(),
             superchain_ids=superchain[:, observation].numpy(),
             **AXES,
         )
-        assert figures[observation, 0].item() == pytest.approx(float(expected))
+        assert r_hat[observation, 0].item() == pytest.approx(float(expected))
 
 
 def test_nested_r_hat_passes_many_short_chains_and_fails_a_group_apart():
@@ -125,45 +126,57 @@ def test_ess_of_an_autoregressive_chain_is_the_known_one():
 
 def test_float32_agrees_with_float64():
     theta = draw_chains(100, 60)
-    for figure in ("rhat", "ess_bulk", "ess_tail"):
-        function = getattr(convergence, figure)
+    for function in ALL:
         torch.testing.assert_close(
             function(theta.float()).double(), function(theta), rtol=1e-3, atol=0
         )
 
 
-def test_observations_are_independent_of_how_many_there_are(monkeypatch):
-    theta = draw_chains(5, 60, 7, 2)
-    superchain = (torch.arange(5).unsqueeze(1) % 5).expand(5, 7)
-    whole = [
+def measure_all(theta, superchain):
+    return [
         convergence.rhat(theta),
         convergence.ess_bulk(theta),
         convergence.ess_tail(theta),
         convergence.nested_rhat(theta, superchain),
     ]
-    monkeypatch.setattr(convergence, "_MAX_ELEMENTS", 2 * theta[:, :, :1].numel())
-    parts = [
-        convergence.rhat(theta),
-        convergence.ess_bulk(theta),
-        convergence.ess_tail(theta),
-        convergence.nested_rhat(theta, superchain),
-    ]
-    for expected, value in zip(whole, parts, strict=True):
-        assert value.shape == (7, 2)
-        torch.testing.assert_close(value, expected)
+
+
+def test_observation_alone_gives_what_it_gives_among_others():
+    theta = draw_chains(6, 60, 7, 2)
+    superchain = torch.stack(
+        [torch.randperm(6, generator=make_generator(seed)) % 3 for seed in range(7)],
+        dim=1,
+    )
+    whole = measure_all(theta, superchain)
+    for index in range(7):
+        one = slice(index, index + 1)
+        alone = measure_all(theta[:, :, one], superchain[:, one])
+        for expected, value in zip(whole, alone, strict=True):
+            assert expected.shape == (7, 2)
+            torch.testing.assert_close(value[0], expected[index])
+
+
+@pytest.mark.slow
+def test_more_draws_than_are_measured_at_once_keep_their_order():
+    theta = torch.randn(600, 4_000, 8, 1, generator=make_generator())
+    theta[:, :, 7] = theta[:, :, 7].cumsum(dim=1)
+    ess = convergence.ess_bulk(theta)
+    assert ess.shape == (8, 1)
+    assert (ess[:7] > 1e6).all()
+    assert ess[7] < 1e5
+    torch.testing.assert_close(convergence.ess_bulk(theta[:, :, 7:]), ess[7:])
 
 
 def test_what_is_not_defined_is_nan():
     assert convergence.rhat(draw_chains(1, 50)).isnan().all()
     assert convergence.ess_bulk(draw_chains(1, 50)).isfinite().all()
-    for function in ("rhat", "ess_bulk", "ess_tail"):
-        figure = getattr(convergence, function)
-        assert figure(draw_chains(4, 3)).isnan().all()
-        assert figure(torch.full((4, 50, 2, 3), 0.1)).isnan().all()
+    for function in ALL:
+        assert function(draw_chains(4, 3)).isnan().all()
+        assert function(torch.full((4, 50, 2, 3), 0.1)).isnan().all()
         spoiled = draw_chains(4, 50)
         spoiled[1, 7, 0, 1] = torch.nan
-        assert not (figure(spoiled)[0, 1] <= 1.01)
-        assert not (figure(spoiled)[0, 1] >= 400)
+        assert not (function(spoiled)[0, 1] <= 1.01)
+        assert not (function(spoiled)[0, 1] >= 400)
 
 
 def test_chains_that_never_move_apart_from_each_other_are_infinite():

@@ -8,9 +8,7 @@ from helpers import make_generator
 
 from sbi_aalr.mcmc import KERNELS, Kernel, Proposal, from_proposal
 from sbi_aalr.mcmc.kernel import State
-from sbi_aalr.mcmc.run import run, warm_up
 from sbi_aalr.mcmc.step import accept, init, step
-from sbi_aalr.mcmc.trees import concatenate, select
 
 
 def make_state(log_prob, value=0.0):
@@ -164,54 +162,6 @@ def test_population_kernel_proposes_from_the_half_that_stands_still():
     assert info.accepted.all() and info.accepted.shape == (5, 1)
 
 
-def run_kernel(name, log_prob_fn, start, seed=3):
-    generator = make_generator(seed)
-    kernel = KERNELS[name]
-    with torch.no_grad():
-        state, parameters, _ = warm_up(
-            generator,
-            init(start, log_prob_fn),
-            log_prob_fn,
-            kernel=kernel,
-            num_steps=30,
-        )
-        _, chains = run(
-            generator,
-            state,
-            log_prob_fn,
-            kernel=kernel,
-            parameters=parameters,
-            num_draws=20,
-        )
-    return chains
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_same_seed_gives_same_chain(name):
-    start = torch.randn(12, 2, 2, generator=make_generator())
-    first, second, other = (
-        run_kernel(name, log_prob_gaussian, start, seed) for seed in (3, 3, 4)
-    )
-    assert torch.equal(first.theta, second.theta)
-    assert torch.equal(first.acceptance_rate, second.acceptance_rate)
-    assert not torch.equal(first.theta, other.theta)
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_observations_never_mix(name):
-    """Nothing that happens to one observation changes a bit of another."""
-    start = torch.randn(12, 2, 2, generator=make_generator())
-
-    def make_log_prob_fn(centre):
-        centres = torch.tensor([0.0, centre]).unsqueeze(-1)
-        return lambda theta: log_prob_gaussian(theta - centres)
-
-    near = run_kernel(name, make_log_prob_fn(0.5), start)
-    far = run_kernel(name, make_log_prob_fn(-2.0), start)
-    assert torch.equal(near.theta[:, :, 0], far.theta[:, :, 0])
-    assert not torch.equal(near.theta[:, :, 1], far.theta[:, :, 1])
-
-
 @pytest.mark.parametrize("name", sorted(set(KERNELS) - {"differential_evolution"}))
 def test_frozen_chains_never_mix(name):
     generator = make_generator()
@@ -234,25 +184,3 @@ def test_frozen_chains_never_mix(name):
     same = (results[0] == results[1]).all(dim=-1)[:, 0]
     others = torch.arange(12) != 3
     assert same[others].all()
-
-
-def test_select_keeps_the_chosen_observations():
-    start = torch.randn(40, 3, 2, generator=make_generator())
-    kernel, index = KERNELS["jump_walk"], torch.tensor([2, 0])
-    parameters = kernel.build(make_generator(), start)
-    chosen = select(parameters, index)
-    assert type(chosen[0]) is type(parameters[0])
-    mean = parameters[0].mixture.mean
-    assert torch.equal(chosen[0].mixture.mean, mean[index])
-    assert torch.equal(chosen[1].scale.log_scale, parameters[1].scale.log_scale[index])
-    assert select((), index) == ()
-
-
-def test_concatenate_undoes_select():
-    start = torch.randn(40, 3, 2, generator=make_generator())
-    parameters = KERNELS["jump_walk"].build(make_generator(), start)
-    parts = [select(parameters, torch.tensor(index)) for index in ([0, 1], [2])]
-    whole = concatenate(parts)
-    assert type(whole[1]) is type(parameters[1])
-    assert torch.equal(whole[0].moments, parameters[0].moments)
-    assert torch.equal(whole[1].scale.log_scale, parameters[1].scale.log_scale)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers import LIMIT, make_generator
 
-from sbi_aalr.mcmc import student_mixture
 from sbi_aalr.mcmc.student_mixture import build, draw_offset, log_density, sample
 
-DOF = student_mixture._DEGREES_OF_FREEDOM
+# Degrees of freedom.
+DOF = 4
 
 
 def make_mixture(dtype=torch.float64):
