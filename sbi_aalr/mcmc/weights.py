@@ -18,14 +18,16 @@ def effective_size(log_weight: Tensor) -> Tensor:
         log_weight: Shape `(N, ...)`, nats; NaN counts as no weight.
 
     Returns:
-        Shape `(...)`, from 1 to N.
+        Shape `(...)`, from 1 to N; 0 where no draw has weight.
 
     Example:
         >>> effective_size(torch.zeros(5, 1))
         tensor([5.])
     """
+    log_weight = log_weight.masked_fill(log_weight.isnan(), -torch.inf)
     weight = (log_weight - log_weight.amax(dim=0)).exp().nan_to_num()
-    return weight.sum(dim=0).square() / weight.square().sum(dim=0)
+    size = weight.sum(dim=0).square() / weight.square().sum(dim=0)
+    return size.nan_to_num()
 
 
 class LogMean(NamedTuple):
