@@ -1,6 +1,7 @@
 """`MHPosterior`: shapes, densities, work done, settings."""
 
 import pickle
+from itertools import combinations
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.distributions import Exponential, Gamma, Independent, Uniform
 
 from sbi_aalr import MHPosterior, MHPosteriorParameters, networks
 from sbi_aalr.errors import ConvergenceWarning
+from sbi_aalr.mcmc import KERNELS
 
 # Long enough for moments; R-hat and ESS are asked for where they matter.
 LONGER = {**SHORT, "num_chains": 100, "warmup_steps": 100, "thin": 5}
@@ -182,10 +184,16 @@ def test_settings_of_a_call_override_for_that_call_only(estimator):
     assert posterior.parameters is not parameters or parameters.num_chains == 20
 
 
-@pytest.mark.parametrize("kernel", ["jump_walk", "random_walk", "hmc"])
-def test_kernels_can_be_chosen_by_name(posterior, kernel):
-    draws = posterior.sample((20,), x=X_O, **SHORT, kernel=kernel)
-    assert torch.isfinite(draws).all()
+def test_every_name_chooses_its_own_kernel(posterior):
+    def draw(kernel):
+        return posterior.sample((20,), x=X_O, seed=1, **SHORT, kernel=kernel)
+
+    by_name = {name: draw(name) for name in KERNELS}
+    for name, kernel in KERNELS.items():
+        assert torch.isfinite(by_name[name]).all()
+        assert torch.equal(draw(kernel), by_name[name])
+    for one, other in combinations(by_name.values(), 2):
+        assert not torch.equal(one, other)
 
 
 def test_map_is_the_mode(posterior):
