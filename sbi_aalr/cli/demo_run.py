@@ -3,11 +3,11 @@
 Hermans, Begy & Louppe (2020), arXiv:1903.04057, Algorithms 1 and 2 on SLCP.
 """
 
-import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,10 +19,20 @@ from sbi_aalr.diagnostics import (
     plot_trace_rank,
     summary,
 )
-from sbi_aalr.files import write_whole
-from sbi_aalr.posterior.mh_posterior import MHPosterior
+from sbi_aalr.diagnostics.run_tree import run_to_datatree
+from sbi_aalr.files import write_datatree, write_figure
+from sbi_aalr.persistence.run_folder import (
+    CHAINS,
+    CORNER,
+    POSTERIOR_SETTINGS,
+    POSTERIOR_WEIGHTS,
+    TRACE_RANK,
+    TRAINING,
+)
+from sbi_aalr.persistence.training_json import write_training
+from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.simulators import SLCP
-from sbi_aalr.trainer.aalr import AALR
+from sbi_aalr.trainer import AALR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +135,7 @@ def run_demo(
     posterior = trainer.build_posterior().set_default_x(x_o)
     # At once, so that a fit is not lost with what comes after it.
     posterior.save(folder)
-    history = {
+    training = {
         "simulator": "slcp",
         "num_simulations": num_simulations,
         "num_samples": num_samples,
@@ -134,33 +144,25 @@ def run_demo(
         "training_loss": trainer.summary["training_loss"],
         "validation_loss": trainer.summary["validation_loss"],
     }
-    training = write_whole(
-        folder / "training.json", lambda p: p.write_text(json.dumps(history) + "\n")
-    )
+    write_training(folder, training)
     posterior.sample((num_samples,), seed=seed, show_progress_bars=show_progress_bars)
     sampled = time.perf_counter()
 
     on_phase("Drawing figures beside the exact posterior")
-    tree = add_predictive(posterior.to_datatree(), slcp.simulate, slcp.prior, seed=seed)
-    tree.attrs["num_simulations"] = num_simulations
-    tree.attrs["true_parameters"] = truth.tolist()
+    known = {"num_simulations": num_simulations, "true_parameters": truth.tolist()}
+    run: Any = posterior.run
+    run = replace(run, settings={**run.settings, **known})
+    tree = run_to_datatree(run)
+    tree = add_predictive(tree, slcp.simulate, slcp.prior, seed=seed)
     exact = slcp.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed)
     corner = plot_corner(tree, truth=truth, reference=exact, label="AALR")
-    trace_rank = plot_trace_rank(tree)
     files = (
-        folder / "posterior.safetensors",
-        folder / "posterior.json",
-        training,
-        write_whole(
-            folder / "chains.nc", lambda p: tree.to_netcdf(p, engine="h5netcdf")
-        ),
-        write_whole(
-            folder / "corner.png", lambda p: corner.savefig(p, format="png", dpi=150)
-        ),
-        write_whole(
-            folder / "trace_rank.png",
-            lambda p: trace_rank.savefig(p, format="png", dpi=150),
-        ),
+        folder / POSTERIOR_WEIGHTS,
+        folder / POSTERIOR_SETTINGS,
+        folder / TRAINING,
+        write_datatree(folder / CHAINS, tree),
+        write_figure(folder / CORNER, corner),
+        write_figure(folder / TRACE_RANK, plot_trace_rank(tree)),
     )
     return DemoResult(
         posterior=posterior,

@@ -1,28 +1,30 @@
-"""Read what `sbi-aalr demo` and `sbi-aalr sample` leave in a folder, and report on it.
+"""Report on what `sbi-aalr demo` and `sbi-aalr sample` leave in a folder.
 
 A folder holds a saved posterior and chains; `training.json` says how the posterior was
 fitted and on which simulator. With that one, if this package knows it, or with one that
 the user names, the checks that need a simulator are run.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.cli.named_simulator import find_known, import_simulator
-from sbi_aalr.posterior.mh_posterior import MHPosterior
-from sbi_aalr.report.checks import QUICK, run_checks
-from sbi_aalr.report.evidence import Evidence
-from sbi_aalr.report.page import check_path, show_value, write_report
+from sbi_aalr.persistence.run_folder import CHAINS, find_chains
+from sbi_aalr.persistence.stored_run import read_run
+from sbi_aalr.persistence.training_json import read_training
+from sbi_aalr.posterior import MHPosterior
+from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
+from sbi_aalr.report.page import check_path, show_value
+from sbi_aalr.report.run_report import report_run
 from sbi_aalr.report.verdicts import Verdict
+from sbi_aalr.sampling import Run
 
 _NUM_EXACT_DRAWS = 10_000
-_CHAINS = "chains.nc"
+_LOSSES = ("training_loss", "validation_loss")
 
 
 def report_folder(
@@ -31,8 +33,8 @@ def report_folder(
     *,
     chains: str | Path | None = None,
     simulator: str | None = None,
-    num_simulations: int = 1_000_000,
-    seed: int = 1,
+    num_simulations: int = NUM_SIMULATIONS,
+    seed: int = SEED,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> Verdict:
     """Write a report about the chains in a run's folder.
@@ -62,108 +64,42 @@ def report_folder(
     folder, out = Path(folder), check_path(out)
     task = None if simulator is None else import_simulator(simulator)
     posterior = MHPosterior.load(folder)
-    path = _find_chains(folder, chains)
-    tree = _read_chains(path)
-    history = _read_history(folder)
-    prior = posterior.potential_fn.prior
-    width = len(tree["posterior"]["parameter"])
-    if prior.event_shape[0] != width:
-        raise ValueError(
-            f"`chains` must have the {prior.event_shape[0]} parameters of the "
-            f"posterior in {folder}, got {width} in {path}."
-        )
-    task = task or find_known(history.get("simulator"))
-    truth, reference = _read_truth(tree, width), None
-    if task is not None and task.sample_posterior is not None:
-        observed = tree["observed_data"]["x"]
-        if "observation" not in observed.dims and "trial" not in observed.dims:
-            on_phase("Sampling the exact posterior")
-            x_o = np.array(observed.values)
-            reference = task.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed).numpy()
-    checks, tree = run_checks(
-        tree,
-        posterior,
-        posterior.potential_fn.ratio_estimator,
-        None if task is None else task.simulate,
-        prior,
-        truth=truth,
+    path = find_chains(folder, chains)
+    run = read_run(path, posterior.target)
+    training = read_training(folder)
+    task = task or find_known(training.get("simulator"))
+    reference = None
+    is_single = not run.batched and len(run.observed) == 1
+    if task is not None and task.sample_posterior is not None and is_single:
+        on_phase("Sampling the exact posterior")
+        x_o = run.observed[0].numpy()
+        reference = task.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed)
+    return report_run(
+        run,
+        out,
+        settings=posterior.parameters,
+        simulator=None if task is None else task.simulate,
+        truth=_read_truth(run),
+        reference=reference,
+        training={name: training.get(name, []) for name in _LOSSES},
+        title=f"Run {folder}" if path.name == CHAINS else f"Run {folder}, {path.name}",
+        facts=_list_facts(training),
+        commands=_list_commands(
+            folder, path, out, training, simulator, num_simulations, seed
+        ),
         num_simulations=num_simulations,
         seed=seed,
         on_phase=on_phase,
-        **QUICK,
     )
-    evidence = Evidence(
-        tree=tree,
-        title=f"Run {folder}" if path.name == _CHAINS else f"Run {folder}, {path.name}",
-        truth=truth,
-        reference=reference,
-        training={
-            name: history.get(name, []) for name in ("training_loss", "validation_loss")
-        },
-        facts=_list_facts(history),
-        commands=_list_commands(
-            folder, path, out, history, simulator, num_simulations, seed
-        ),
-        checks=checks,
-    )
-    return write_report(evidence, out, on_phase=on_phase)
 
 
-def _find_chains(folder: Path, chains: str | Path | None) -> Path:
-    if chains is not None:
-        path = Path(chains)
-        if not path.is_file():
-            raise FileNotFoundError(f"`chains` must be a NetCDF file, got {path}.")
-        return path
-    if (folder / _CHAINS).is_file():
-        return folder / _CHAINS
-    found = sorted(folder.glob("*.nc"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise FileNotFoundError(
-            f"`folder` must hold {_CHAINS} or one other NetCDF file, but {folder} has "
-            f"{names}. Sample with `sbi-aalr sample`, or choose one with `--chains`."
-        )
-    return found[0]
+def _read_truth(run: Run) -> Any:
+    """True parameters, where the run knows them."""
+    truth = np.atleast_1d(run.settings.get("true_parameters", [])).astype(float)
+    return truth if truth.shape == run.chains.theta.shape[-1:] else None
 
 
-def _read_chains(path: Path) -> xr.DataTree:
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as stored:
-            tree = stored.load()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no NetCDF file of chains: {error}.") from error
-    for group in ("posterior", "observed_data"):
-        if group not in tree.children:
-            raise ValueError(
-                f"{path} must have the groups `posterior` and `observed_data`, got "
-                f"{sorted(tree.children)}. Write it with `to_datatree`."
-            )
-    return tree
-
-
-def _read_truth(tree: xr.DataTree, width: int) -> Any:
-    """True parameters, where the chains know them."""
-    if "true_parameters" not in tree.attrs:
-        return None
-    truth = np.array(tree.attrs["true_parameters"], dtype=float)
-    return truth if truth.shape == (width,) else None
-
-
-def _read_history(folder: Path) -> dict[str, Any]:
-    path = folder / "training.json"
-    if not path.is_file():
-        return {}
-    try:
-        history = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    if not isinstance(history, dict):
-        raise ValueError(f"{path} is damaged: it must hold an object.")
-    return history
-
-
-def _list_facts(history: dict[str, Any]) -> dict[str, str]:
+def _list_facts(training: dict[str, Any]) -> dict[str, str]:
     names = {
         "simulator": "Simulator",
         "num_simulations": "Simulations for the fit",
@@ -171,7 +107,7 @@ def _list_facts(history: dict[str, Any]) -> dict[str, str]:
     }
     facts = {}
     for name, words in names.items():
-        value = history.get(name)
+        value = training.get(name)
         if value is not None:
             facts[words] = show_value(value)
     return facts
@@ -181,20 +117,20 @@ def _list_commands(
     folder: Path,
     chains: Path,
     out: Path,
-    history: dict[str, Any],
+    training: dict[str, Any],
     simulator: str | None,
     num_simulations: int,
     seed: int,
 ) -> str:
     lines = []
-    if {"num_simulations", "num_samples", "seed"} <= history.keys():
+    if {"num_simulations", "num_samples", "seed"} <= training.keys():
         lines.append(
-            f"sbi-aalr demo --num-simulations {history['num_simulations']} --seed "
-            f"{history['seed']} --num-samples {history['num_samples']} --out {folder}"
+            f"sbi-aalr demo --num-simulations {training['num_simulations']} --seed "
+            f"{training['seed']} --num-samples {training['num_samples']} --out {folder}"
         )
     report = f"sbi-aalr report {folder} --out {out} --seed {seed}"
     report += f" --num-simulations {num_simulations}"
-    if chains != folder / _CHAINS:
+    if chains != folder / CHAINS:
         report += f" --chains {chains}"
     if simulator is not None:
         report += f" --simulator {simulator}"

@@ -44,6 +44,9 @@ def show_summary(table: "pd.DataFrame", title: str) -> None:
         table: From `sbi_aalr.diagnostics.summary`, one row a parameter.
         title: Line above the table.
     """
+    # Not above, as it would load what draws reports.
+    from sbi_aalr.report.rounding import count_decimals, round_down
+
     lower, upper = (name for name in table.columns if name.startswith("eti"))
     probability = lower.removeprefix("eti").removesuffix("_lb")
     has_truth = "truth" in table.columns
@@ -53,7 +56,7 @@ def show_summary(table: "pd.DataFrame", title: str) -> None:
         *(["truth"] if has_truth else []),
         *("mean", "sd", f"{probability}% interval", "ESS bulk", "ESS tail", "R-hat"),
     )
-    decimals = [_count_decimals(sd) for sd in table["sd"]]
+    decimals = [count_decimals(sd) for sd in table["sd"]]
     if max(decimals) - min(decimals) < 2:
         decimals = [max(decimals)] * len(decimals)
     for (name, row), digits in zip(table.iterrows(), decimals, strict=True):
@@ -63,8 +66,8 @@ def show_summary(table: "pd.DataFrame", title: str) -> None:
             f"{row['mean']:.{digits}f}",
             f"{row['sd']:.{digits}f}",
             f"{row[lower]:.{digits}f} to {row[upper]:.{digits}f}",
-            _round_down(row["ess_bulk"]),
-            _round_down(row["ess_tail"]),
+            round_down(row["ess_bulk"]),
+            round_down(row["ess_tail"]),
             f"{row['r_hat']:.4f}",
         )
     _show_table(shown)
@@ -77,6 +80,9 @@ def show_observations(figures: "xr.Dataset", title: str) -> None:
         figures: From `MHPosterior.diagnostics` after `sample_batched`.
         title: Line above the table.
     """
+    # Not above, as it would load what draws reports.
+    from sbi_aalr.report.rounding import round_down
+
     worst = figures["r_hat"].max("parameter").values
     order = list(range(len(worst)))
     if len(order) > _MAX_ROWS:
@@ -91,7 +97,7 @@ def show_observations(figures: "xr.Dataset", title: str) -> None:
         shown.add_row(
             str(int(one["observation"])),
             f"{worst[i]:.4f}",
-            _round_down(ess),
+            round_down(ess),
             f"{float(one['acceptance_rate']):.0%}",
             f"{int(one['num_steps']):,}",
             style="" if bool(one["converged"]) else "yellow",
@@ -151,6 +157,9 @@ def _show_spread(mean: float, sd: float, least_digits: int) -> str:
 
 def show_verdict(figures: "xr.Dataset") -> None:
     """Say in one line whether the chains converged, and by which figures."""
+    # Not above, as it would load what draws reports.
+    from sbi_aalr.report.rounding import round_down
+
     r_hat = float(figures["r_hat"].max(skipna=False))
     ess = min(
         float(figures[name].min(skipna=False)) for name in ("ess_bulk", "ess_tail")
@@ -164,7 +173,7 @@ def show_verdict(figures: "xr.Dataset") -> None:
         verdict = "Chains not converged"
     show_line(
         f"{verdict}: R-hat is at most {r_hat:.4f}, the effective sample size at least "
-        f"{_round_down(ess)}.",
+        f"{round_down(ess)}.",
         "green" if converged.all() else "yellow",
     )
 
@@ -189,15 +198,3 @@ def _show_table(table: Table) -> None:
     wanted = table.__rich_measure__(console, console.options.update(max_width=1_000))
     console.width = max(console.width, wanted.maximum)
     console.print(table)
-
-
-def _round_down(ess: float) -> str:
-    """Show an effective sample size so that what is below a limit looks it."""
-    return f"{math.floor(ess):,}" if math.isfinite(ess) else str(ess)
-
-
-def _count_decimals(sd: float) -> int:
-    """Decimals that show three digits of the standard deviation, at most 8."""
-    if not math.isfinite(sd) or sd <= 0:
-        return 3
-    return min(8, max(0, 2 - math.floor(math.log10(sd))))

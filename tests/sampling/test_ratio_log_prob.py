@@ -3,15 +3,15 @@
 import torch
 from linear_gaussian import PRIOR, log_ratio, simulate
 
-from sbi_aalr.sampling import target
+from sbi_aalr.sampling import ratio_log_prob
 
 
 def evaluate(posterior, monkeypatch, entries):
     torch.manual_seed(0)
     x = simulate(PRIOR.sample((3,)))
     position = PRIOR.sample((40, 3)).requires_grad_()
-    monkeypatch.setitem(target._BLOCK_ENTRIES, "cpu", entries)
-    function = target.RatioLogProb(posterior.potential_fn, x.unsqueeze(1))
+    monkeypatch.setitem(ratio_log_prob._BLOCK_ENTRIES, "cpu", entries)
+    function = posterior.target.log_prob_fn(x.unsqueeze(1))
     with torch.no_grad():
         plain = function(position)
     value = function(position)

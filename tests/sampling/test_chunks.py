@@ -10,7 +10,7 @@ from torch.distributions import Exponential
 
 from sbi_aalr import ConvergenceWarning, MHPosterior, MHPosteriorParameters
 from sbi_aalr.sampling.chunks import choose_starts
-from sbi_aalr.sampling.log_prior import prior_log_prob_fn
+from sbi_aalr.sampling.log_prior import LogPrior
 
 QUIET = {"show_progress_bars": False}
 
@@ -71,7 +71,7 @@ def test_two_equal_modes_in_one_dimension_keep_their_shares():
 def test_support_of_each_part_of_a_prior_is_kept():
     prior = MultipleIndependent([make_box(1), Exponential(torch.ones(1))])
     theta = torch.tensor([[0.0, -0.5], [0.0, 0.5], [2.0, 0.5]])
-    log_prob = prior_log_prob_fn(prior)(theta)
+    log_prob = LogPrior(prior)(theta)
     assert torch.isneginf(log_prob[[0, 2]]).all()
     assert log_prob[1] == pytest.approx(math.log(0.5) - 0.5)
 

@@ -5,7 +5,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import nn
 
 from sbi_aalr import networks
-from sbi_aalr.sampling.normaliser import measure_normaliser
+from sbi_aalr.sampling.normaliser import PriorDraws
 
 THETA, _, X = draw_pairs(40, seed=1)
 
@@ -22,7 +22,7 @@ class Exact(RatioEstimator):
 
 
 def test_exact_ratio_is_normalised_within_its_error():
-    result = measure_normaliser(Exact(0.0), PRIOR, X, num_draws=20_000)
+    result = PriorDraws(Exact(0.0), PRIOR, 20_000).measure(X)
     assert result.num_effective.min() > 100
     errors = result.log_normaliser.abs() / result.standard_error
     assert errors.max() < 5
@@ -30,7 +30,7 @@ def test_exact_ratio_is_normalised_within_its_error():
 
 
 def test_what_was_added_is_measured():
-    result = measure_normaliser(Exact(0.7), PRIOR, X, num_draws=20_000)
+    result = PriorDraws(Exact(0.7), PRIOR, 20_000).measure(X)
     errors = (result.log_normaliser - 0.7 * X[:, 0]).abs() / result.standard_error
     assert errors.max() < 5
     # The control: without it they would be off.
@@ -39,7 +39,7 @@ def test_what_was_added_is_measured():
 
 def test_standard_error_is_the_spread_over_seeds():
     results = [
-        measure_normaliser(Exact(0.0), PRIOR, X[:3], num_draws=2_000, seed=seed)
+        PriorDraws(Exact(0.0), PRIOR, 2_000, seed=seed).measure(X[:3])
         for seed in range(40)
     ]
     spread = torch.stack([r.log_normaliser for r in results]).std(dim=0)
@@ -49,27 +49,25 @@ def test_standard_error_is_the_spread_over_seeds():
 
 def test_separable_and_other_networks_are_measured_alike():
     estimator = networks.two_towers(8, 1)(THETA, X).eval()
-    quick = measure_normaliser(estimator, PRIOR, X[:4], num_draws=3_000)
+    quick = PriorDraws(estimator, PRIOR, 3_000).measure(X[:4])
 
     class Slow(RatioEstimator):
         def forward(self, theta, x):
             return estimator(theta, x)
 
-    slow = measure_normaliser(
-        Slow(nn.Identity(), (2,), (2,)), PRIOR, X[:4], num_draws=3_000
-    )
+    slow = PriorDraws(Slow(nn.Identity(), (2,), (2,)), PRIOR, 3_000).measure(X[:4])
     torch.testing.assert_close(quick.log_normaliser, slow.log_normaliser)
     torch.testing.assert_close(quick.standard_error, slow.standard_error)
 
 
 def test_generators_are_left_alone_and_seeds_repeat():
     before = torch.get_rng_state()
-    first = measure_normaliser(Exact(0.0), PRIOR, X, num_draws=100, seed=1)
+    first = PriorDraws(Exact(0.0), PRIOR, 100, seed=1).measure(X)
     assert torch.equal(torch.get_rng_state(), before)
-    again = measure_normaliser(Exact(0.0), PRIOR, X, num_draws=100, seed=1)
+    again = PriorDraws(Exact(0.0), PRIOR, 100, seed=1).measure(X)
     assert torch.equal(first.log_normaliser, again.log_normaliser)
 
 
 def test_wrong_number_of_draws_is_named():
     with pytest.raises(ValueError, match="`num_draws` must be a positive int, got 0"):
-        measure_normaliser(Exact(0.0), PRIOR, X, num_draws=0)
+        PriorDraws(Exact(0.0), PRIOR, 0).measure(X)

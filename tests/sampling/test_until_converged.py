@@ -6,11 +6,11 @@ from helpers import make_generator
 
 from sbi_aalr.mcmc import KERNELS, from_proposal
 from sbi_aalr.mcmc.chains import Chains
-from sbi_aalr.sampling.parameters import MHPosteriorParameters
+from sbi_aalr.sampling.plan import make_plan
+from sbi_aalr.sampling.settings import Settings
 from sbi_aalr.sampling.until_converged import (
     draw_until_converged,
     measure,
-    resolve_kernel,
     warm_up_chains,
 )
 
@@ -49,19 +49,14 @@ def start_at(target, num_chains=20, dim=2, seed=0):
 
 
 def run_sampler(target, starts=None, num_draws=100, seed=1, callbacks=None, **settings):
-    chosen = MHPosteriorParameters(**{**SETTINGS, **settings})
+    chosen = Settings(**{**SETTINGS, **settings})
     starts = start_at(target, chosen.num_chains) if starts is None else starts
-    kernel, generator = resolve_kernel(chosen.kernel), make_generator(seed)
+    plan = make_plan(chosen, 1, num_observations=len(target.centre), ratio_dim=None)
+    plan, generator = plan._replace(num_draws=num_draws), make_generator(seed)
     with torch.no_grad():
-        warmed_up = warm_up_chains(generator, target, starts, chosen, kernel)
+        warmed_up = warm_up_chains(generator, target, starts, plan)
         return draw_until_converged(
-            generator,
-            target,
-            warmed_up,
-            chosen,
-            kernel,
-            num_draws,
-            **(callbacks or {}),
+            generator, target, warmed_up, plan, **(callbacks or {})
         )
 
 
@@ -77,9 +72,9 @@ def make_easy_and_hard():
 def test_easy_observations_leave_early_and_results_keep_their_order():
     target = make_easy_and_hard()
     result = run_sampler(target, kernel=from_proposal(propose_at_different_scales))
-    figures = result.figures
-    assert figures.converged.all()
-    assert figures.num_steps[0] >= 4 * figures.num_steps[1]
+    found = result.convergence
+    assert found.converged.all()
+    assert found.num_steps[0] >= 4 * found.num_steps[1]
     # Only the hard one was evaluated in the end.
     assert target.rows[-1] == 1
     assert target.rows[0] == 3
@@ -88,9 +83,9 @@ def test_easy_observations_leave_early_and_results_keep_their_order():
     assert result.chains.theta.shape == (20, 100, 3, 2)
     # Log-densities and acceptances came back with their own observation.
     torch.testing.assert_close(result.chains.log_prob, recompute(target, result))
-    alone = result.chains.acceptance_rate.mean(dim=(0, 1)) - figures.acceptance_rate
+    alone = result.chains.acceptance_rate.mean(dim=(0, 1)) - found.acceptance_rate
     assert alone.abs().max() < 0.05
-    assert figures.acceptance_rate[0] > figures.acceptance_rate[2] + 0.1
+    assert found.acceptance_rate[0] > found.acceptance_rate[2] + 0.1
 
 
 def recompute(target, result):
@@ -98,13 +93,13 @@ def recompute(target, result):
     return -(gap / target.scale.unsqueeze(-1)).square().sum(dim=-1) / 2
 
 
-def test_figures_are_those_of_the_chains_that_come_with_them():
+def test_convergence_is_that_of_the_chains_that_come_with_it():
     result = run_sampler(make_easy_and_hard())
-    again = measure(result.chains, None, MHPosteriorParameters(**SETTINGS), 0)
-    torch.testing.assert_close(again.r_hat, result.figures.r_hat)
-    torch.testing.assert_close(again.ess_bulk, result.figures.ess_bulk)
-    torch.testing.assert_close(again.ess_tail, result.figures.ess_tail)
-    assert (result.figures.r_hat <= 1.01).all()
+    again = measure(result.chains, None, Settings(**SETTINGS), 0)
+    torch.testing.assert_close(again.r_hat, result.convergence.r_hat)
+    torch.testing.assert_close(again.ess_bulk, result.convergence.ess_bulk)
+    torch.testing.assert_close(again.ess_tail, result.convergence.ess_tail)
+    assert (result.convergence.r_hat <= 1.01).all()
     assert (torch.minimum(again.ess_bulk, again.ess_tail) >= 400).all()
 
 
@@ -119,21 +114,21 @@ def test_max_steps_is_respected_and_what_it_cut_off_is_not_converged():
     target = make_easy_and_hard()
     kernel = from_proposal(propose_at_different_scales)
     result = run_sampler(target, kernel=kernel, max_steps=450)
-    assert result.figures.num_steps.tolist()[0] == 400
-    assert not result.figures.converged[0]
+    assert result.convergence.num_steps.tolist()[0] == 400
+    assert not result.convergence.converged[0]
     assert len(target.rows) == 1 + SETTINGS["warmup_steps"] + 400
 
 
 def test_first_round_is_run_even_beyond_max_steps():
     result = run_sampler(make_easy_and_hard(), num_draws=100, max_steps=7)
-    assert result.figures.num_steps.tolist() == [100] * 3
+    assert result.convergence.num_steps.tolist() == [100] * 3
 
 
 def test_without_limits_there_is_one_round():
     result = run_sampler(
         make_easy_and_hard(), num_draws=30, thin=3, max_rhat=None, min_ess=None
     )
-    assert result.figures.num_steps.tolist() == [90] * 3
+    assert result.convergence.num_steps.tolist() == [90] * 3
     assert result.chains.theta.shape == (20, 30, 3, 2)
     assert result.warmup.theta.shape == (20, 50, 3, 2)
 
@@ -146,9 +141,9 @@ def test_progress_counts_steps_and_converged_observations():
         kernel=kernel,
         callbacks={"on_step": steps.append, "on_done": done.append},
     )
-    assert sum(steps) == result.figures.num_steps.max()
-    assert sum(len(figures.converged) for figures in done) == 3
-    assert done[-1].num_steps.tolist() == [result.figures.num_steps.max()]
+    assert sum(steps) == result.convergence.num_steps.max()
+    assert sum(len(convergence.converged) for convergence in done) == 3
+    assert done[-1].num_steps.tolist() == [result.convergence.num_steps.max()]
 
 
 class TwoModes(Gaussians):
@@ -175,16 +170,16 @@ def test_mode_that_some_chains_miss_shows_in_r_hat(num_chains):
     result = run_sampler(
         target, starts, kernel=kernel, num_chains=num_chains, max_steps=800
     )
-    assert result.figures.r_hat.min() > 1.1
-    assert not result.figures.converged.any()
-    assert result.figures.num_steps.item() == 800
+    assert result.convergence.r_hat.min() > 1.1
+    assert not result.convergence.converged.any()
+    assert result.convergence.num_steps.item() == 800
 
 
 def test_many_short_chains_converge_by_nested_r_hat():
     target = Gaussians([0.0, 5.0])
     result = run_sampler(target, num_draws=20, num_chains=320, thin=3)
-    assert result.figures.converged.all()
-    assert result.figures.num_steps.max() <= 240
+    assert result.convergence.converged.all()
+    assert result.convergence.num_steps.max() <= 240
 
 
 class Trap(Gaussians):
@@ -203,11 +198,11 @@ def test_stuck_chain_is_counted_and_not_converged():
     starts = start_at(target, 100)
     starts[17, 1] = 0.5
     result = run_sampler(target, starts, num_chains=100, max_steps=1_600)
-    assert result.figures.stuck_chains.tolist() == [[0, 0], [1, 1]]
-    assert result.figures.converged.tolist() == [True, False]
+    assert result.convergence.stuck_chains.tolist() == [[0, 0], [1, 1]]
+    assert result.convergence.converged.tolist() == [True, False]
     # Among as many chains, nothing but the count gives it away.
-    assert (result.figures.r_hat <= 1.01).all()
-    assert (result.figures.ess_tail >= 400).all()
+    assert (result.convergence.r_hat <= 1.01).all()
+    assert (result.convergence.ess_tail >= 400).all()
     assert not result.chains.accepted[17, :, 1].any()
 
 
@@ -216,7 +211,7 @@ def test_draws_come_from_the_first_of_the_chains_that_warmed_up():
     result = run_sampler(target, start_at(target, 60), num_chains=7, thin=3)
     assert result.chains.theta.shape == (7, 100, 2, 2)
     assert result.warmup.theta.shape == (7, 50, 2, 2)
-    assert result.figures.converged.all()
+    assert result.convergence.converged.all()
 
 
 def count_steps(num_draws, rounds):
@@ -262,7 +257,7 @@ def test_chains_that_went_on_have_even_spacing_and_full_acceptance_rates():
         thin=3,
         max_steps=3 * 10 * 4,
     )
-    assert result.figures.num_steps.item() == 120
+    assert result.convergence.num_steps.item() == 120
     expected = [12.0 * draw for draw in range(1, 11)]
     assert result.chains.theta[0, :, 0, 0].tolist() == expected
     assert (result.chains.acceptance_rate == 1).all()
@@ -284,4 +279,4 @@ def test_every_kernel_goes_on_after_observations_have_left(name):
     mean = result.chains.theta.mean(dim=(0, 1))
     gap = (mean - target.centre.unsqueeze(-1)) / target.scale.unsqueeze(-1)
     assert gap.abs().max() < 0.3
-    assert result.figures.converged.all()
+    assert result.convergence.converged.all()

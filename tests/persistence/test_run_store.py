@@ -15,7 +15,7 @@ import xarray as xr
 from linear_gaussian import PRIOR, SHORT, exact_posterior, simulate
 
 from sbi_aalr import MHPosterior
-from sbi_aalr.persistence.finished_chunks import Checkpoint
+from sbi_aalr.persistence.finished_chunks import ChunkFiles
 from sbi_aalr.persistence.run_store import check_store, locate_parts
 from sbi_aalr.sampling import chunks
 
@@ -58,7 +58,7 @@ class Interruption(Exception):
 def interrupt_after(monkeypatch, num_chunks):
     """Make the run stop when so many chunks have been written; count all writes."""
     written = []
-    write = Checkpoint.write
+    write = ChunkFiles.write
 
     def count(self, number, result):
         write(self, number, result)
@@ -66,7 +66,7 @@ def interrupt_after(monkeypatch, num_chunks):
         if len(written) == num_chunks:
             raise Interruption
 
-    monkeypatch.setattr(Checkpoint, "write", count)
+    monkeypatch.setattr(ChunkFiles, "write", count)
     return written
 
 

@@ -1,0 +1,9 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Seed = Annotated[int, typer.Option(help="Makes the run repeatable.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda:0.")]
+NumSamples = Annotated[int, typer.Option(help="Posterior draws for each observation.")]

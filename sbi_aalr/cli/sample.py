@@ -1,0 +1,64 @@
+"""The command `sbi-aalr sample`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sbi_aalr.cli.options import Device, NumSamples, Seed
+from sbi_aalr.cli.terminal import (
+    show_line,
+    show_observations,
+    show_summary,
+    show_verdict,
+)
+
+
+def sample(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a saved posterior, such as runs/slcp.")
+    ],
+    x: Annotated[
+        Path,
+        typer.Option(
+            help="CSV file of observations, one a row; a header may be there."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="NetCDF file for the chains.")] = Path(
+        "samples.nc"
+    ),
+    num_samples: NumSamples = 10_000,
+    num_chains: Annotated[
+        int | None,
+        typer.Option(help="Chains for each observation.", show_default="as saved"),
+    ] = None,
+    seed: Seed = 1,
+    device: Device = "cpu",
+) -> None:
+    """Sample the posterior of new observations from a saved run.
+
+    Sampling goes on until R-hat and the effective sample size are good enough, or says
+    where they are not. The chains are written as an ArviZ DataTree, with a dimension
+    "observation" where the file has several rows. What is done is kept, and the same
+    command goes on where it was stopped; a file that is there already is left alone.
+    """
+    from sbi_aalr.cli.csv_rows import read_csv_rows
+    from sbi_aalr.posterior import MHPosterior
+
+    posterior = MHPosterior.load(run, device=device)
+    event_shape = posterior.potential_fn.ratio_estimator.condition_shape
+    rows = read_csv_rows(x, event_shape.numel()).reshape(-1, *event_shape)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {} if num_chains is None else {"num_chains": num_chains}
+    settings |= {"seed": seed, "show_progress_bars": sys.stderr.isatty()}
+    is_single = len(rows) == 1
+    draw = posterior.sample if is_single else posterior.sample_batched
+    draw((num_samples,), x=rows, out=out, **settings)
+    if is_single:
+        show_summary(posterior.summary(), f"Posterior of {x}")
+    else:
+        name = f"Posteriors of {len(rows):,} observations in {x}"
+        show_observations(posterior.diagnostics(), name)
+    show_verdict(posterior.diagnostics())
+    show_line(f"Wrote {out}")
