@@ -1,7 +1,7 @@
 """The corner plot: every parameter, and every pair of them, in one figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sbi_aalr.diagnostics.draws import (
+    Array,
     DrawsLike,
     check_parameter_names,
     read_draws,
@@ -29,8 +30,6 @@ from sbi_aalr.mcmc.chains import Chains
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_Array: TypeAlias = np.ndarray[Any, Any]
 
 # Contours enclose these shares of the draws; the outer one comes first as it is lower.
 _MASSES = (0.9, 0.5)
@@ -125,7 +124,7 @@ def plot_corner(
 
 def _flatten(
     samples: DrawsLike, parameter_names: Sequence[str] | None, observation: int | None
-) -> tuple[_Array, list[str]]:
+) -> tuple[Array, list[str]]:
     if not isinstance(samples, Chains | xr.DataTree):
         array = to_array(samples)
         if array.ndim == 2 and array.size:
@@ -136,7 +135,7 @@ def _flatten(
 
 
 def _find_range(
-    column: int, draws: _Array, reference: _Array | None
+    column: int, draws: Array, reference: Array | None
 ) -> tuple[float, float]:
     parts = [draws[:, column]] + ([] if reference is None else [reference[:, column]])
     # The few draws far out would squeeze all others into a corner.
@@ -149,7 +148,7 @@ def _find_range(
 
 
 def _pad(
-    bounds: tuple[float, float], truth: _Array | None, column: int
+    bounds: tuple[float, float], truth: Array | None, column: int
 ) -> tuple[float, float]:
     low, high = bounds
     if truth is not None:
@@ -161,9 +160,9 @@ def _pad(
 def _draw_marginal(
     axes: "Axes",
     column: int,
-    draws: _Array,
-    reference: _Array | None,
-    truth: _Array | None,
+    draws: Array,
+    reference: Array | None,
+    truth: Array | None,
     ranges: list[tuple[float, float]],
 ) -> None:
     if reference is not None:
@@ -178,7 +177,7 @@ def _draw_marginal(
     axes.spines["left"].set_visible(False)
 
 
-def _bin(values: _Array, bounds: tuple[float, float]) -> tuple[_Array, _Array]:
+def _bin(values: Array, bounds: tuple[float, float]) -> tuple[Array, Array]:
     return np.histogram(values, _count_bins(len(values)), range=bounds, density=True)
 
 
@@ -186,9 +185,9 @@ def _draw_pair(
     axes: "Axes",
     column: int,
     row: int,
-    draws: _Array,
-    reference: _Array | None,
-    truth: _Array | None,
+    draws: Array,
+    reference: Array | None,
+    truth: Array | None,
     ranges: list[tuple[float, float]],
 ) -> None:
     window = (ranges[column], ranges[row])
@@ -208,8 +207,8 @@ def _draw_pair(
 
 
 def _estimate_density(
-    pairs: _Array, window: tuple[tuple[float, float], tuple[float, float]]
-) -> tuple[_Array, _Array, _Array, list[float]]:
+    pairs: Array, window: tuple[tuple[float, float], tuple[float, float]]
+) -> tuple[Array, Array, Array, list[float]]:
     """Return grid, smoothed histogram, and the heights that enclose `_MASSES`."""
     from scipy.ndimage import gaussian_filter
 
@@ -230,7 +229,7 @@ def _estimate_density(
     return x, y, density, [outer, inner]
 
 
-def _centre(edges: _Array) -> _Array:
+def _centre(edges: Array) -> Array:
     return np.array([edges[0], *((edges[1:] + edges[:-1]) / 2), edges[-1]])
 
 
@@ -239,7 +238,7 @@ def _count_bins(num_draws: int) -> int:
 
 
 def _draw_legend(
-    figure: "Figure", label: str, reference_label: str | None, truth: _Array | None
+    figure: "Figure", label: str, reference_label: str | None, truth: Array | None
 ) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

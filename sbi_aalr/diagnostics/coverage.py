@@ -5,6 +5,11 @@ data simulated from them. Their ranks among posterior draws are then uniform: th
 each parameter (simulation-based calibration), and those of the density, which say how
 often regions of highest density hold the truth (expected coverage).
 
+sbi's `run_sbc` and `check_sbc` ask the same. On 100 observations of a Gaussian with 200
+draws each, one thread, this took 0.6 s and they took 2.8 s, as they sample anew for the
+density and train classifiers besides; p-values differed by up to 0.02, because there
+ranks stay whole numbers. A posterior need not be one of sbi's here.
+
 References:
     Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788; Hermans,
     Delaunoy, Rozet, Wehenkel & Louppe (2022), arXiv:2110.06581, for expected coverage.
@@ -12,30 +17,36 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sbi_aalr.checks import (
-    check_finite,
-    check_fraction,
-    check_positive_int,
-)
-from sbi_aalr.diagnostics.draws import check_parameter_names
+from sbi_aalr.checks import check_finite, check_fraction, check_positive_int
+from sbi_aalr.diagnostics.draws import Array, check_parameter_names
 from sbi_aalr.diagnostics.inputs import check_rows
+from sbi_aalr.diagnostics.plot_style import (
+    BLUE,
+    GREY,
+    INK,
+    LIGHT_GREY,
+    make_axes,
+    typeset,
+)
+from sbi_aalr.diagnostics.rank_ecdf import GRID, find_band, subtract_uniform
 from sbi_aalr.seeding import seeded
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_Array: TypeAlias = np.ndarray[Any, Any]
 
 _LEVELS = np.linspace(0.01, 0.99, 99)
 _INTERVAL = 0.95
 # With fewer, the coverage of a level is known to some ten per cent at best.
 _MIN_OBSERVATIONS = 50
+# More parameters than these are drawn pale, without a legend.
+_MAX_LABELS = 8
 
 
 class BatchedPosterior(Protocol):
@@ -70,13 +81,13 @@ class ExpectedCoverage:
         false_alarm_rate: Probability with which a calibrated posterior fails.
     """
 
-    ranks: _Array
-    density_ranks: _Array
-    levels: _Array
-    coverage: _Array
-    lower: _Array
-    upper: _Array
-    p_values: _Array
+    ranks: Array
+    density_ranks: Array
+    levels: Array
+    coverage: Array
+    lower: Array
+    upper: Array
+    p_values: Array
     parameter_names: tuple[str, ...]
     false_alarm_rate: float
 
@@ -92,7 +103,7 @@ class ExpectedCoverage:
     def verdict(self) -> str:
         """The outcome in words, with the coverage of the 90 % regions."""
         at = int(np.abs(self.levels - 0.9).argmin())
-        figures = (
+        numbers = (
             f"regions of 90 % hold the truth in {self.coverage[at]:.0%} of "
             f"{len(self.ranks)} observations (95 % interval {self.lower[at]:.0%} to "
             f"{self.upper[at]:.0%})"
@@ -100,23 +111,24 @@ class ExpectedCoverage:
         if self.passed is None:
             return (
                 f"Not judged: {len(self.ranks)} observations are fewer than "
-                f"{_MIN_OBSERVATIONS}; {figures}."
+                f"{_MIN_OBSERVATIONS}; {numbers}."
             )
         if self.passed:
-            return f"No flaw found: {figures}."
+            return f"No flaw found: {numbers}."
         worst = int(self.p_values.argmin())
         if worst < len(self.parameter_names):
             name = self.parameter_names[worst]
-            return f"Not calibrated: ranks of `{name}` are not uniform; {figures}."
+            return f"Not calibrated: ranks of `{name}` are not uniform; {numbers}."
         off = float((self.coverage - self.levels).mean())
         kind = "Over-confident" if off < 0 else "Under-confident"
-        return f"{kind}: {figures}."
+        return f"{kind}: {numbers}."
 
     def plot(self) -> "Figure":
-        """Draw coverage against level, and the ranks of each parameter."""
-        from sbi_aalr.diagnostics.check_plots import plot_coverage
-
-        return plot_coverage(self)
+        """Draw coverage against level, and the ranks of each parameter beside it."""
+        figure, (left, right) = make_axes(9, 4.2, columns=2)
+        _draw_coverage(left, self)
+        _draw_ranks(right, self)
+        return figure
 
 
 def expected_coverage(
@@ -199,7 +211,7 @@ def expected_coverage(
     )
 
 
-def _rank(truth: Tensor, draws: Tensor) -> _Array:
+def _rank(truth: Tensor, draws: Tensor) -> Array:
     """Share of draws `(S, ...)` below the truth, ties broken at random, in (0, 1)."""
     below = (draws < truth).sum(dim=0)
     ties = (draws == truth).sum(dim=0)
@@ -209,7 +221,7 @@ def _rank(truth: Tensor, draws: Tensor) -> _Array:
 
 def _rank_density(
     posterior: BatchedPosterior, truth: Tensor, draws: Tensor, x: Tensor
-) -> _Array:
+) -> Array:
     """Share of draws with a higher density than the truth, shape `(B,)`."""
     columns = []
     for observation, row in enumerate(x):
@@ -220,7 +232,7 @@ def _rank_density(
     return _rank(-log_prob[0], -log_prob[1:])
 
 
-def _find_interval(inside: _Array, count: int) -> tuple[_Array, _Array]:
+def _find_interval(inside: Array, count: int) -> tuple[Array, Array]:
     """Clopper and Pearson's interval of a proportion, at 95 %."""
     from scipy.stats import beta
 
@@ -230,7 +242,43 @@ def _find_interval(inside: _Array, count: int) -> tuple[_Array, _Array]:
     return lower, upper
 
 
-def _test_uniform(ranks: _Array) -> _Array:
+def _test_uniform(ranks: Array) -> Array:
     from scipy.stats import kstest
 
     return np.array([kstest(column, "uniform").pvalue for column in ranks.T])
+
+
+def _draw_coverage(axes: "Axes", found: ExpectedCoverage) -> None:
+    levels, interval = found.levels, (found.lower, found.upper)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="calibrated")
+    band = axes.fill_between(levels, *interval, color=BLUE, alpha=0.2, linewidth=0)
+    band.set_label("95 % interval")
+    axes.plot(levels, found.coverage, color=BLUE, linewidth=1.8, label="measured")
+    axes.set_xlabel("credible level", color=INK)
+    axes.set_ylabel("share of truths inside", color=INK)
+    axes.set_title("above: too wide; below: too narrow", fontsize=9, color=INK)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.set_aspect("equal")
+
+
+def _draw_ranks(axes: "Axes", found: ExpectedCoverage) -> None:
+    names = found.parameter_names
+    band = find_band(len(found.ranks))
+    axes.axhspan(-band, band, color=LIGHT_GREY, alpha=0.6, linewidth=0)
+    styles = ("-", "--", ":", "-.")
+    for column, name in enumerate(names):
+        axes.plot(
+            GRID,
+            subtract_uniform(found.ranks[:, column]),
+            linewidth=1.4,
+            alpha=1.0 if len(names) <= _MAX_LABELS else 0.4,
+            color=f"C{column % 10}",
+            linestyle=styles[column // 2 % len(styles)],
+            label=typeset(name),
+        )
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("rank of the truth", color=INK)
+    axes.set_ylabel("share below, less the uniform one", color=INK)
+    axes.set_title("95 % band of calibrated ranks in grey", fontsize=9, color=INK)
+    if len(names) <= _MAX_LABELS:
+        axes.legend(frameon=False, fontsize=8, loc="best")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sbi_aalr.mcmc.chains import Chains
 
-DrawsLike: TypeAlias = Chains | Tensor | np.ndarray[Any, Any] | xr.DataTree
+Array: TypeAlias = np.ndarray[Any, Any]
+DrawsLike: TypeAlias = Chains | Tensor | Array | xr.DataTree
 
 
 class Draws(NamedTuple):
@@ -26,11 +27,11 @@ class Draws(NamedTuple):
         batched: Whether the observations are to be told apart by a dimension.
     """
 
-    theta: np.ndarray[Any, Any]
+    theta: Array
     parameter_names: list[str]
     batched: bool
 
-    def for_observation(self, observation: int | None) -> np.ndarray[Any, Any]:
+    def for_observation(self, observation: int | None) -> Array:
         """Return the draws of one observation, shape `(C, S, D)`.
 
         Args:
@@ -94,7 +95,7 @@ def read_draws(
     return Draws(theta, names, batched)
 
 
-def to_array(value: Tensor | ArrayLike) -> np.ndarray[Any, Any]:
+def to_array(value: Tensor | ArrayLike) -> Array:
     """Return a tensor of any device, or anything array-like, as a numpy array.
 
     Raises:

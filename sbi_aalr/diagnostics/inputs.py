@@ -6,7 +6,7 @@ from torch.distributions import Distribution
 from sbi_aalr.checks import check_finite
 
 
-def check_parameters(theta: object, prior: Distribution) -> Tensor:
+def check_theta_row(theta: object, prior: Distribution) -> Tensor:
     """Return one set of parameters as a row `(1, D)`, or raise.
 
     Raises:

@@ -29,14 +29,7 @@ def evaluate_log_ratio(log_ratio: LogRatio, theta: Tensor, x: Tensor) -> Tensor:
         TypeError: If `log_ratio` is no callable or returns no tensor.
         ValueError: If it returns another shape, NaN or plus infinity.
     """
-    if not callable(log_ratio):
-        raise TypeError(
-            "`log_ratio` must be a ratio estimator or a callable (theta, x) -> (N,), "
-            f"got {type(log_ratio).__name__}."
-        )
-    device = theta.device
-    if isinstance(log_ratio, nn.Module):
-        device = next((p.device for p in log_ratio.parameters()), device)
+    device = _find_device(log_ratio, theta.device)
     rows = len(theta)
     size = _BLOCK_ROWS.get(device.type, _BLOCK_ROWS_ELSEWHERE)
     x = x.expand(rows, *x.shape[1:])
@@ -49,6 +42,60 @@ def evaluate_log_ratio(log_ratio: LogRatio, theta: Tensor, x: Tensor) -> Tensor:
     return torch.cat(blocks)
 
 
+def fix_rows(log_ratio: LogRatio, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """Fix data, for parameters to come, and refuse what cannot be a log-ratio.
+
+    A ratio estimator embeds x once, and a block of theta once for all x.
+
+    Args:
+        log_ratio: A ratio estimator or any callable `(theta, x) -> (N,)`.
+        x: Data, shape `(B, *event_shape)`.
+
+    Returns:
+        A function of theta `(N, D)` that gives log-ratios with all x, `(N, B)`,
+        float64, on the CPU, nats; it raises as `evaluate_log_ratio` does.
+    """
+    if not isinstance(log_ratio, nn.Module) or not _is_estimator(log_ratio):
+        return lambda theta: torch.stack(
+            [evaluate_log_ratio(log_ratio, theta, row[None]) for row in x], dim=1
+        )
+    # Imported here because it loads sbi, which takes seconds.
+    from sbi_aalr.networks.pairs import fix_observations, is_separable
+
+    device = _find_device(log_ratio, x.device)
+    with torch.no_grad():
+        evaluate = fix_observations(log_ratio, x.to(device))
+    # One matrix product makes all pairs, or each pair is a row of a block.
+    each = 1 if is_separable(log_ratio) else len(x)
+    size = max(1, _BLOCK_ROWS.get(device.type, _BLOCK_ROWS_ELSEWHERE) // each)
+
+    @torch.no_grad()
+    def evaluate_all(theta: Tensor) -> Tensor:
+        parts = theta.to(device).split(size)
+        return _refuse_nan(torch.cat([evaluate(part) for part in parts]))
+
+    return evaluate_all
+
+
+def _find_device(log_ratio: LogRatio, otherwise: torch.device) -> torch.device:
+    """Where a network is; anything else takes what it is given."""
+    if not callable(log_ratio):
+        raise TypeError(
+            "`log_ratio` must be a ratio estimator or a callable (theta, x) -> (N,), "
+            f"got {type(log_ratio).__name__}."
+        )
+    if isinstance(log_ratio, nn.Module):
+        return next((p.device for p in log_ratio.parameters()), otherwise)
+    return otherwise
+
+
+def _is_estimator(log_ratio: nn.Module) -> bool:
+    # Imported here because it loads sbi, which takes seconds.
+    from sbi.neural_nets.ratio_estimators import RatioEstimator
+
+    return isinstance(log_ratio, RatioEstimator)
+
+
 def _check_values(values: object, rows: int) -> Tensor:
     if not isinstance(values, Tensor):
         raise TypeError(
@@ -59,10 +106,15 @@ def _check_values(values: object, rows: int) -> Tensor:
             f"`log_ratio` must return one number a row, ({rows},), got "
             f"{tuple(values.shape)}. Give it theta (N, D) and x (N, *event_shape)."
         )
+    return _refuse_nan(values)
+
+
+def _refuse_nan(values: Tensor) -> Tensor:
     wrong = torch.isnan(values) | torch.isposinf(values)
     if wrong.any():
         raise ValueError(
             "`log_ratio` must return no NaN and no plus infinity, got "
-            f"{int(wrong.sum())} of them in {rows} rows. Look at the network's logits."
+            f"{int(wrong.sum())} of them in {values.numel()} rows. Look at the "
+            "network's logits."
         )
     return values.double().cpu()

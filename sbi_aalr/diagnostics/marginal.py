@@ -4,7 +4,9 @@ However many are simulated, only so many are kept as a classifier needs, and onl
 block of them is in memory at a time.
 """
 
+import functools
 import math
+import operator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
+from sbi_aalr.mcmc.weights import LogMean, sum_weights
 from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.types import Simulator
 
@@ -55,21 +58,21 @@ def draw_marginal(
         ValueError: If all weights are zero.
     """
     kept: list[tuple[Tensor, Tensor]] = []
-    log_sum = log_square = torch.tensor(-torch.inf, dtype=torch.double)
+    sums: list[LogMean] = []
     for start in range(0, num_simulations, _BLOCK_ROWS):
         theta = prior.sample((min(_BLOCK_ROWS, num_simulations - start),))
         x = simulate(simulator, theta)
         log_weights = evaluate_log_ratio(log_ratio, row.to(theta).expand_as(theta), x)
-        log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(0))
-        log_square = torch.logaddexp(log_square, (2 * log_weights).logsumexp(0))
+        sums.append(sum_weights(log_weights))
         kept.append((x.cpu(), log_weights))
         kept = [thin(*(torch.cat(parts) for parts in zip(*kept, strict=True)))]
-    if torch.isneginf(log_sum):
+    weights = functools.reduce(operator.add, sums)
+    if torch.isneginf(weights.log_sum):
         raise ValueError(
             "`log_ratio` must be above minus infinity somewhere, got zero weights for "
             f"all {num_simulations} simulations at theta = {row[0].tolist()}."
         )
-    return Marginal(*kept[0], float((2 * log_sum - log_square).exp()))
+    return Marginal(*kept[0], float(weights.effective_size))
 
 
 def thin(x: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:

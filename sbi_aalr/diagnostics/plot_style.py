@@ -30,6 +30,17 @@ def make_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def make_axes(
+    width: float, height: float, columns: int = 1
+) -> "tuple[Figure, list[Axes]]":
+    """Return a figure, in inches, with tidy axes side by side."""
+    figure = make_figure(width, height)
+    row = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in row:
+        tidy_axes(axes)
+    return figure, list(row)
+
+
 def tidy_axes(axes: "Axes") -> None:
     """Take away the frame's upper and right side and quieten the rest."""
     axes.set_facecolor("white")

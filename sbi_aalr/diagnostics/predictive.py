@@ -8,7 +8,6 @@ References:
 """
 
 import math
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,12 +16,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_positive_int, check_prior
-from sbi_aalr.diagnostics.draws import read_draws
+from sbi_aalr.diagnostics.draws import Array, read_draws
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.types import Simulator
-
-_Array: TypeAlias = np.ndarray[Any, Any]
 
 
 def add_predictive(
@@ -113,7 +110,7 @@ def add_predictive(
     return xr.DataTree.from_dict({**datatree.to_dict(), **added})
 
 
-def _thin(theta: _Array, count: int) -> _Array:
+def _thin(theta: Array, count: int) -> Array:
     """Keep the fewest evenly spaced draws of each chain that make `count` in all."""
     chains, draws = theta.shape[:2]
     kept = min(draws, math.ceil(count / chains))
@@ -121,7 +118,7 @@ def _thin(theta: _Array, count: int) -> _Array:
     return theta[:, index]
 
 
-def _predict(simulator: Simulator, theta: Tensor, trials: int | None) -> _Array:
+def _predict(simulator: Simulator, theta: Tensor, trials: int | None) -> Array:
     """Simulate each row, shape `(N[, T], *event_shape)`."""
     repeated = theta.repeat_interleave(trials or 1, dim=0)
     x = simulate(simulator, repeated).cpu()

@@ -9,12 +9,10 @@ References:
     Carlo theory, methods and examples*, chapter 9, for the effective sample size.
 """
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -24,14 +22,16 @@ from sbi_aalr.checks import (
     check_positive_int,
     check_prior,
 )
+from sbi_aalr.diagnostics.draws import Array
 from sbi_aalr.diagnostics.inputs import check_rows
-from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
+from sbi_aalr.diagnostics.log_ratio import LogRatio, fix_rows
+from sbi_aalr.diagnostics.plot_style import BLUE, GREY, INK, RED, make_axes
 from sbi_aalr.seeding import seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Array: TypeAlias = np.ndarray[Any, Any]
+_MAX_TICKS = 20
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,20 @@ class RatioNormalisation:
         false_alarm_rate: Probability with which an exact ratio fails for any of them.
     """
 
-    log_mean: _Array
-    standard_error: _Array
-    effective_sample_size: _Array
+    log_mean: Array
+    standard_error: Array
+    effective_sample_size: Array
     min_effective_sample_size: float
     limit: float
     false_alarm_rate: float
 
     @property
-    def judged(self) -> _Array:
+    def judged(self) -> Array:
         """Which observations have enough effective draws, bool, shape `(B,)`."""
         return self.effective_sample_size >= self.min_effective_sample_size
 
     @property
-    def failed(self) -> _Array:
+    def failed(self) -> Array:
         """Which observations fail, bool, shape `(B,)`."""
         return self.judged & ~(
             np.abs(self.log_mean) <= self.limit * self.standard_error
@@ -73,9 +73,32 @@ class RatioNormalisation:
 
     def plot(self) -> "Figure":
         """Draw log E_prior[r] of each observation with the limits it must be within."""
-        from sbi_aalr.diagnostics.check_plots import plot_normalisation
-
-        return plot_normalisation(self)
+        figure, (axes,) = make_axes(7, 3)
+        axes.axhline(0, color=GREY, linewidth=1)
+        order = np.arange(len(self.log_mean))
+        for chosen, color, label in (
+            (self.judged & ~self.failed, BLUE, "passes"),
+            (self.failed, RED, "fails"),
+            (~self.judged, GREY, "not judged"),
+        ):
+            if chosen.any():
+                reach = self.limit * self.standard_error[chosen]
+                axes.errorbar(
+                    order[chosen],
+                    self.log_mean[chosen],
+                    np.nan_to_num(reach, posinf=0),
+                    fmt="o",
+                    markersize=3.5,
+                    linewidth=1,
+                    color=color,
+                    label=label,
+                )
+        axes.set_xlim(-0.5, len(order) - 0.5)
+        axes.set_xticks(order[:: -(-len(order) // _MAX_TICKS)])
+        axes.set_xlabel("observation", color=INK)
+        axes.set_ylabel("log E[r], nats", color=INK)
+        axes.legend(frameon=False, fontsize=8)
+        return figure
 
     @property
     def verdict(self) -> str:
@@ -137,10 +160,11 @@ def ratio_normalisation(
 
     Example:
         >>> import torch
-        >>> from torch.distributions import MultivariateNormal
+        >>> from torch.distributions import MultivariateNormal, Normal
         >>> prior = MultivariateNormal(torch.zeros(1), torch.eye(1))
         >>> def log_ratio(theta, x):  # of N(theta, 1) to N(0, 2), exact
-        ...     return (-((x - theta) ** 2) / 2 + x**2 / 4 + 0.5 * math.log(2))[:, 0]
+        ...     marginal = Normal(0.0, 2**0.5)
+        ...     return (Normal(theta, 1.0).log_prob(x) - marginal.log_prob(x))[:, 0]
         >>> ratio_normalisation(log_ratio, prior, torch.ones(1, 1), seed=1).passed
         True
     """
@@ -153,23 +177,14 @@ def ratio_normalisation(
     )
     with seeded(seed):
         theta = prior.sample((num_draws,))
-    means, errors, sizes = [], [], []
-    for row in rows:
-        log_values = evaluate_log_ratio(log_ratio, theta, row[None])
-        log_mean = float(torch.logsumexp(log_values, 0)) - math.log(num_draws)
-        top = log_values.max()
-        weights = (log_values - top).exp() if torch.isfinite(top) else log_values * 0
-        size = float(weights.sum() ** 2 / weights.square().sum())
-        size = 0.0 if math.isnan(size) else size
-        means.append(log_mean)
-        sizes.append(size)
-        # By the delta method: the relative error of the mean, squared, is this.
-        relative = 1 / size - 1 / num_draws if size else math.inf
-        errors.append(math.sqrt(max(relative, 0.0)))
+    # Imported here because it loads sbi, which takes seconds.
+    from sbi_aalr.sampling.normaliser import measure_log_mean
+
+    mean = measure_log_mean(fix_rows(log_ratio, rows), theta, len(rows))
     return RatioNormalisation(
-        log_mean=np.array(means),
-        standard_error=np.array(errors),
-        effective_sample_size=np.array(sizes),
+        log_mean=mean.value.numpy(),
+        standard_error=mean.standard_error.numpy(),
+        effective_sample_size=mean.effective_size.numpy(),
         min_effective_sample_size=minimum,
         # Bonferroni's, as the same prior draws serve all observations.
         limit=find_limit(false_alarm_rate / len(rows)),

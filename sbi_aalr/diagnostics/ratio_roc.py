@@ -11,7 +11,7 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from sbi_aalr.checks import (
     check_positive_int,
     check_prior,
 )
-from sbi_aalr.diagnostics.inputs import check_parameters
+from sbi_aalr.diagnostics.draws import Array
+from sbi_aalr.diagnostics.inputs import check_theta_row
 from sbi_aalr.diagnostics.log_ratio import LogRatio
 from sbi_aalr.diagnostics.marginal import MAX_ROWS, draw_marginal
+from sbi_aalr.diagnostics.plot_style import BLUE, GREY, INK, make_axes
 from sbi_aalr.diagnostics.weighted_auc import AUC, weighted_auc, weighted_roc
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.batches import simulate
@@ -34,8 +36,6 @@ from sbi_aalr.types import Simulator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_Array: TypeAlias = np.ndarray[Any, Any]
 
 _NUM_FOLDS = 5
 _GRID = np.linspace(0, 1, 101)
@@ -57,7 +57,7 @@ class RatioROC:
 
     auc: float
     auc_standard_error: float
-    roc_curve: _Array
+    roc_curve: Array
     effective_sample_size: float
     min_effective_sample_size: float
     p_value: float
@@ -84,9 +84,17 @@ class RatioROC:
 
     def plot(self) -> "Figure":
         """Draw the ROC curve beside the diagonal of a classifier that knows nothing."""
-        from sbi_aalr.diagnostics.check_plots import plot_roc
-
-        return plot_roc(self.roc_curve, self.verdict)
+        figure, (axes,) = make_axes(4.4, 4.6)
+        false, true = self.roc_curve
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="no flaw: AUC 0.5")
+        axes.plot(false, true, color=BLUE, linewidth=1.8, label="classifier")
+        axes.fill_between(false, true, false, color=BLUE, alpha=0.15, linewidth=0)
+        axes.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
+        axes.set_xlabel("false positive rate", color=INK)
+        axes.set_ylabel("true positive rate", color=INK)
+        axes.set_title(self.verdict, fontsize=9, color=INK, wrap=True)
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        return figure
 
 
 def ratio_roc(
@@ -145,7 +153,7 @@ def ratio_roc(
         True
     """
     check_prior("prior", prior)
-    row = check_parameters(theta, prior)
+    row = check_theta_row(theta, prior)
     num_simulations = check_positive_int("num_simulations", num_simulations)
     false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
     minimum = check_positive_float(
@@ -175,12 +183,12 @@ def ratio_roc(
 
 
 def _cross_validate(
-    positive: _Array,
-    negative: _Array,
-    weights: _Array,
+    positive: Array,
+    negative: Array,
+    weights: Array,
     classifier: Any,
     random_state: int,
-) -> tuple[AUC, _Array]:
+) -> tuple[AUC, Array]:
     from sklearn.base import clone
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold

@@ -5,11 +5,11 @@ References:
     weights it is the linearised variance of a ratio of means.
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
-_Array: TypeAlias = np.ndarray[Any, Any]
+from sbi_aalr.diagnostics.draws import Array
 
 
 class AUC(NamedTuple):
@@ -25,7 +25,7 @@ class AUC(NamedTuple):
     standard_error: float
 
 
-def weighted_auc(positive: _Array, negative: _Array, weights: _Array) -> AUC:
+def weighted_auc(positive: Array, negative: Array, weights: Array) -> AUC:
     """Estimate the probability that a positive scores above a weighted negative.
 
     Args:
@@ -52,8 +52,8 @@ def weighted_auc(positive: _Array, negative: _Array, weights: _Array) -> AUC:
 
 
 def weighted_roc(
-    positive: _Array, negative: _Array, weights: _Array, false_positive_rate: _Array
-) -> _Array:
+    positive: Array, negative: Array, weights: Array, false_positive_rate: Array
+) -> Array:
     """Interpolate the ROC curve.
 
     Args:
@@ -74,7 +74,7 @@ def weighted_roc(
     return np.interp(false_positive_rate, false, true)
 
 
-def _share_below(scores: _Array, others: _Array, share: _Array) -> _Array:
+def _share_below(scores: Array, others: Array, share: Array) -> Array:
     """Return for each score the share of the others below it, ties counted half."""
     order = np.argsort(others, kind="stable")
     below = np.concatenate(([0.0], np.cumsum(share[order])))

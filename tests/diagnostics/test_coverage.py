@@ -87,6 +87,9 @@ def test_plot_draws_coverage_and_named_ranks():
     result = check(POSTERIORS["exact"], parameter_names=["rate", "size"])
     left, right = result.plot().axes
     np.testing.assert_array_equal(left.lines[1].get_ydata(), result.coverage)
+    for column, line in enumerate(right.lines):
+        below = (result.ranks[:, column, None] <= line.get_xdata()).mean(axis=0)
+        np.testing.assert_allclose(line.get_ydata(), below - line.get_xdata())
     labels = [text.get_text() for text in right.get_legend().get_texts()]
     assert labels == ["rate", "size"]
 

@@ -115,13 +115,23 @@ def test_same_seed_gives_same_draws(tree):
 
 
 @pytest.mark.parametrize(
-    "plot",
-    ["plot_ppc_dist", "plot_ppc_tstat", "plot_prior_posterior", "plot_ess_evolution"],
+    ("plot", "num_axes"),
+    [
+        ("plot_ppc_dist", 1),
+        ("plot_ppc_tstat", 1),
+        ("plot_prior_posterior", 2),
+        ("plot_ess_evolution", 2),
+    ],
 )
-def test_arvizs_plots_work_on_the_tree(tree, plot):
+def test_arvizs_plots_draw_curves_of_the_tree(tree, plot, num_axes):
     full = add_predictive(tree, simulate, PRIOR, num_draws=400, seed=1)
     getattr(arviz_plots, plot)(full, backend="matplotlib")
-    assert plt.gcf().axes
+    axes = [one for one in plt.gcf().axes if one.lines]
+    assert len(axes) == num_axes
+    for one in axes:
+        longest = max(one.lines, key=lambda line: len(line.get_xdata()))
+        assert len(longest.get_xdata()) > 5
+        assert np.isfinite(longest.get_xydata()).all()
     plt.close("all")
 
 
