@@ -12,7 +12,11 @@ import numpy as np
 import xarray as xr
 
 from sbi_aalr.checks import check_positive_float
-from sbi_aalr.diagnostics.convergence import MIN_CHAINS, MIN_DRAWS, measure_convergence
+from sbi_aalr.diagnostics.convergence import (
+    MIN_CHAINS,
+    MIN_DRAWS,
+    measure_convergence,
+)
 from sbi_aalr.diagnostics.draws import Draws, DrawsLike, read_draws
 from sbi_aalr.errors import ConvergenceWarning
 
@@ -42,7 +46,7 @@ def warn_if_not_converged(
             that calls this function.
 
     Returns:
-        The figures, as `measure_convergence` gives them.
+        The numbers, as `measure_convergence` gives them.
 
     Warns:
         ConvergenceWarning: If an R-hat is above `max_rhat`, an ESS is below `min_ess`,
@@ -56,35 +60,39 @@ def warn_if_not_converged(
     Example:
         >>> import torch
         >>> theta = torch.randn(4, 500, 2, generator=torch.Generator().manual_seed(0))
-        >>> figures = warn_if_not_converged(theta)  # No warning.
-        >>> float(figures["ess_bulk"].min()) > 400
+        >>> convergence = warn_if_not_converged(theta)  # No warning.
+        >>> float(convergence["ess_bulk"].min()) > 400
         True
     """
     max_rhat = check_positive_float("max_rhat", max_rhat)
     min_ess = check_positive_float("min_ess", min_ess)
     read = read_draws(draws, parameter_names=parameter_names, batched=batched)
-    figures = measure_convergence(
-        read.theta, parameter_names=read.parameter_names, batched=True
+    convergence = measure_convergence(
+        draws, parameter_names=parameter_names, batched=batched
     )
-    warning = judge(figures, read, max_rhat, min_ess)
+    every = convergence if read.batched else convergence.expand_dims("observation")
+    warning = judge(every, read, max_rhat, min_ess)
     if warning is not None:
         warnings.warn(warning, stacklevel=stacklevel)
-    return figures if read.batched else figures.isel(observation=0, drop=True)
+    return convergence
 
 
 def judge(
-    figures: xr.Dataset, draws: Draws, max_rhat: float | None, min_ess: float | None
+    convergence: xr.Dataset,
+    draws: Draws,
+    max_rhat: float | None,
+    min_ess: float | None,
 ) -> ConvergenceWarning | None:
-    """Return the warning that figures call for, or None if they pass.
+    """Return the warning that is called for, or None if all pass.
 
     Args:
-        figures: As from `measure_convergence`, with the dimension `observation`.
+        convergence: As from `measure_convergence`, with the dimension `observation`.
         draws: The draws they were measured on.
         max_rhat: Largest R-hat that passes; None if any does.
         min_ess: Smallest effective sample size that passes; None if any does.
     """
-    r_hat, stuck = figures["r_hat"].values, figures["stuck_chains"].values
-    ess = np.minimum(figures["ess_bulk"].values, figures["ess_tail"].values)
+    r_hat, stuck = convergence["r_hat"].values, convergence["stuck_chains"].values
+    ess = np.minimum(convergence["ess_bulk"].values, convergence["ess_tail"].values)
     # Written so that NaN fails.
     bad_rhat = ~(r_hat <= max_rhat) if max_rhat is not None else stuck < 0
     bad_ess = ~(ess >= min_ess) if min_ess is not None else stuck < 0

@@ -1,7 +1,8 @@
 """Chains as an ArviZ DataTree: the form that ArviZ reads, draws and stores.
 
 The layout follows the ArviZ schema: groups `posterior`, `sample_stats`, their warm-up
-twins and `observed_data`; dimensions `(chain, draw, ...)`.
+twins and `observed_data`; dimensions `(chain, draw, ...)`. A further group,
+`diagnostics`, keeps what the sampler stopped on.
 
 References:
     ArviZ: a unified library for exploratory analysis of Bayesian models,
@@ -11,7 +12,6 @@ References:
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
 
@@ -21,20 +21,23 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sbi_aalr._version import __version__
-from sbi_aalr.diagnostics.draws import Draws, DrawsLike, read_draws, to_array
+from sbi_aalr.diagnostics.convergence import label_convergence
+from sbi_aalr.diagnostics.draws import Array, Draws, DrawsLike, read_draws, to_array
 from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.mcmc.convergence import Convergence
 
 _INT64 = np.iinfo(np.int64)
 
 
 def to_datatree(
-    chains: Chains | Tensor | np.ndarray[Any, Any],
+    chains: Chains | Tensor | Array,
     *,
-    warmup: Chains | Tensor | np.ndarray[Any, Any] | None = None,
+    warmup: Chains | Tensor | Array | None = None,
     observed_data: Tensor | ArrayLike | None = None,
     parameter_names: Sequence[str] | None = None,
     attributes: Mapping[str, Any] | None = None,
     batched: bool | None = None,
+    convergence: Convergence | None = None,
 ) -> xr.DataTree:
     """Convert chains to a DataTree that ArviZ, and NetCDF, understand.
 
@@ -44,6 +47,7 @@ def to_datatree(
     | `sample_stats` | `lp`, `acceptance_rate`, `accepted` | `chain, draw[, ...]` |
     | `warmup_posterior`, `warmup_sample_stats` | the same | the same |
     | `observed_data` | `x` | `[observation or trial, ]x_dim_0, ...` |
+    | `diagnostics` | `r_hat`, `ess_bulk`, ... | `[observation, ]parameter` |
 
     Args:
         chains: The draws. A bare tensor or array of shape `(C, S, D)` or
@@ -58,6 +62,8 @@ def to_datatree(
             or 1, whatever is neither number nor text becomes JSON text.
         batched: Whether there is a dimension `observation`. By default there is if
             there are several observations, or if a bare array has four dimensions.
+        convergence: What the sampler stopped on, measured on just these draws. It goes
+            into the group `diagnostics`, for tables, plots and warnings to show.
 
     Returns:
         The tree. Its arrays share memory with the chains where these are on the CPU.
@@ -102,7 +108,7 @@ def to_datatree(
         "inference_library_version": __version__,
         **_make_storable(attributes or {}),
     }
-    return from_dict(
+    tree = from_dict(
         groups,
         sample_dims=["chain", "draw"],
         save_warmup=True,
@@ -113,6 +119,11 @@ def to_datatree(
         check_conventions=False,
         attrs={name: made_by for name in ("/", *groups)},
     )
+    if convergence is not None:
+        labelled = _label(convergence, draws)
+        labelled.attrs = {**made_by, **labelled.attrs}
+        tree["diagnostics"] = xr.DataTree(labelled)
+    return tree
 
 
 def to_inference_data(datatree: xr.DataTree) -> Any:
@@ -130,7 +141,7 @@ def to_inference_data(datatree: xr.DataTree) -> Any:
         ImportError: If ArviZ 0.x is not installed.
     """
     try:
-        arviz = import_module("arviz")
+        import arviz  # type: ignore[import, unused-ignore]
     except ImportError as error:
         raise ImportError(
             "`to_inference_data` needs ArviZ 0.x. Install it with "
@@ -142,6 +153,19 @@ def to_inference_data(datatree: xr.DataTree) -> Any:
             "on the DataTree itself: pass it on as it is."
         )
     return arviz.from_datatree(datatree)
+
+
+def _label(convergence: Convergence, draws: Draws) -> xr.Dataset:
+    num_chains, num_draws, *shape = draws.theta.shape
+    if tuple(convergence.r_hat.shape) != tuple(shape):
+        raise ValueError(
+            "`convergence` must have the observations and parameters of `chains`, got "
+            f"{tuple(convergence.r_hat.shape)}, not {tuple(shape)}."
+        )
+    labelled = label_convergence(
+        convergence, num_chains, num_draws, draws.parameter_names
+    )
+    return labelled if draws.batched else labelled.isel(observation=0, drop=True)
 
 
 def _read_warmup(warmup: DrawsLike, draws: Draws) -> Draws:
@@ -162,9 +186,7 @@ def _count_draws(chains: DrawsLike) -> int:
     return int(theta.shape[1]) if len(theta.shape) > 1 else 0
 
 
-def _collect_statistics(
-    chains: Chains, draws: Draws
-) -> dict[str, np.ndarray[Any, Any]]:
+def _collect_statistics(chains: Chains, draws: Draws) -> dict[str, Array]:
     statistics = {
         "lp": chains.log_prob,
         "acceptance_rate": chains.acceptance_rate,
@@ -176,15 +198,11 @@ def _collect_statistics(
     }
 
 
-def _drop_observation(
-    value: np.ndarray[Any, Any], draws: Draws
-) -> np.ndarray[Any, Any]:
+def _drop_observation(value: Array, draws: Draws) -> Array:
     return value if draws.batched else value[:, :, 0]
 
 
-def _arrange_observed(
-    x: np.ndarray[Any, Any], draws: Draws
-) -> tuple[np.ndarray[Any, Any], list[str]]:
+def _arrange_observed(x: Array, draws: Draws) -> tuple[Array, list[str]]:
     num_observations = draws.theta.shape[2]
     if draws.batched:
         if x.ndim == 0 or x.shape[0] != num_observations:

@@ -11,21 +11,20 @@ References:
 """
 
 import warnings
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from sbi_aalr.diagnostics.draws import Array
 from sbi_aalr.diagnostics.inputs import check_rows
 from sbi_aalr.errors import FarObservationWarning
-
-_Array: TypeAlias = np.ndarray[Any, Any]
 
 _NUM_NEIGHBOURS = 5
 _MIN_SIMULATIONS = 100
 
 
-class Familiarity(NamedTuple):
+class Misspecification(NamedTuple):
     """How far observations are from simulations.
 
     Attributes:
@@ -38,19 +37,19 @@ class Familiarity(NamedTuple):
             are at least as far, shape `(B,)`.
     """
 
-    distance: _Array
+    distance: Array
     typical: float
     largest: float
     num_held_out: int
-    p_value: _Array
+    p_value: Array
 
     @property
-    def far(self) -> _Array:
+    def far(self) -> Array:
         """Which observations are farther than every simulation, bool, shape `(B,)`."""
         return self.distance > self.largest
 
 
-def measure_familiarity(x_o: Tensor, x: Tensor) -> Familiarity:
+def measure_misspecification(x_o: Tensor, x: Tensor) -> Misspecification:
     """Compare observations with simulations from the prior.
 
     Features are scaled by their interquartile range and passed through the inverse
@@ -72,7 +71,8 @@ def measure_familiarity(x_o: Tensor, x: Tensor) -> Familiarity:
     Example:
         >>> import torch
         >>> x = torch.randn(1_000, 3, generator=torch.Generator().manual_seed(0))
-        >>> measure_familiarity(torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]), x).far
+        >>> x_o = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+        >>> measure_misspecification(x_o, x).far
         array([False,  True])
     """
     from scipy.spatial import cKDTree
@@ -94,7 +94,7 @@ def measure_familiarity(x_o: Tensor, x: Tensor) -> Familiarity:
     low, centre, high = np.quantile(near, [0.25, 0.5, 0.75], axis=0)
     width = np.where(high > low, high - low, np.maximum(near.std(axis=0), 1e-12))
 
-    def scale(values: _Array) -> _Array:
+    def scale(values: Array) -> Array:
         return np.arcsinh((values - centre) / width)
 
     tree = cKDTree(scale(near))
@@ -103,7 +103,7 @@ def measure_familiarity(x_o: Tensor, x: Tensor) -> Familiarity:
         for values in (observed, held_out)
     )
     at_least = (usual[None] >= distance[:, None]).sum(axis=1)
-    return Familiarity(
+    return Misspecification(
         distance=distance,
         typical=float(np.median(usual)),
         largest=float(usual.max()),
@@ -112,7 +112,9 @@ def measure_familiarity(x_o: Tensor, x: Tensor) -> Familiarity:
     )
 
 
-def warn_if_far(x_o: Tensor, x: Tensor, *, stacklevel: int = 2) -> Familiarity:
+def warn_if_misspecified(
+    x_o: Tensor, x: Tensor, *, stacklevel: int = 2
+) -> Misspecification:
     """Warn if an observation is far from anything simulated.
 
     Args:
@@ -122,7 +124,7 @@ def warn_if_far(x_o: Tensor, x: Tensor, *, stacklevel: int = 2) -> Familiarity:
             that calls this function.
 
     Returns:
-        What `measure_familiarity` gives.
+        What `measure_misspecification` gives.
 
     Warns:
         FarObservationWarning: If an observation is farther from its nearest simulations
@@ -131,9 +133,9 @@ def warn_if_far(x_o: Tensor, x: Tensor, *, stacklevel: int = 2) -> Familiarity:
 
     Raises:
         TypeError: If either is no tensor.
-        ValueError: As `measure_familiarity` does.
+        ValueError: As `measure_misspecification` does.
     """
-    found = measure_familiarity(x_o, x)
+    found = measure_misspecification(x_o, x)
     if found.far.any():
         worst = int(found.distance.argmax())
         ratio = float(found.distance[worst] / found.typical)

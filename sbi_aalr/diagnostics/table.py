@@ -1,7 +1,8 @@
 """The table of a posterior, in numbers.
 
-The columns are ArviZ's; the diagnostics in it are those of `measure_convergence`, which
-are NaN where ArviZ calls draws that never move effective.
+The columns are ArviZ's; R-hat and ESS in it are those of `measure_convergence`, which
+are those that the sampler stopped on where the DataTree has them, and NaN where ArviZ
+calls draws that never move effective.
 """
 
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ def summary(
     # Imported here because it takes seconds, which `import sbi_aalr` should not.
     import arviz_stats
 
-    figures = measure_convergence(datatree)
+    convergence = measure_convergence(datatree)
     statistics = arviz_stats.summary(
         datatree,
         var_names=["theta"],
@@ -61,23 +62,24 @@ def summary(
         ci_kind="eti",
         round_to="none",
     )["theta"]
-    dims = figures["r_hat"].dims
+    dims = convergence["r_hat"].dims
     columns = {
         str(name): statistics.sel(summary=name).transpose(*dims).values
         for name in statistics["summary"].values
     }
     for name in ("ess_bulk", "ess_tail", "r_hat"):
-        columns[name] = figures[name].values
+        columns[name] = convergence[name].values
     if truth is not None:
         true_values = to_array(truth)
-        if true_values.shape != figures["r_hat"].shape:
+        shape = convergence["r_hat"].shape
+        if true_values.shape != shape:
             raise ValueError(
-                f"`truth` must have shape {figures['r_hat'].shape}, one value a row of "
-                f"the table, got {true_values.shape}."
+                f"`truth` must have shape {shape}, one value a row of the table, got "
+                f"{true_values.shape}."
             )
         columns = {"truth": true_values, **columns}
     table = xr.Dataset(
         {name: (dims, values) for name, values in columns.items()},
-        coords=figures.coords,
+        coords=convergence.coords,
     )
     return table.to_dataframe()[list(columns)]

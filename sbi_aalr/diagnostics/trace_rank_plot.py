@@ -3,20 +3,16 @@
 Both panels stay readable for hundreds of chains. Ranks are drawn as each chain's
 empirical distribution (ECDF) of pooled ranks minus the uniform one, which is flat for
 chains that agree, and chains that do not are named.
-
-References:
-    Säilynoja, Bürkner & Vehtari (2022), Statistics and Computing 32,
-    arXiv:2103.10522, for ECDF differences with simultaneous bands. The bands here are
-    Kolmogorov's, of constant width.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 from sbi_aalr.diagnostics.convergence import MIN_DRAWS, measure_convergence
-from sbi_aalr.diagnostics.draws import DrawsLike, read_draws
+from sbi_aalr.diagnostics.draws import Array, DrawsLike, read_draws
 from sbi_aalr.diagnostics.plot_style import (
     ACCENTS,
     BLUE,
@@ -26,17 +22,14 @@ from sbi_aalr.diagnostics.plot_style import (
     tidy_axes,
     typeset,
 )
+from sbi_aalr.diagnostics.rank_ecdf import GRID, find_band, subtract_uniform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_Array: TypeAlias = np.ndarray[Any, Any]
-
 # More lines than this are summarised by quantiles over chains.
 _MAX_LINES = 8
-_FALSE_ALARM = 0.05
-_GRID = np.linspace(0, 1, 101)
 _AXES = {"chain_axis": 0, "draw_axis": 1}
 _TITLE: dict[str, Any] = {"fontsize": 8, "color": INK, "loc": "right"}
 
@@ -89,8 +82,13 @@ def plot_trace_rank(
     bands = np.array([_find_band(column) for column in columns])
     outside = np.abs(differences).max(axis=-1) / bands[:, None]
     accents = _choose_accents(outside.max(axis=0))
-    figures = measure_convergence(theta)
-    ess = np.minimum(figures["ess_bulk"].values, figures["ess_tail"].values)
+    if not isinstance(draws, xr.DataTree):
+        convergence = measure_convergence(theta)
+    else:
+        one = draws.isel(observation=observation or 0) if read.batched else draws
+        convergence = measure_convergence(one)
+    r_hat = convergence["r_hat"].values
+    ess = np.minimum(convergence["ess_bulk"].values, convergence["ess_tail"].values)
 
     figure = make_figure(10, 0.9 + 1.6 * num_parameters)
     grid = figure.subplots(num_parameters, 2, squeeze=False, width_ratios=(3, 2))
@@ -101,9 +99,7 @@ def plot_trace_rank(
         _draw_trace(trace, columns[row], accents)
         _draw_ranks(ranks, differences[row], bands[row], accents)
         trace.set_ylabel(typeset(name), color=INK)
-        trace.set_title(
-            f"R-hat {figures['r_hat'].values[row]:.3f}   ESS {ess[row]:,.0f}", **_TITLE
-        )
+        trace.set_title(f"R-hat {r_hat[row]:.3f}   ESS {ess[row]:,.0f}", **_TITLE)
         num_outside = int((outside[row] > 1).sum())
         agreement = f"{num_outside} of {num_chains} chains outside"
         ranks.set_title(agreement if num_chains > 1 else "only one chain", **_TITLE)
@@ -117,22 +113,17 @@ def plot_trace_rank(
     return figure
 
 
-def _compare_ranks(column: _Array) -> _Array:
-    """Return each chain's ECDF of ranks minus the uniform one, `(C, grid)`."""
+def _compare_ranks(column: Array) -> Array:
+    """Compare each chain's ranks among all draws with uniform ones, `(C, grid)`."""
     from scipy.stats import rankdata
 
-    ranks = (rankdata(column) - 0.5) / column.size
-    shares = [
-        np.searchsorted(np.sort(chain), _GRID, side="right") / len(chain)
-        for chain in ranks.reshape(column.shape)
-    ]
-    return np.stack(shares) - _GRID
+    ranks = ((rankdata(column) - 0.5) / column.size).reshape(column.shape)
+    return np.stack([subtract_uniform(chain) for chain in ranks])
 
 
-def _find_band(column: _Array) -> float:
-    """Return the half-width that no chain leaves, with 95 %, if all agree."""
+def _find_band(column: Array) -> float:
+    """Allow for autocorrelation: a chain has as many ranks as effective draws."""
     import arviz_stats
-    from scipy.stats import kstwo
 
     num_chains, num_draws = column.shape
     effective = float(num_draws)
@@ -140,16 +131,16 @@ def _find_band(column: _Array) -> float:
         with np.errstate(all="ignore"):
             within = [arviz_stats.ess(chain[None], **_AXES) for chain in column]
         effective = float(np.clip(np.nanmedian(within), 1, num_draws))
-    return float(kstwo.isf(_FALSE_ALARM / num_chains, int(effective)))
+    return find_band(int(effective), num_chains)
 
 
-def _choose_accents(outside: _Array) -> dict[int, str]:
+def _choose_accents(outside: Array) -> dict[int, str]:
     worst_first = np.argsort(-outside)[: len(ACCENTS)]
     chains = sorted(int(chain) for chain in worst_first if outside[chain] > 1)
     return dict(zip(chains, ACCENTS, strict=False))
 
 
-def _draw_trace(axes: "Axes", column: _Array, accents: dict[int, str]) -> None:
+def _draw_trace(axes: "Axes", column: Array, accents: dict[int, str]) -> None:
     num_chains, num_draws = column.shape
     steps = np.arange(num_draws)
     if num_chains <= _MAX_LINES:
@@ -163,7 +154,7 @@ def _draw_trace(axes: "Axes", column: _Array, accents: dict[int, str]) -> None:
     axes.locator_params(axis="y", nbins=4)
 
 
-def _draw_density(axes: "Axes", column: _Array) -> None:
+def _draw_density(axes: "Axes", column: Array) -> None:
     from matplotlib.colors import LinearSegmentedColormap
     from scipy.ndimage import gaussian_filter
 
@@ -187,13 +178,13 @@ def _draw_density(axes: "Axes", column: _Array) -> None:
 
 
 def _draw_ranks(
-    axes: "Axes", differences: _Array, band: float, accents: dict[int, str]
+    axes: "Axes", differences: Array, band: float, accents: dict[int, str]
 ) -> None:
     axes.axhspan(-band, band, color=LIGHT_GREY, alpha=0.6, linewidth=0)
     alpha = float(np.clip(10 / len(differences), 0.15, 0.7))
-    axes.plot(_GRID, differences.T, color=BLUE, linewidth=0.8, alpha=alpha)
+    axes.plot(GRID, differences.T, color=BLUE, linewidth=0.8, alpha=alpha)
     for chain, color in accents.items():
-        axes.plot(_GRID, differences[chain], color=color, linewidth=1.2)
+        axes.plot(GRID, differences[chain], color=color, linewidth=1.2)
     reach = 1.1 * max(band, float(np.abs(differences).max()))
     axes.set_xlim(0, 1)
     axes.set_ylim(-reach, reach)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbi_aalr.diagnostics import measure_familiarity, warn_if_far
+from sbi_aalr.diagnostics import measure_misspecification, warn_if_misspecified
 from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulators import SLCP
@@ -18,7 +18,7 @@ def draw_heavy(count, seed):
 
 
 def test_p_values_of_further_simulations_are_uniform_even_with_heavy_tails():
-    found = measure_familiarity(draw_heavy(1_000, 1), draw_heavy(2_000, 2))
+    found = measure_misspecification(draw_heavy(1_000, 1), draw_heavy(2_000, 2))
     assert found.num_held_out == 1_000
     for level in (0.05, 0.5):
         # Two samples of 1,000 are compared.
@@ -30,7 +30,8 @@ def test_p_values_of_further_simulations_are_uniform_even_with_heavy_tails():
 
 def test_distance_is_small_for_a_simulation_and_large_elsewhere():
     x = draw_heavy(2_000, 2)
-    found = measure_familiarity(torch.tensor([[0.0, 0.0, 0.0], [0.0, 1e5, 0.0]]), x)
+    x_o = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1e5, 0.0]])
+    found = measure_misspecification(x_o, x)
     assert found.far.tolist() == [False, True]
     assert found.distance[0] < found.typical < found.largest < found.distance[1]
     assert found.p_value[1] == pytest.approx(1 / 1_001)
@@ -38,10 +39,10 @@ def test_distance_is_small_for_a_simulation_and_large_elsewhere():
 
 def test_units_and_images_make_no_difference():
     x_o, x = draw_heavy(5, 1), draw_heavy(400, 2)
-    plain = measure_familiarity(x_o, x)
-    scaled = measure_familiarity(1e4 * x_o + 7, 1e4 * x + 7)
+    plain = measure_misspecification(x_o, x)
+    scaled = measure_misspecification(1e4 * x_o + 7, 1e4 * x + 7)
     np.testing.assert_allclose(plain.distance, scaled.distance, rtol=1e-3)
-    image = measure_familiarity(x_o.reshape(5, 3, 1), x.reshape(400, 3, 1))
+    image = measure_misspecification(x_o.reshape(5, 3, 1), x.reshape(400, 3, 1))
     np.testing.assert_array_equal(plain.distance, image.distance)
 
 
@@ -49,7 +50,7 @@ def test_constant_feature_does_not_divide_by_zero():
     x = torch.cat((draw_heavy(200, 1), torch.ones(200, 1)), dim=1)
     inside, outside = x[:1].clone(), x[:1].clone()
     outside[0, 3] = 2.0
-    found = measure_familiarity(torch.cat((inside, outside)), x)
+    found = measure_misspecification(torch.cat((inside, outside)), x)
     assert found.far.tolist() == [False, True]
 
 
@@ -60,10 +61,10 @@ def test_warning_says_how_far_and_what_to_do():
         x_o = slcp.simulate(slcp.true_parameters[None])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = warn_if_far(x_o, x)
+        found = warn_if_misspecified(x_o, x)
     assert not found.far.any()
     with pytest.warns(FarObservationWarning, match="1,?000 simulations held out") as w:
-        found = warn_if_far(torch.cat((x_o, 1e3 * x_o)), x)
+        found = warn_if_misspecified(torch.cat((x_o, 1e3 * x_o)), x)
     assert w[0].filename == __file__
     assert w[0].message.value == pytest.approx(found.distance[1] / found.typical)
     assert "1 of 2 observations, the worst is number 1" in str(w[0].message)
@@ -73,10 +74,10 @@ def test_warning_says_how_far_and_what_to_do():
 def test_what_does_not_fit_is_refused():
     x = draw_heavy(200, 1)
     with pytest.raises(ValueError, match=r"rows of shape \(3,\) as `x`, got \(2,\)"):
-        measure_familiarity(x[:, :2], x)
+        measure_misspecification(x[:, :2], x)
     with pytest.raises(ValueError, match="`x` must have at least 100 rows, got 99"):
-        measure_familiarity(x, x[:99])
+        measure_misspecification(x, x[:99])
     with pytest.raises(ValueError, match="`x_o` must be finite"):
-        measure_familiarity(x * torch.nan, x)
+        measure_misspecification(x * torch.nan, x)
     with pytest.raises(ValueError, match="`x_o` must have one row an observation"):
-        measure_familiarity(x[0], x)
+        measure_misspecification(x[0], x)

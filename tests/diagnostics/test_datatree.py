@@ -13,6 +13,7 @@ import xarray as xr
 from sbi_aalr import __version__
 from sbi_aalr.diagnostics import summary, to_datatree, to_inference_data
 from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.mcmc.convergence import Convergence
 
 
 def make_chains(num_chains=2, num_draws=5, num_observations=3, num_parameters=4):
@@ -182,6 +183,53 @@ def test_to_datatree_round_trips_through_netcdf(tmp_path):
     assert attributes["device"] == '"cpu"'
     assert attributes["options"] == '{"a": null, "b": [true]}'
     assert table.equals(summary(tree))
+
+
+def make_convergence(num_observations=3, num_parameters=4):
+    """What a sampler may have measured: every number another one."""
+    shape = (num_observations, num_parameters)
+    numbers = torch.arange(1.0, 1.0 + num_observations * num_parameters).reshape(shape)
+    return Convergence(
+        r_hat=1 + numbers / 100,
+        ess_bulk=100 * numbers,
+        ess_tail=90 * numbers,
+        stuck_chains=numbers.long() % 3,
+        acceptance_rate=numbers[:, 0] / 100,
+        num_steps=1_000 + torch.arange(num_observations),
+        converged=torch.arange(num_observations) % 2 == 0,
+    )
+
+
+@pytest.mark.parametrize("num_observations", [1, 3])
+@pytest.mark.parametrize("engine", ["h5netcdf", None])
+def test_to_datatree_keeps_convergence_with_what_it_was_measured_on(
+    num_observations, engine, tmp_path
+):
+    convergence = make_convergence(num_observations)
+    tree = to_datatree(
+        make_chains(num_observations=num_observations),
+        convergence=convergence,
+        attributes={"seed": 3, "num_chains": "many"},
+    )
+    tree.to_netcdf(tmp_path / "chains.nc", engine=engine)
+    with xr.open_datatree(tmp_path / "chains.nc") as stored:
+        for group in (tree["diagnostics"], stored["diagnostics"]):
+            assert (group.attrs["num_chains"], group.attrs["num_draws"]) == (2, 5)
+            assert group.attrs["seed"] == 3
+            per = ("observation",) if num_observations > 1 else ()
+            for name, values in convergence._asdict().items():
+                variable = group[name]
+                assert variable.dims == (*per, *["parameter"] * (values.ndim - 1))
+                expected = values.numpy() if per else values.numpy()[0]
+                np.testing.assert_array_equal(variable, expected)
+                assert variable.dtype == values.numpy().dtype
+            assert group["parameter"].values[0] == "theta_1"
+
+
+def test_to_datatree_refuses_convergence_of_other_chains():
+    message = r"`convergence` must have .* of `chains`, got \(2, 4\), not \(3, 4\)"
+    with pytest.raises(ValueError, match=message):
+        to_datatree(make_chains(), convergence=make_convergence(2))
 
 
 def test_stuck_chain_shows_through_the_conversion_but_not_interleaved():
