@@ -103,6 +103,21 @@ def test_drawing_shows_the_imports_of_today(sources):
     assert house_drawing.describe(sources, house.FLOORS) in drawing, redraw
 
 
+@pytest.mark.parametrize(
+    "page", ["docs/explanation/architecture.md", "CONTRIBUTING.md"]
+)
+def test_page_names_files_that_exist(page):
+    root = TESTS.parent
+    named = re.findall(r"`((?:\w+/)+\w+\.(?:py|md))`", (root / page).read_text("utf-8"))
+    assert len(named) > 4
+    missing = [
+        file
+        for file in named
+        if not (root / file).is_file() and not (root / "sbi_aalr" / file).is_file()
+    ]
+    assert missing == []
+
+
 # Each rule, on a small house.
 
 
