@@ -1,32 +1,16 @@
-"""Algorithm 1: what it recovers, what it spends, and what it repeats."""
+"""Algorithm 1: what it recovers, what it spends, and what it takes."""
 
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import (
-    PRIOR,
-    build_quadratic,
-    compare,
-    draw_pairs,
-    log_ratio,
-    simulate,
-)
+from linear_gaussian import PRIOR, compare, draw_pairs, log_ratio, simulate
 from sbi.utils import BoxUniform
 from sbi.utils.user_input_checks import process_prior
 from torch.distributions import Exponential, Gamma, Independent
+from trainers import FEW, make_trainer
 
-from sbi_aalr import AALR, networks
-from sbi_aalr.simulation.batches import stream
-
-FEW = {"num_simulations": 200, "batch_size": 50, "seed": 1}
-
-
-def make_trainer(prior=PRIOR, classifier=build_quadratic, **settings):
-    return AALR(prior, classifier, show_progress_bars=False, **settings)
-
-
-def weights(estimator):
-    return torch.nn.utils.parameters_to_vector(estimator.parameters()).detach().clone()
+from sbi_aalr import networks
+from sbi_aalr.training import RatioLoss
 
 
 class Counter:
@@ -40,9 +24,8 @@ class Counter:
         return simulate(theta)
 
 
-def test_online_training_recovers_analytic_log_ratio(fitted):
+def test_online_training_recovers_analytic_log_ratio(estimator):
     theta, theta_prime, x = draw_pairs(5_000, seed=9)
-    estimator = fitted._neural_net
     for pairs, max_error in ((theta, 0.05), (theta_prime, 0.06)):
         correlation, error = compare(estimator, pairs, x)
         assert correlation > 0.99
@@ -50,7 +33,7 @@ def test_online_training_recovers_analytic_log_ratio(fitted):
 
 
 def test_online_training_recovers_analytic_log_ratio_with_the_papers_network():
-    estimator = make_trainer(classifier=networks.mlp((32, 32))).train_online(
+    estimator = make_trainer(networks.mlp((32, 32))).train_online(
         simulate,
         num_simulations=1_000_000,
         batch_size=512,
@@ -100,62 +83,9 @@ def test_budget_is_spent_exactly(num_simulations, batch_size, steps):
     assert len(trainer.summary["learning_rate"]) == steps
 
 
-def test_contrasting_theta_is_fresh_and_not_a_permutation():
-    torch.manual_seed(0)
-    batches = list(stream(simulate, PRIOR, num_simulations=10_000, batch_size=1_000))
-    theta = torch.cat([batch.theta for batch in batches])
-    theta_prime = torch.cat([batch.theta_prime for batch in batches])
-    x = torch.cat([batch.x for batch in batches])
-    assert len(torch.cat((theta, theta_prime)).unique(dim=0)) == 20_000
-    both = torch.cat((theta_prime, x), dim=1).T
-    between = torch.corrcoef(both)[:2, 2:]
-    assert between.abs().max() < 5 / 10_000**0.5
-    # The control: theta itself does correlate with x.
-    assert torch.corrcoef(torch.cat((theta, x), dim=1).T)[0, 2] > 0.4
-
-
 def simulate_in_numpy(theta):
     theta = np.asarray(theta)
     return theta + np.random.standard_normal(theta.shape)
-
-
-@pytest.mark.parametrize("simulator", [simulate, simulate_in_numpy])
-def test_same_seed_gives_same_weights_and_leaves_generators_alone(simulator):
-    def fit(seed):
-        trainer = make_trainer()
-        before = torch.get_rng_state(), np.random.get_state()
-        estimator = trainer.train_online(simulator, **{**FEW, "seed": seed})
-        after = torch.get_rng_state(), np.random.get_state()
-        assert torch.equal(before[0], after[0])
-        np.testing.assert_equal(before[1], after[1])
-        return weights(estimator)
-
-    first = fit(1)
-    torch.rand(5), np.random.random(5)
-    assert torch.equal(first, fit(1))
-    assert not torch.equal(first, fit(2))
-
-
-def test_training_goes_on_unless_told_to_begin_anew():
-    trainer = make_trainer()
-    first = trainer.train_online(simulate, **FEW)
-    kept = weights(first)
-    second = trainer.train_online(simulate, **{**FEW, "seed": 2})
-    third = trainer.train_online(simulate, **FEW, retrain_from_scratch=True)
-    assert torch.equal(weights(first), kept)
-    assert not torch.equal(weights(second), kept)
-    assert torch.equal(weights(third), kept)
-    assert len(trainer.summary["training_loss"]) == 12
-
-
-def test_estimator_from_before_survives_a_failure():
-    trainer = make_trainer()
-    first = trainer.train_online(simulate, **FEW)
-    with pytest.raises(
-        RuntimeError, match=r"loss became nan at step .* `learning_rate`"
-    ):
-        trainer.train_online(simulate, **FEW, learning_rate=1e38, clip_max_norm=None)
-    assert torch.equal(weights(trainer._neural_net), weights(first))
 
 
 def simulate_one(theta):
@@ -172,7 +102,7 @@ def simulate_image(theta):
     [(simulate_in_numpy, (2,)), (simulate_one, (3,)), (simulate_image, (1, 4, 4))],
 )
 def test_simulators_of_every_kind_are_taken(simulator, shape):
-    estimator = make_trainer(classifier="selu_mlp").train_online(simulator, **FEW)
+    estimator = make_trainer("selu_mlp").train_online(simulator, **FEW)
     assert estimator.x_shape == shape
     assert estimator(torch.zeros(3, 2), torch.zeros(3, *shape)).shape == (3,)
 
@@ -204,7 +134,7 @@ def make_prior_of_one():
 )
 def test_priors_of_every_kind_are_taken(make_prior):
     prior = make_prior()
-    trainer = make_trainer(prior, classifier="selu_mlp")
+    trainer = make_trainer("selu_mlp", prior)
     estimator = trainer.train_online(simulate, **FEW)
     draws = trainer.build_posterior().sample(
         (20,),
@@ -217,34 +147,61 @@ def test_priors_of_every_kind_are_taken(make_prior):
     assert torch.isfinite(prior.log_prob(draws)).all()
 
 
-class Tracker:
-    log_dir = None
+@pytest.mark.parametrize("num_passes", [1, 3])
+def test_budget_counts_simulations_and_passes_count_steps(num_passes):
+    calls = []
 
-    def __init__(self):
-        self.metrics, self.flushed = [], 0
+    def counted(theta):
+        calls.append(len(theta))
+        return simulate(theta)
 
-    def log_metric(self, name, value, step=None):
-        self.metrics.append((name, value, step))
+    trainer = make_trainer()
+    trainer.train_online(counted, num_passes=num_passes, **FEW)
+    assert sum(calls) == 200 + 5
+    # Of 200, 20 are held out if there are several passes; the later leave 30 aside.
+    assert len(trainer.summary["training_loss"]) == {1: 4, 3: 4 + 3 + 3}[num_passes]
+    assert len(trainer.summary["validation_loss"]) == {1: 0, 3: 3}[num_passes]
+    assert trainer.summary["recipe"][-1]["num_passes"] == num_passes
 
-    def log_params(self, params):
-        self.params = params
 
-    def flush(self):
-        self.flushed += 1
+def test_streamed_passes_keep_the_best_on_simulations_never_trained_on():
+    """A network with room for all of 400 simulations learns them by heart."""
+    trained_on, made = [], []
+
+    def remember(theta):
+        made.append(simulate(theta))
+        return made[-1]
+
+    class Spy(RatioLoss):
+        def of_batch(self, estimator, batch):
+            if estimator.training:
+                trained_on.append(batch.x)
+            return super().of_batch(estimator, batch)
+
+    trainer = make_trainer(networks.two_towers(64), loss=Spy())
+    estimator = trainer.train_online(
+        remember, num_simulations=400, batch_size=40, num_passes=60, seed=1
+    )
+    losses = trainer.summary["validation_loss"]
+    assert len(losses) == 60 and losses[-1] > min(losses) + 0.3
+    (opening,) = (x for x in made if len(x) == 400)
+    held_out, rest = opening.split((40, 360))
+    x = torch.cat(trained_on)
+    assert torch.equal(x.unique(dim=0), rest.unique(dim=0)) and len(x) == 60 * 360
+    assert not torch.isin(held_out, x).any()
+    assert not estimator.training
 
 
-def test_tracker_receives_the_loss_of_every_step():
-    tracker = Tracker()
-    trainer = make_trainer(tracker=tracker)
-    trainer.train_online(simulate, **FEW)
-    trainer.train_online(simulate, **FEW)
-    losses = [m[1:] for m in tracker.metrics if m[0] == "training_loss"]
-    assert losses == list(zip(trainer.summary["training_loss"], range(8), strict=True))
-    assert tracker.flushed
-    assert tracker.params == trainer.summary["recipe"][-1]
-    # Then the epochs of stored simulations, and each of them once.
-    theta, _, x = draw_pairs(100, seed=1)
-    with pytest.warns(UserWarning, match="Maximum number of epochs"):
-        trainer.append_simulations(theta, x).train(max_num_epochs=2)
-    losses = [m[1:] for m in tracker.metrics if m[0] == "training_loss"]
-    assert [step for _, step in losses] == list(range(10))
+def test_as_many_contrasts_as_other_rows_are_enough_in_every_pass():
+    """Held-out batches of an even division would have one row too few."""
+    trainer = make_trainer(loss=RatioLoss(num_contrasts=15))
+    trainer.train_online(simulate, 1_000, batch_size=16, num_passes=2, seed=1)
+    assert len(trainer.summary["validation_loss"]) == 2
+    # Of a tenth of 60 simulations there would be too few altogether.
+    trainer.train_online(simulate, 60, batch_size=15, num_passes=2, seed=1)
+    assert trainer.summary["recipe"][-1]["num_simulations"] == 45
+
+
+def test_wrong_number_of_passes_is_named():
+    with pytest.raises(ValueError, match="`num_passes` must be a positive int, got 0"):
+        make_trainer().train_online(simulate, num_passes=0, **FEW)

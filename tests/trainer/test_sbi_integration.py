@@ -133,7 +133,8 @@ def test_rounds_with_a_posterior_as_proposal_sharpen():
         draws = proposal.sample((1_000,), show_progress_bars=False)
         spreads.append(draws.std(dim=0).mean())
     assert isinstance(proposal, MHPosterior)
-    assert [len(part) for part in trainer._theta_roundwise] == [1_000] * 3
+    stored = [len(trainer.get_simulations(first)[0]) for first in range(3)]
+    assert stored == [3_000, 2_000, 1_000]
     # The posterior has a standard deviation of 0.1, the prior one of 1.
     assert theta.std(dim=0).max() < 0.7
     assert spreads[2] < spreads[0] < 0.7
@@ -200,9 +201,9 @@ def test_sbis_own_posteriors_are_still_there(fitted, sampler, kind):
         assert draws.shape == (20, 2)
 
 
-def test_posterior_follows_the_estimator_and_prior_it_is_given(fitted):
+def test_posterior_follows_the_estimator_and_prior_it_is_given(fitted, estimator):
     trainer = AALR(show_progress_bars=False)
-    posterior = trainer.build_posterior(fitted._neural_net, prior=PRIOR)
+    posterior = trainer.build_posterior(estimator, prior=PRIOR)
     theta = draw_pairs(10, seed=1)[0]
     expected = fitted.build_posterior().log_prob(theta, x=X_O)
     assert torch.equal(posterior.log_prob(theta, x=X_O), expected)

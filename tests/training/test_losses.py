@@ -1,15 +1,22 @@
+"""Losses on logits: by hand, as the explicit double loop, and far off zero."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import build_quadratic, draw_pairs
 from torch.nn.functional import softplus
 
-from sbi_aalr.simulation.batches import Batch
-from sbi_aalr.training import losses
-from sbi_aalr.training.losses import binary_cross_entropy
-from sbi_aalr.training.ratio_loss import RatioLoss
+from sbi_aalr.training.losses import (
+    all_pairs_cross_entropy,
+    all_pairs_imbalance,
+    all_pairs_info_nce,
+    binary_cross_entropy,
+    imbalance,
+    info_nce,
+)
+
+LOGITS = torch.randn(7, 7, generator=torch.Generator().manual_seed(0)).double() * 3
 
 
 def cross_entropy_by_hand(joint, marginal):
@@ -26,16 +33,6 @@ def test_loss_equals_hand_computation():
     joint, marginal = np.random.default_rng(0).normal(0, 3, (2, 50))
     loss = binary_cross_entropy(torch.tensor(joint), torch.tensor(marginal))
     np.testing.assert_allclose(loss, cross_entropy_by_hand(joint, marginal), rtol=1e-10)
-
-
-def test_batch_loss_equals_hand_computation_from_estimator():
-    batch = Batch(*draw_pairs(20, seed=1))
-    estimator = build_quadratic(batch.theta, batch.x)
-    with torch.no_grad():
-        loss = RatioLoss(1, info_nce=0.0).of_batch(estimator, batch)
-        joint = estimator(batch.theta, batch.x).numpy()
-        marginal = estimator(batch.theta_prime, batch.x).numpy()
-    np.testing.assert_allclose(loss, cross_entropy_by_hand(joint, marginal), rtol=1e-5)
 
 
 def test_loss_is_log_two_at_zero_logits():
@@ -82,7 +79,7 @@ def test_contrasts_far_off_give_neither_subnormal_gradients_nor_stop_the_joint()
     logits.diagonal().copy_(torch.linspace(-200, 8, 100))
     logits.requires_grad_()
     joint, rows = logits.diagonal(), torch.arange(100)
-    total = losses.all_pairs_cross_entropy(logits) + losses.all_pairs_info_nce(logits)
+    total = all_pairs_cross_entropy(logits) + all_pairs_info_nce(logits)
     (gradient,) = torch.autograd.grad(total.sum(), logits)
     tiny = torch.finfo(torch.float32).tiny
     assert not ((gradient != 0) & (gradient.abs() < tiny)).any()
@@ -100,3 +97,57 @@ def test_contrasts_far_off_give_neither_subnormal_gradients_nor_stop_the_joint()
     single = logits.detach().requires_grad_()
     (slow,) = torch.autograd.grad(softplus(single).sum(), single)
     assert ((slow != 0) & (slow.abs() < tiny)).any()
+
+
+def loop_over_pairs(log_ratio):
+    """Joint logits, and for each x those of every other theta, one by one."""
+    rows = len(log_ratio)
+    joint = torch.stack([log_ratio[j, j] for j in range(rows)])
+    marginal = torch.stack(
+        [
+            torch.stack([log_ratio[i, j] for i in range(rows) if i != j])
+            for j in range(rows)
+        ]
+    )
+    return joint, marginal
+
+
+def test_cross_entropy_equals_the_double_loop():
+    expected = binary_cross_entropy(*loop_over_pairs(LOGITS))
+    torch.testing.assert_close(all_pairs_cross_entropy(LOGITS), expected)
+
+
+def test_info_nce_equals_the_double_loop_both_ways():
+    by_theta = info_nce(*loop_over_pairs(LOGITS))
+    by_x = info_nce(*loop_over_pairs(LOGITS.T))
+    torch.testing.assert_close(all_pairs_info_nce(LOGITS), by_theta + by_x)
+
+
+def test_imbalance_equals_the_double_loop():
+    expected = imbalance(*loop_over_pairs(LOGITS))
+    torch.testing.assert_close(all_pairs_imbalance(LOGITS), expected)
+
+
+def test_info_nce_equals_hand_computation():
+    loss = info_nce(torch.tensor([1.0]), torch.tensor([[2.0, 3.0]]))
+    by_hand = -math.log(math.e / (math.e + math.e**2 + math.e**3))
+    assert float(loss) == pytest.approx(by_hand)
+
+
+def test_imbalance_is_zero_for_balanced_and_large_for_unbalanced_classifiers():
+    assert float(imbalance(torch.tensor([2.0]), torch.tensor([-2.0]))) < 1e-10
+    assert float(imbalance(torch.tensor([9.0]), torch.tensor([9.0]))) > 0.9
+
+
+@pytest.mark.parametrize(
+    "loss", [all_pairs_cross_entropy, all_pairs_info_nce, all_pairs_imbalance]
+)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3)])
+def test_what_is_no_square_of_two_rows_is_named(loss, shape):
+    with pytest.raises(ValueError, match=r"square matrix .* got shape \(\d, \d\)"):
+        loss(torch.zeros(shape))
+
+
+def test_contrasts_of_other_rows_are_named():
+    with pytest.raises(ValueError, match=r"one entry for each.*\(3,\) and \(2, 4\)"):
+        info_nce(torch.zeros(3), torch.zeros(2, 4))

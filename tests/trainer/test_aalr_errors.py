@@ -4,24 +4,16 @@ import math
 
 import pytest
 import torch
-from linear_gaussian import PRIOR, build_quadratic, draw_pairs, simulate
+from linear_gaussian import PRIOR, draw_pairs, simulate
 from torch import nn
 from torch.distributions import Independent, Normal
+from trainers import append, make_trainer
 
 from sbi_aalr import AALR
 
 THETA, _, X = draw_pairs(40, seed=1)
 NAN = torch.full((40, 2), math.nan)
 DOUBLE = Independent(Normal(torch.zeros(2).double(), 1.0), 1)
-
-
-def make_trainer(prior=PRIOR, classifier=build_quadratic):
-    return AALR(prior, classifier, show_progress_bars=False)
-
-
-def append(trainer, num_rows=400, **settings):
-    theta, _, x = draw_pairs(num_rows, seed=1)
-    return trainer.append_simulations(theta, x, **settings)
 
 
 def build_linear(theta, x):
@@ -42,7 +34,12 @@ def build_linear(theta, x):
 )
 def test_wrong_trainer_is_named(prior, classifier, error, message):
     with pytest.raises(error, match=message):
-        make_trainer(prior, classifier)
+        make_trainer(classifier, prior)
+
+
+def test_wrong_loss_is_named():
+    with pytest.raises(TypeError, match="`loss` must be a RatioLoss, got str"):
+        make_trainer(loss="bce")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +52,7 @@ def test_wrong_trainer_is_named(prior, classifier, error, message):
         ({"batch_size": -3}, ValueError, "`batch_size` must .*got -3"),
         ({"learning_rate": 0}, ValueError, "`learning_rate` must .*got 0"),
         ({"learning_rate": "1"}, TypeError, "`learning_rate` must .*got '1'"),
+        ({"time_limit": -1.0}, ValueError, r"`time_limit` must be .*got -1\.0"),
         ({"clip_max_norm": -1.0}, ValueError, "`clip_max_norm` must .*got -1"),
         ({"seed": -1}, ValueError, "`seed` must .*got -1"),
         ({"seed": 1.5}, TypeError, "`seed` must .*got 1.5"),
@@ -189,7 +187,7 @@ def test_wrong_order_of_calls_is_named(act, message):
 
 def test_classifier_that_builds_no_ratio_estimator_is_named():
     with pytest.raises(TypeError, match="must build a RatioEstimator, got Linear"):
-        make_trainer(classifier=build_linear).train_online(simulate, num_simulations=9)
+        make_trainer(build_linear).train_online(simulate, num_simulations=9)
 
 
 @pytest.mark.parametrize(
@@ -211,9 +209,9 @@ def test_wrong_settings_of_posterior_are_named(fitted, settings, error, message)
         fitted.build_posterior(**settings)
 
 
-def test_posterior_without_prior_is_named(fitted):
+def test_posterior_without_prior_is_named(estimator):
     with pytest.raises(ValueError, match="You did not pass a prior"):
-        AALR().build_posterior(fitted._neural_net)
+        AALR().build_posterior(estimator)
 
 
 def test_simulations_of_another_shape_than_before_are_named():

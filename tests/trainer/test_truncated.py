@@ -1,0 +1,81 @@
+"""Truncated rounds: what they spend, and that the posterior is unchanged."""
+
+import pytest
+import torch
+from linear_gaussian import PRIOR, exact_posterior, simulate
+from trainers import get_estimator, make_trainer, weights
+
+from sbi_aalr import AALR, networks
+
+X_O = torch.tensor([[1.0, -2.0]])
+
+
+def test_rounds_spend_the_budget_and_cut_the_prior_of_the_posterior():
+    given = []
+
+    def remember(theta):
+        given.append(theta)
+        return simulate(theta)
+
+    trainer = make_trainer(networks.two_towers(16, 1))
+    estimator = trainer.train_truncated(
+        remember, X_O, 801, num_rounds=2, epsilon=0.2, seed=1
+    )
+    # Two and three parameter sets found out that the simulator takes batches.
+    assert [len(theta) for theta in given] == [2, 3, 401, 400]
+    whole, share = trainer.summary["accepted_share"]
+    assert whole == 1 and 0 < share < 0.9
+    assert [len(trainer.summary[name]) for name in ("recipe", "fit_seconds")] == [2, 2]
+    # Some draws of the first round lie inside the cut and are used again.
+    used = trainer.summary["recipe"][-1]["num_simulations"]
+    assert 0.9 * 400 < used < 0.9 * (400 + share * 401 + 60)
+    posterior = trainer.build_posterior()
+    assert torch.isneginf(posterior.potential(-3 * X_O, x=X_O)).all()
+    # What fails changes neither the estimator nor the prior that it is for.
+    with pytest.raises(RuntimeError, match="loss became"):
+        trainer.train_online(simulate, 100, learning_rate=1e38, clip_max_norm=None)
+    posterior = trainer.build_posterior()
+    assert torch.isneginf(posterior.potential(-3 * X_O, x=X_O)).all()
+    assert torch.equal(weights(get_estimator(trainer)), weights(estimator))
+    # The next estimator that is not for one observation has the whole prior.
+    trainer.train_online(simulate, 100, seed=1)
+    posterior = trainer.build_posterior()
+    assert torch.isfinite(posterior.potential(-3 * X_O, x=X_O)).all()
+
+
+@pytest.mark.slow
+def test_posterior_after_rounds_is_that_of_the_original_prior():
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    trainer.train_truncated(
+        simulate, X_O, num_simulations=9_000, num_rounds=2, time_limit=6, seed=1
+    )
+    assert trainer.summary["accepted_share"][0] == 1
+    assert 0.05 < trainer.summary["accepted_share"][1] < 1
+    posterior = trainer.build_posterior()
+    draws = posterior.sample((4_000,), x=X_O, seed=1, show_progress_bars=False)
+    mean, deviation = exact_posterior(X_O)
+    assert ((draws.mean(0) - mean) / deviation).abs().max() < 0.2
+    torch.testing.assert_close(
+        draws.std(0), torch.full((2,), deviation), rtol=0.15, atol=0
+    )
+    # The control: without the prior, the mean would lie at the observation.
+    assert ((X_O[0] - mean) / deviation).abs().max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"num_rounds": 0}, ValueError, "`num_rounds` must .*got 0"),
+        ({"epsilon": 1.0}, ValueError, "`epsilon` must lie strictly .*got 1.0"),
+        ({"num_simulations": 1.5}, TypeError, "`num_simulations` must"),
+        ({"time_limit": -1}, ValueError, "`time_limit` must .*got -1"),
+    ],
+)
+def test_wrong_settings_are_named(settings, error, message):
+    with pytest.raises(error, match=message):
+        AALR(PRIOR).train_truncated(simulate, X_O, **settings)
+
+
+def test_rounds_without_prior_are_named():
+    with pytest.raises(RuntimeError, match="Rounds draw from the prior"):
+        AALR().train_truncated(simulate, X_O)
