@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from linear_gaussian import PRIOR, build_quadratic, simulate
+from linear_gaussian import PRIOR, SHORT, build_quadratic, simulate
 
 from sbi_aalr import AALR, MHPosterior
 
@@ -34,3 +34,19 @@ def estimator(fitted):
 @pytest.fixture
 def posterior(estimator):
     return MHPosterior.from_estimator(estimator, PRIOR)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Measure coverage with chains too short to trust, where it is not the point."""
+    settings = {**SHORT, "num_chains": 5, "num_candidates": 100}
+    del settings["show_progress_bars"]
+    monkeypatch.setattr("sbi_aalr.report.run_report.QUICK", settings)
+
+
+@pytest.fixture
+def unpictured(monkeypatch):
+    """Leave out the figures of observations, which take most of the time."""
+    monkeypatch.setattr(
+        "sbi_aalr.report.sections.picture_observation", lambda *arguments: []
+    )

@@ -11,7 +11,7 @@ from spoiled import KINDS, POSTERIORS, RATIOS
 from sbi_aalr.diagnostics import to_datatree
 from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.report import Checks, Evidence, Verdict, run_checks
-from sbi_aalr.report.evidence import Convergence
+from sbi_aalr.report.evidence import ChainCheck
 from sbi_aalr.report.verdicts import judge_all, judge_convergence, sum_up
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_judged_is_open_too():
 
 def make_convergence(r_hat, ess, stuck=0):
     shape = (len(r_hat), 1)
-    return Convergence(
+    return ChainCheck(
         np.reshape(r_hat, shape).astype(float),
         np.reshape(ess, shape).astype(float),
         np.full(shape, stuck),

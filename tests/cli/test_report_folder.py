@@ -1,19 +1,18 @@
-"""Reports of runs in a folder and of posteriors in memory."""
+"""The command that reports on a run in a folder."""
 
 import json
-import re
 import shutil
 
 import pytest
 import torch
 import xarray as xr
-from linear_gaussian import PRIOR, SHORT, X_O, log_ratio, simulate
+from linear_gaussian import SHORT, X_O
+from reports import read_words
 from typer.testing import CliRunner
 
-from sbi_aalr import AALR, MHPosterior
+from sbi_aalr import AALR
 from sbi_aalr.cli.app import app
 from sbi_aalr.cli.named_simulator import import_simulator
-from sbi_aalr.errors import CallOrderError, FarObservationWarning
 from sbi_aalr.simulators import SLCP
 
 BUDGET = ["--num-simulations", "2000"]
@@ -21,13 +20,6 @@ BUDGET = ["--num-simulations", "2000"]
 
 def call(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def read_words(path):
-    """Return the page's text, without its style and its pictures."""
-    html = path.read_text("utf-8")
-    html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +41,6 @@ def folder(tmp_path_factory):
     history |= {"seed": 1, "training_loss": trainer.summary["training_loss"]}
     (folder / "training.json").write_text(json.dumps(history))
     return folder
-
-
-@pytest.fixture
-def hasty(monkeypatch):
-    """Measure coverage with chains too short to trust, where it is not the point."""
-    settings = {name: value for name, value in SHORT.items() if name != "num_chains"}
-    settings |= {"num_chains": 5, "num_candidates": 100}
-    for room in ("posterior_report", "run_folder"):
-        monkeypatch.setattr(f"sbi_aalr.report.{room}.QUICK", settings)
-
-
-@pytest.fixture
-def unpictured(monkeypatch):
-    """Leave out the figures of observations, which take most of the time."""
-    monkeypatch.setattr(
-        "sbi_aalr.report.sections.picture_observation", lambda *arguments: []
-    )
 
 
 @pytest.mark.slow
@@ -195,78 +170,3 @@ def test_chains_of_another_posterior_are_refused(folder, posterior, tmp_path):
     result = call("report", folder, "--chains", chains)
     assert result.exit_code == 1
     assert "must have the 5 parameters of the posterior" in result.stderr
-
-
-def test_posterior_report_without_a_simulator(posterior, fitted, unpictured, tmp_path):
-    path = tmp_path / "page.html"
-    with pytest.raises(CallOrderError, match="Call `sample` first"):
-        posterior.report(path)
-    posterior.sample((400,), x=X_O, seed=5, **SHORT)
-    written = posterior.report(
-        path,
-        truth=torch.zeros(2),
-        parameter_names=["rate", "size"],
-        training=fitted.summary,
-        title="My <galaxy>",
-    )
-    assert written == path
-    words = read_words(path)
-    assert "My &lt;galaxy&gt;" in words
-    assert "rate" in words and "size" in words
-    assert "seed=5" in words
-    assert words.count("Not run") == 2
-    assert "the log E[r] furthest from zero" in words
-    assert "Training loss." in words
-
-
-def test_posterior_report_with_a_simulator_keeps_the_run(
-    posterior, hasty, unpictured, tmp_path
-):
-    posterior.sample((200,), x=X_O, seed=5, **SHORT)
-    chains = posterior.chains
-    path = posterior.report(
-        tmp_path / "page.html", simulator=simulate, num_simulations=1_000, seed=1
-    )
-    assert posterior.chains is chains
-    words = read_words(path)
-    assert "Not run" not in words
-    assert "AUC" in words and "Balanced" in words
-    assert "simulator=simulator, num_simulations=1000, seed=1" in words
-
-
-def test_posterior_report_of_several_observations(posterior, tmp_path):
-    settings = {**SHORT, "num_chains": 4}
-    posterior.sample_batched((100,), x=torch.stack((X_O, -X_O)), seed=5, **settings)
-    path = posterior.report(tmp_path / "page.html", truth=torch.zeros(2, 2))
-    html = path.read_text("utf-8")
-    assert html.count("<details>") == 2
-    assert "posterior.sample_batched((" in read_words(path)
-
-
-def test_posterior_report_refuses_what_does_not_fit(posterior, tmp_path):
-    posterior.sample((40,), x=X_O, seed=5, **SHORT)
-    path = tmp_path / "page.html"
-    with pytest.raises(ValueError, match=r"`truth` must be finite and have shape"):
-        posterior.report(path, truth=torch.zeros(3))
-    with pytest.raises(ValueError, match="`num_simulations` must be a positive int"):
-        posterior.report(path, num_simulations=0)
-    with pytest.raises(IsADirectoryError, match="`path` must be a file"):
-        posterior.report(tmp_path)
-    with pytest.raises(ValueError, match="must be 2 names"):
-        posterior.report(path, parameter_names=["rate"])
-    bare = MHPosterior(lambda theta, x_o: log_ratio(theta, x_o), PRIOR)
-    bare.sample((40,), x=X_O, seed=5, **SHORT)
-    with pytest.raises(TypeError, match="only with a ratio estimator"):
-        bare.report(path, simulator=simulate)
-    assert not path.exists()
-
-
-def test_posterior_report_warns_where_nobody_simulated(
-    posterior, hasty, unpictured, tmp_path
-):
-    x_o = torch.tensor([40.0, -40.0])
-    posterior.sample((40,), x=x_o, seed=5, **SHORT)
-    with pytest.warns(FarObservationWarning, match="farther from the simulations"):
-        posterior.report(
-            tmp_path / "page.html", simulator=simulate, num_simulations=500
-        )
