@@ -18,6 +18,7 @@ from sbi.utils.metrics import c2st
 
 from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.networks import is_separable
+from sbi_aalr.networks.pairs import take_apart
 from sbi_aalr.simulators import SLCP
 from sbi_aalr.trainer.sbi_trainer import NoTracker
 from sbi_aalr.training.ratio_loss import compute_all_pairs
@@ -72,16 +73,15 @@ def measure_losses(estimator, slcp, rows=100_000, num_x=1_000, num_theta=100_000
     cross_entropy = float((softplus(-joint) + softplus(marginal)).mean() / 2)
     contrasts = slcp.prior.sample((num_theta,))
     excess = 0.0
-    embedded = torch.cat(
-        [estimator.embedding_net_theta(part) for part in contrasts.split(2_000)]
-    )
+    parts = take_apart(estimator)
+    embedded = torch.cat([parts.embed_theta(part) for part in contrasts.split(2_000)])
     for theta_part, x_part in zip(
         theta[:num_x].split(50), x[:num_x].split(50), strict=True
     ):
         exact = slcp.log_likelihood(contrasts.unsqueeze(1), x_part)
         exact_joint = slcp.log_likelihood(theta_part, x_part)
         best = torch.logaddexp(exact_joint, exact.logsumexp(0)) - exact_joint
-        logits = estimator.net.all_pairs(embedded, estimator.embedding_net_x(x_part))
+        logits = parts.combine_all(embedded, parts.embed_x(x_part))
         own = compute_all_pairs(estimator, theta_part, x_part).diagonal()
         found = torch.logaddexp(own, logits.logsumexp(0)) - own
         excess += float((found - best).sum())

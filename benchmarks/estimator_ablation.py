@@ -13,6 +13,7 @@ by 50,000 streamed simulations, and prints which pass was kept, and what for.
 
 import argparse
 import time
+from contextlib import contextmanager
 from unittest import mock
 
 import torch
@@ -20,12 +21,14 @@ from estimator import draw_simulations, measure_cross_entropy, measure_losses
 from sbi.utils import BoxUniform
 from torch.optim import AdamW
 
-from sbi_aalr import AALR, base_trainer, fit
+from sbi_aalr import AALR
 from sbi_aalr.networks import is_separable, towers, two_towers
-from sbi_aalr.sampling.normaliser import measure_normaliser
+from sbi_aalr.sampling.normaliser import PriorDraws
 from sbi_aalr.simulators import SLCP
-from sbi_aalr.training.ratio_loss import RatioLoss
-from sbi_aalr.training.recipe import choose_recipe, choose_towers
+from sbi_aalr.trainer import online, stored
+from sbi_aalr.training import RatioLoss, loop
+from sbi_aalr.training.optimisers import build_optimizers
+from sbi_aalr.training.recipe import choose_recipe, find_row
 
 
 def build_adamw(estimator, recipe):
@@ -39,7 +42,7 @@ def build_adamw(estimator, recipe):
 
 def list_stored(num_simulations):
     """Name, network and parts of the recipe."""
-    usual = choose_towers(num_simulations)
+    usual, recipe = find_row(num_simulations)[1:]
     blocks, dropout = usual["num_blocks"], usual["dropout"]
     octaves, width = usual["num_octaves"], usual["hidden_features"]
     changes = {
@@ -54,7 +57,6 @@ def list_stored(num_simulations):
         name: (two_towers(**{**usual, **change}), {})
         for name, change in changes.items()
     }
-    recipe = choose_recipe(num_simulations, is_separable=True, is_streamed=False)
     twice = {"num_passes": 2 * recipe.num_passes}
     variants["twice the passes"] = (two_towers(**usual), twice)
     variants["batches of 1,024"] = (two_towers(**usual), {"batch_size": 1024})
@@ -63,11 +65,10 @@ def list_stored(num_simulations):
 
 def list_streamed(num_simulations):
     """Name, network, loss and settings of the training."""
-    usual = choose_towers(num_simulations)
+    usual, recipe = find_row(num_simulations)[1:]
     blocks, octaves = usual["num_blocks"], usual["num_octaves"]
     width = usual["hidden_features"]
-    rate = choose_recipe(num_simulations, is_separable=True, is_streamed=True)
-    rate = rate.matrix_learning_rate
+    rate = recipe.matrix_learning_rate
 
     def change(**settings):
         return two_towers(**{**usual, **settings})
@@ -116,12 +117,12 @@ def list_streamed(num_simulations):
 def run_streamed(slcp, name, variant, num_simulations, seed):
     network, loss, settings = variant
     settings = dict(settings)
-    optimizer = settings.pop("optimizer", fit.build_optimizers)
+    optimizer = settings.pop("optimizer", build_optimizers)
     largest = settings.pop("largest_log_scale", towers._LARGEST_LOG_SCALE)
     trainer = AALR(slcp.prior, network, show_progress_bars=False, loss=loss)
     started = time.process_time()
     with (
-        mock.patch.object(fit, "build_optimizers", optimizer),
+        mock.patch.object(loop, "build_optimizers", optimizer),
         mock.patch.object(towers, "_LARGEST_LOG_SCALE", largest),
         changed_recipe(settings.pop("recipe", {})),
     ):
@@ -131,13 +132,18 @@ def run_streamed(slcp, name, variant, num_simulations, seed):
         describe(slcp, name, estimator, time.process_time() - started)
 
 
+@contextmanager
 def changed_recipe(changes):
     """Change parts of the default recipe inside."""
 
     def choose(*arguments, **options):
         return choose_recipe(*arguments, **options)._replace(**changes)
 
-    return mock.patch.object(base_trainer, "choose_recipe", choose)
+    with (
+        mock.patch.object(online, "choose_recipe", choose),
+        mock.patch.object(stored, "choose_recipe", choose),
+    ):
+        yield
 
 
 def run_stored(slcp, name, variant, num_simulations, seed):
@@ -207,7 +213,7 @@ def describe(slcp, name, estimator, seconds):
         excess = f"{excess:.2f}"
         torch.manual_seed(3)
         x = slcp.simulate(slcp.prior.sample((200,)))
-        normaliser = measure_normaliser(estimator, slcp.prior, x)
+        normaliser = PriorDraws(estimator, slcp.prior).measure(x)
         reliable = normaliser.standard_error < 0.2
         spread = f"{normaliser.log_normaliser[reliable].std():.2f}"
     else:
