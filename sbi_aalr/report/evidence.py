@@ -119,7 +119,7 @@ class Evidence:
             return self.truth
         return np.asarray(self.truth[observation])
 
-    def check_chains(self) -> ChainCheck:
+    def measure_convergence(self) -> ChainCheck:
         """Hold what was measured of the chains against the limits that the run had."""
         found = read_convergence(self.tree)
         if "observation" not in found.dims:

@@ -72,7 +72,7 @@ def render(
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    chains = evidence.check_chains()
+    chains = evidence.measure_convergence()
     verdicts = judge_all(chains, evidence.checks)
     answer = sum_up(verdicts)
     observations = describe_observations(evidence, chains, on_phase)
