@@ -58,13 +58,12 @@ def test_acceptance_rate_is_the_mean_since_the_draw_before():
         return position + len(turn) % 2
 
     turn = []
-    _, chains = run(
+    _, _, chains = warm_up(
         make_generator(),
         init(torch.zeros(1, 1, 1), log_prob_fn),
         log_prob_fn,
         kernel=from_proposal(propose),
-        parameters=(),
-        num_draws=3,
+        num_steps=6,
         thin=2,
     )
     assert chains.acceptance_rate.flatten().tolist() == [0.5] * 3

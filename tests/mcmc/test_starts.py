@@ -91,13 +91,15 @@ def test_starts_repeat_only_where_candidates_are_too_few():
     assert torch.unique(starts[:, 0], dim=0).shape[0] == 5
 
 
-def test_candidates_without_weight_are_never_chosen():
+# Of more chains than candidates with weight, all weights are taken as equal.
+@pytest.mark.parametrize("num_chains", [99, 150])
+def test_candidates_without_weight_are_never_chosen(num_chains):
     candidates = draw_candidates(300)
     log_weight = torch.zeros(300, 1)
     log_weight[::3] = -torch.inf
     log_weight[1::3] = torch.nan
     log_weight[2] = torch.inf
-    starts = choose(candidates, log_weight, 99)[:, 0]
+    starts = choose(candidates, log_weight, num_chains)[:, 0]
     good = candidates[2::3][1:]
     assert (starts.unsqueeze(1) == good).all(dim=-1).any(dim=1).all()
 
