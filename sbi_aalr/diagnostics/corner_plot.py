@@ -43,7 +43,6 @@ def plot_corner(
     parameter_names: Sequence[str] | None = None,
     observation: int | None = None,
     label: str = "samples",
-    reference_label: str = "exact posterior",
 ) -> "Figure":
     """Draw marginals and pairwise densities of a posterior.
 
@@ -59,7 +58,6 @@ def plot_corner(
             `theta_1` to `theta_D`. Text between dollar signs is set as mathematics.
         observation: Which observation to draw, where there are several.
         label: What the legend calls the samples.
-        reference_label: What the legend calls the reference.
 
     Returns:
         A matplotlib figure with the `D * (D + 1) / 2` axes of the lower triangle, row
@@ -118,7 +116,7 @@ def plot_corner(
             elif row != column:
                 axes.tick_params(labelleft=False)
     figure.align_labels()
-    _draw_legend(figure, label, None if exact is None else reference_label, marks)
+    _draw_legend(figure, label, exact is not None, marks)
     return figure
 
 
@@ -238,7 +236,7 @@ def _count_bins(num_draws: int) -> int:
 
 
 def _draw_legend(
-    figure: "Figure", label: str, reference_label: str | None, truth: Array | None
+    figure: "Figure", label: str, has_reference: bool, truth: Array | None
 ) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -246,9 +244,9 @@ def _draw_legend(
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=BLUE, linewidth=1.4, label=label)
     ]
-    if reference_label is not None:
+    if has_reference:
         handles.append(
-            Patch(facecolor=LIGHT_GREY, edgecolor=GREY, label=reference_label)
+            Patch(facecolor=LIGHT_GREY, edgecolor=GREY, label="exact posterior")
         )
     if truth is not None:
         handles.append(

@@ -51,7 +51,8 @@ class Resampled:
             seed=int(torch.randint(2**31, ())),
             show_progress_bars=show_progress_bars,
         )
-        warn_about_run(run, settings.max_rhat, settings.min_ess, stacklevel=2)
+        if settings.has_limits:
+            warn_about_run(run, settings.max_rhat, settings.min_ess, stacklevel=2)
         draws = pick_draws(run, plan.num_samples)
         return draws.reshape(*shape, *draws.shape[1:])
 
