@@ -193,6 +193,23 @@ def test_sample_of_several_rows_shows_and_writes_each(run, observations, tmp_pat
     assert again.exit_code == 1 and "its run is finished" in again.stderr
 
 
+@pytest.mark.parametrize("rows", [(ROW,), (ROW, ROW)])
+def test_one_row_is_written_as_several_are(run, observations, tmp_path, rows):
+    x = observations(*rows)
+    wrong = call("sample", run, "--x", x, "--out", tmp_path / "samples.txt")
+    assert wrong.exit_code == 1 and "must end in .nc" in wrong.stderr
+    out = tmp_path / "samples.zarr"
+    options = ("--num-samples", 100, "--num-chains", 20, "--out", out)
+    result = call("sample", run, "--x", x, *options)
+    assert result.exit_code == 0, result.stderr
+    with xr.open_datatree(out) as tree:
+        assert "converged" in tree["diagnostics"]
+    before = sorted(path.name for path in tmp_path.iterdir())
+    again = call("sample", run, "--x", x, *options)
+    assert again.exit_code == 1 and "its run is finished" in again.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
 def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):
     out = tmp_path / "slcp"
     # A process started from one that ignores SIGINT would ignore it as well.

@@ -1,6 +1,7 @@
 """`MHPosterior`: shapes, densities, work done, settings."""
 
 import pickle
+import threading
 from itertools import combinations
 
 import pytest
@@ -14,6 +15,7 @@ from torch.distributions import Exponential, Gamma, Independent, Uniform
 from sbi_aalr import MHPosterior, MHPosteriorParameters, networks
 from sbi_aalr.errors import ConvergenceWarning
 from sbi_aalr.mcmc import KERNELS
+from sbi_aalr.sampling import chunks
 
 # Long enough for moments; R-hat and ESS are asked for where they matter.
 LONGER = {**SHORT, "num_chains": 100, "warmup_steps": 100, "thin": 5}
@@ -291,3 +293,40 @@ def test_progress_bar_obeys(posterior, capsys):
     posterior.sample((5,), x=X_O, **{**quiet, "show_progress_bars": True})
     out, err = capsys.readouterr()
     assert out == "" and "Sampling 1 observation" in err
+
+
+def test_run_is_remembered_whole(posterior):
+    assert posterior.run is None
+    posterior.sample((40,), x=X_O, seed=3, **SHORT)
+    run = posterior.run
+    assert run.chains is posterior.chains
+    assert run.warmup is posterior.warmup_chains
+    assert torch.equal(run.observed, X_O[None]) and not run.batched
+    assert run.settings["seed"] == 3 and run.settings["kernel"] == "jump_walk"
+    assert run.settings["num_chains"] == SHORT["num_chains"]
+    posterior.sample((40,), x=X_O, seed=4, **SHORT)
+    assert run.settings["seed"] == 3 and posterior.run is not run
+
+
+def test_threads_draw_from_no_global_generator(posterior, monkeypatch):
+    """Chunks of observations run in threads, which would share one generator."""
+    monkeypatch.setattr(chunks, "_CHUNK", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    threads = set()
+
+    class Watched(type(PRIOR)):
+        def sample(self, *arguments, **options):
+            threads.add(threading.current_thread())
+            return super().sample(*arguments, **options)
+
+    prior = Watched(PRIOR.loc, PRIOR.covariance_matrix, validate_args=False)
+    estimator = posterior.potential_fn.ratio_estimator
+    watched = MHPosterior.from_estimator(estimator, prior)
+    evaluated = []
+    estimator.embedding_net_x.register_forward_pre_hook(
+        lambda *_: evaluated.append(threading.current_thread())
+    )
+    watched.sample_batched((20,), torch.randn(8, 2), seed=1, **SHORT)
+    assert threading.main_thread() not in evaluated
+    assert threads == {threading.main_thread()}

@@ -1,5 +1,7 @@
 """Reports of posteriors in memory."""
 
+import re
+
 import pytest
 import torch
 from linear_gaussian import PRIOR, SHORT, X_O, log_ratio, simulate
@@ -7,6 +9,10 @@ from reports import read_words
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.errors import CallOrderError, FarObservationWarning
+from sbi_aalr.mcmc.convergence import rhat
+from sbi_aalr.persistence.run_store import write_run
+from sbi_aalr.persistence.stored_run import read_run
+from sbi_aalr.report.run_report import report_run
 
 
 def test_posterior_report_without_a_simulator(posterior, fitted, unpictured, tmp_path):
@@ -82,3 +88,20 @@ def test_posterior_report_warns_where_nobody_simulated(
         posterior.report(
             tmp_path / "page.html", simulator=simulate, num_simulations=500
         )
+
+
+def test_memory_and_disk_tell_the_same_of_many_chains(posterior, unpictured, tmp_path):
+    """Above 128 chains R-hat is nested, which the file must remember."""
+    settings = {**SHORT, "num_chains": 160, "kernel": "random_walk"}
+    posterior.sample((160 * 8,), x=X_O, seed=5, **settings)
+    nested = posterior.diagnostics()["r_hat"].values
+    assert not torch.allclose(
+        rhat(posterior.chains.theta)[0], torch.from_numpy(nested), atol=0.01
+    )
+    assert posterior.summary()["r_hat"].tolist() == nested.tolist()
+    pages = [posterior.report(tmp_path / "memory.html", seed=1)]
+    run = read_run(write_run(tmp_path / "run.nc", posterior.run), posterior.target)
+    report_run(run, tmp_path / "disk.html", settings=posterior.parameters, seed=1)
+    pages.append(tmp_path / "disk.html")
+    told = [re.findall(r"R-hat is at most [\d.]+", read_words(page)) for page in pages]
+    assert told[0] == told[1] == [f"R-hat is at most {nested.max():.4f}"]
