@@ -1,7 +1,8 @@
 """Figures of chains that the diagnostics do not have: growth of ESS, autocorrelation.
 
 The growth comes from arviz-plots. Its autocorrelation draws one panel a chain, which is
-no use for a hundred, so that one is ours: the mean over chains with their spread.
+no use for a hundred, so that one is ours: the mean over chains with their spread, from
+the values of arviz-stats.
 """
 
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -92,10 +93,14 @@ def plot_ess_growth(
 def plot_autocorrelation(theta: _Array, parameter_names: list[str]) -> "Figure":
     """Draw the autocorrelation of each parameter: mean and 90 % of the chains.
 
+    It is 1 at all lags for a chain that does not move.
+
     Args:
         theta: Draws of one observation, shape `(C, S, D)`.
         parameter_names: One name a parameter.
     """
+    from arviz_stats.base import array_stats
+
     columns = min(_NUM_COLUMNS, len(parameter_names))
     rows = -(-len(parameter_names) // columns)
     figure = make_figure(3.2 * columns, 0.6 + 2 * rows)
@@ -103,7 +108,9 @@ def plot_autocorrelation(theta: _Array, parameter_names: list[str]) -> "Figure":
     lags = np.arange(min(_MAX_LAG, theta.shape[1] - 1) + 1)
     for axes, index in zip(grid.flat, range(len(parameter_names)), strict=False):
         tidy_axes(axes)
-        correlation = _correlate(theta[..., index], len(lags))
+        correlation = array_stats.autocorr(theta[..., index])[:, : len(lags)]
+        # Of a chain that does not move it is 0 / 0.
+        correlation = np.nan_to_num(correlation, nan=1.0)
         low, high = np.quantile(correlation, [0.05, 0.95], axis=0)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.fill_between(lags, low, high, color=BLUE, alpha=0.2, linewidth=0)
@@ -114,18 +121,6 @@ def plot_autocorrelation(theta: _Array, parameter_names: list[str]) -> "Figure":
     for axes in list(grid.flat)[len(parameter_names) :]:
         axes.set_visible(False)
     return figure
-
-
-def _correlate(chains: _Array, num_lags: int) -> _Array:
-    """Autocorrelation of each chain `(C, S)` at the first lags; 1 where none moves."""
-    centred = chains - chains.mean(axis=1, keepdims=True)
-    size = 2 * chains.shape[1]
-    power = np.abs(np.fft.rfft(centred, n=size, axis=1)) ** 2
-    covariance = np.fft.irfft(power, n=size, axis=1)[:, :num_lags]
-    variance = covariance[:, :1]
-    return np.divide(
-        covariance, variance, out=np.ones_like(covariance), where=variance > 0
-    )
 
 
 def plot_predictions(tree: xr.DataTree, observation: int | None) -> "Figure":
