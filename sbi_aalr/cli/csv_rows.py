@@ -1,4 +1,10 @@
-"""Read a CSV file of numbers, one row an observation, and say which cell is wrong."""
+"""Read a CSV file of numbers, one row an observation, and say which cell is wrong.
+
+pandas' reader takes a tenth of the time, but even at its strictest it names the line in
+one of 11 wrong files, where this one names all (`benchmarks/own_parts.py`), and lets
+infinity pass; it does not find out whether there is a header. By default it makes NaN
+of empty cells, of `NA`, and of what is missing at the end of a row.
+"""
 
 import csv
 import math
