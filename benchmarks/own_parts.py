@@ -28,7 +28,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from sbi_aalr.cli.csv_rows import read_csv_rows
+from sbi_aalr.persistence.csv_rows import read_csv_rows
 from sbi_aalr.networks import GatedBlock, two_towers
 from sbi_aalr.training.loaders import TensorLoader
 from sbi_aalr.training.muon import Muon

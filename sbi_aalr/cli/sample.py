@@ -43,7 +43,7 @@ def sample(
     "observation" where the file has several rows. What is done is kept, and the same
     command goes on where it was stopped; a file that is there already is left alone.
     """
-    from sbi_aalr.cli.csv_rows import read_csv_rows
+    from sbi_aalr.persistence.csv_rows import read_csv_rows
     from sbi_aalr.posterior import MHPosterior
 
     posterior = MHPosterior.load(run, device=device)

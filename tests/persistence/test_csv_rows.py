@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbi_aalr.cli.csv_rows import read_csv_rows
+from sbi_aalr.persistence.csv_rows import read_csv_rows
 
 
 @pytest.fixture
