@@ -28,7 +28,7 @@ from sbi_aalr.simulators import SLCP
 from sbi_aalr.trainer import online, stored
 from sbi_aalr.training import RatioLoss, loop
 from sbi_aalr.training.optimisers import build_optimizers
-from sbi_aalr.training.recipe import choose_recipe, find_row
+from sbi_aalr.training.recipe import choose_recipe, find_entry
 
 
 def build_adamw(estimator, recipe):
@@ -42,7 +42,7 @@ def build_adamw(estimator, recipe):
 
 def list_stored(num_simulations):
     """Name, network and parts of the recipe."""
-    usual, recipe = find_row(num_simulations)[1:]
+    usual, recipe = find_entry(num_simulations)[1:]
     blocks, dropout = usual["num_blocks"], usual["dropout"]
     octaves, width = usual["num_octaves"], usual["hidden_features"]
     changes = {
@@ -65,7 +65,7 @@ def list_stored(num_simulations):
 
 def list_streamed(num_simulations):
     """Name, network, loss and settings of the training."""
-    usual, recipe = find_row(num_simulations)[1:]
+    usual, recipe = find_entry(num_simulations)[1:]
     blocks, octaves = usual["num_blocks"], usual["num_octaves"]
     width = usual["hidden_features"]
     rate = recipe.matrix_learning_rate

@@ -28,11 +28,11 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from sbi_aalr.persistence.csv_rows import read_csv_rows
 from sbi_aalr.networks import GatedBlock, two_towers
+from sbi_aalr.persistence.csv_rows import read_csv_rows
 from sbi_aalr.training.loaders import TensorLoader
 from sbi_aalr.training.muon import Muon
-from sbi_aalr.training.recipe import find_row
+from sbi_aalr.training.recipe import find_entry
 from sbi_aalr.training.schedule import WeightAverage
 
 NUM_ROWS = 100_000
@@ -73,12 +73,12 @@ def measure(
 
 def build_estimator(seed: int):
     torch.manual_seed(seed)
-    towers = two_towers(**find_row(1_000_000).towers)
+    towers = two_towers(**find_entry(1_000_000).towers)
     return towers(torch.randn(64, 5), torch.randn(64, 8))
 
 
 def measure_muon(seed: int, repetitions: int) -> None:
-    recipe = find_row(1_000_000).recipe
+    recipe = find_entry(1_000_000).recipe
     rate, decay = recipe.matrix_learning_rate, recipe.weight_decay
     blocks = [m for m in build_estimator(seed).modules() if isinstance(m, GatedBlock)]
     starts = [layer.weight for block in blocks for layer in (block.up, block.down)]

@@ -1,8 +1,8 @@
-"""Report on what `sbi-aalr demo` and `sbi-aalr sample` leave in a folder.
+"""Report on the folder of a run, which `sbi-aalr demo` writes.
 
-A folder holds a saved posterior and chains; `training.json` says how the posterior was
-fitted and on which simulator. With that one, if this package knows it, or with one that
-the user names, the checks that need a simulator are run.
+It holds a saved posterior and chains, which may lie elsewhere too; `training.json` says
+how the posterior was fitted and on which simulator. With that one, if this package
+knows it, or with one that the user names, the checks that need a simulator are run.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import numpy as np
 from sbi_aalr.checks import check_non_negative_int, check_positive_int
 from sbi_aalr.cli.named_simulator import find_known, import_simulator
 from sbi_aalr.persistence.run_folder import CHAINS, find_chains
-from sbi_aalr.persistence.stored_run import read_run
+from sbi_aalr.persistence.run_store import read_run
 from sbi_aalr.persistence.training_json import read_training
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED

@@ -19,6 +19,7 @@ from sbi_aalr.diagnostics.convergence import (
 )
 from sbi_aalr.diagnostics.draws import Draws, DrawsLike, read_draws
 from sbi_aalr.errors import ConvergenceWarning
+from sbi_aalr.mcmc.convergence import meets_limits
 
 _UNSTICK = "Raise `warmup_steps`, or propose smaller steps."
 
@@ -93,15 +94,12 @@ def judge(
     """
     r_hat, stuck = convergence["r_hat"].values, convergence["stuck_chains"].values
     ess = np.minimum(convergence["ess_bulk"].values, convergence["ess_tail"].values)
-    # Written so that NaN fails.
-    bad_rhat = ~(r_hat <= max_rhat) if max_rhat is not None else stuck < 0
-    bad_ess = ~(ess >= min_ess) if min_ess is not None else stuck < 0
-    bad_stuck = stuck > 0
-    bad = bad_rhat | bad_stuck | bad_ess
+    bad = ~meets_limits(r_hat, ess, stuck, max_rhat, min_ess)
     if not bad.any():
         return None
     # The gravest kind of failure is the one to report; `argmax` puts NaN first.
-    gravest = r_hat if bad_rhat.any() else stuck if bad_stuck.any() else -ess
+    has_bad_rhat = not meets_limits(r_hat, ess, 0 * stuck, max_rhat, None).all()
+    gravest = r_hat if has_bad_rhat else stuck if stuck.any() else -ess
     worst = np.unravel_index(np.argmax(gravest), gravest.shape)
     observation, parameter = (int(index) for index in worst)
     name = f"`{draws.parameter_names[parameter]}`"

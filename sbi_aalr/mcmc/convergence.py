@@ -16,7 +16,7 @@ References:
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -126,6 +126,36 @@ def nested_rhat(theta: Tensor, superchain: Tensor) -> Tensor:
     index = order[:, None, :, None].expand_as(theta)
     theta = theta.gather(0, index)
     return _over_observations(lambda draws: _nested(draws, size), theta)
+
+
+def meets_limits(
+    r_hat: Any,
+    ess: Any,
+    stuck_chains: Any,
+    max_rhat: float | None,
+    min_ess: float | None,
+) -> Any:
+    """Whether chains of each parameter have converged: the one rule for all.
+
+    A chain that never moved fails its parameter: among many chains, one that is stuck
+    hardly changes R-hat. NaN fails.
+
+    Args:
+        r_hat: Tensor or array of any shape.
+        ess: The smaller of bulk and tail ESS, of the same shape.
+        stuck_chains: Chains that never moved, of the same shape.
+        max_rhat: Largest R-hat that passes; None if any does.
+        min_ess: Smallest effective sample size that passes; None if any does.
+
+    Returns:
+        Bools of the same shape.
+    """
+    passed = stuck_chains == 0
+    if max_rhat is not None:
+        passed = passed & (r_hat <= max_rhat)
+    if min_ess is not None:
+        passed = passed & (ess >= min_ess)
+    return passed
 
 
 def _over_observations(function: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:

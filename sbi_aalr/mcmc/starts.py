@@ -10,10 +10,63 @@ References:
     inverse temperature by the effective sample size.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.tempering import find_inverse_temperature
+from sbi_aalr.mcmc.tempering import anneal, find_inverse_temperature
+from sbi_aalr.types import LogProbFn
+
+
+def choose_starts(
+    generator: Generator,
+    log_prob_fn: LogProbFn,
+    log_base_fn: LogProbFn,
+    candidates: Tensor,
+    log_weight: Tensor | None,
+    shape: tuple[int, int],
+    *,
+    max_steps: int,
+    on_step: Callable[[int], object] | None = None,
+) -> Tensor:
+    """Choose the starts of all chains among candidates that observations share.
+
+    Candidates are resampled by weights that are tempered until enough of them share the
+    weight, and then annealed to the posterior.
+
+    Args:
+        generator: Source of randomness.
+        log_prob_fn: Log-density of all observations, nats.
+        log_base_fn: Log-density of the candidates' distribution, nats.
+        candidates: Draws, shape `(K, D)`.
+        log_weight: Log-density of the target less that of the candidates' distribution,
+            shape `(K, B)`, nats; None to take candidates as they come.
+        shape: Number of starts and of observations, `(C, B)`.
+        max_steps: Most steps of annealing.
+        on_step: Called with the number of steps made, for a progress bar.
+
+    Returns:
+        Starts, shape `(C, B, D)`.
+    """
+    num_chains, num_observations = shape
+    if log_weight is None:
+        rows = num_chains * num_observations
+        index = torch.arange(rows, device=candidates.device) % candidates.shape[0]
+        return candidates[index].unflatten(0, (num_chains, -1))
+    inverse_temperature = choose_inverse_temperature(log_weight, num_chains)
+    positions = resample_candidates(
+        generator, candidates, log_weight, inverse_temperature, num_chains
+    )
+    return anneal(
+        generator,
+        positions,
+        inverse_temperature,
+        log_prob_fn,
+        log_base_fn,
+        max_steps=max_steps,
+        on_step=on_step,
+    )
 
 
 def choose_inverse_temperature(log_weight: Tensor, num_chains: int) -> Tensor:
@@ -85,36 +138,3 @@ def resample_candidates(
     index = index[shuffle.argsort()]
     repeats = -(-num_chains // index.shape[0])
     return candidates[index.repeat(repeats, 1)[:num_chains]]
-
-
-def group_nearby(starts: Tensor, num_groups: int) -> Tensor:
-    """Group chains by where they start.
-
-    Chains are halved again and again along the parameter in which they spread most, so
-    that chains that are stuck where they started are stuck in the same group.
-
-    Args:
-        starts: Shape `(C, B, D)`.
-        num_groups: Number of groups of equal size, a power of two.
-
-    Returns:
-        Group of each chain, long, shape `(C', B)`; `C'` leaves out the last chains that
-        would make the groups unequal.
-    """
-    size = starts.shape[0] // num_groups
-    starts = starts[: size * num_groups]
-    scaled = starts / starts.std(dim=0).clamp(min=1e-30)
-    order = torch.arange(scaled.shape[0], device=starts.device)
-    order = order.unsqueeze(1).expand(scaled.shape[:2])
-    groups = 1
-    while groups < num_groups:
-        ordered = scaled.gather(0, order.unsqueeze(-1).expand_as(scaled))
-        blocks = ordered.unflatten(0, (groups, -1))
-        widest = blocks.var(dim=1).argmax(dim=-1)[:, None, :, None]
-        key = blocks.gather(-1, widest.expand(*blocks.shape[:-1], 1)).squeeze(-1)
-        rank = key.argsort(dim=1)
-        order = order.unflatten(0, (groups, -1)).gather(1, rank).flatten(0, 1)
-        groups *= 2
-    group = torch.arange(scaled.shape[0], device=starts.device) // size
-    group = group.unsqueeze(1).expand_as(order)
-    return torch.empty_like(order).scatter_(0, order, group)

@@ -1,1 +1,5 @@
-"""What goes to disk and comes back: no code in it is ever run."""
+"""What goes to disk and comes back: no code in it is ever run.
+
+A new file of a run is a module here that writes and reads it, as `training_json` does,
+and two lines in `run_folder`, which holds the name of every file and what is in it.
+"""

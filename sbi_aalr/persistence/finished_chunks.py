@@ -5,6 +5,7 @@ in the end, each of which appears whole or not at all. A file `run.json` says wh
 they belong to.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sbi_aalr._version import __version__
 from sbi_aalr.files import write_json, write_tensors
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.convergence import Convergence
+from sbi_aalr.sampling.settings import Settings
+from sbi_aalr.sampling.target import RatioTarget, Target
 from sbi_aalr.sampling.until_converged import Result
 
 _RUN = "run.json"
@@ -91,6 +95,30 @@ class ChunkFiles:
         return self._folder / f"{number:06d}.safetensors"
 
 
+def identify(target: Target, x: Tensor, settings: Settings) -> dict[str, Any]:
+    """What tells one run from another: data, network and settings.
+
+    Args:
+        target: What is sampled.
+        x: The observations.
+        settings: How.
+
+    Returns:
+        Names and values that JSON can hold.
+    """
+    chosen = settings.to_dict()
+    if not isinstance(chosen["kernel"], str):
+        chosen["kernel"] = "custom"
+    weights = target.estimator.state_dict() if isinstance(target, RatioTarget) else {}
+    return {
+        "sbi_aalr": __version__,
+        "x": _hash([x]),
+        "potential": target.name,
+        "estimator": _hash([weights[name] for name in sorted(weights)]),
+        **chosen,
+    }
+
+
 def read_identity(folder: Path) -> dict[str, Any]:
     """Return what identifies the run whose chunks are in a folder; nothing if none.
 
@@ -115,3 +143,11 @@ def _collect(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def _hash(tensors: list[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -44,6 +44,7 @@ def find_chains(folder: Path, chains: str | Path | None = None) -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise FileNotFoundError(
             f"`folder` must hold {CHAINS} or one other NetCDF file, but {folder} has "
-            f"{names}. Sample with `sbi-aalr sample`, or choose one with `--chains`."
+            f"{names}. Sample with `sbi-aalr sample --out {folder / CHAINS}`, or "
+            "choose one with `--chains`."
         )
     return found[0]

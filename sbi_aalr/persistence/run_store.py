@@ -1,18 +1,23 @@
-"""Write a finished run as one Zarr or NetCDF store, and say which run it is."""
+"""Write a finished run as one Zarr or NetCDF store, and read it again."""
 
-import hashlib
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+import xarray as xr
 from torch import Tensor
 
-from sbi_aalr._version import __version__
+from sbi_aalr.diagnostics.convergence import read_convergence
+from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
 from sbi_aalr.files import write_datatree
+from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.sampling.run import Run
-from sbi_aalr.sampling.settings import Settings
-from sbi_aalr.sampling.target import RatioTarget, Target
+from sbi_aalr.sampling.target import Target
 
 _SUFFIXES = (".nc", ".zarr")
 
@@ -69,33 +74,112 @@ def write_run(path: Path, run: Run) -> Path:
     return write_datatree(path, run_to_datatree(run))
 
 
-def identify(target: Target, x: Tensor, settings: Settings) -> dict[str, Any]:
-    """What tells one run from another: data, network and settings.
+def read_run(path: Path, target: Target) -> Run:
+    """Read a run that `write_run` wrote, or chains that `to_datatree` made.
 
     Args:
-        target: What is sampled.
-        x: The observations.
-        settings: How.
+        path: A NetCDF file.
+        target: What was sampled.
 
-    Returns:
-        Names and values that JSON can hold.
+    Raises:
+        ValueError: If the file is damaged, or its chains are of another width than the
+            target.
     """
-    chosen = settings.to_dict()
-    if not isinstance(chosen["kernel"], str):
-        chosen["kernel"] = "custom"
-    weights = target.estimator.state_dict() if isinstance(target, RatioTarget) else {}
-    return {
-        "sbi_aalr": __version__,
-        "x": _hash([x]),
-        "potential": target.name,
-        "estimator": _hash([weights[name] for name in sorted(weights)]),
-        **chosen,
+    tree = _read_tree(path)
+    draws = read_draws(tree)
+    width = draws.theta.shape[-1]
+    if target.ratio_dim not in (None, width):
+        raise ValueError(
+            f"`chains` must have the {target.ratio_dim} parameters of the posterior, "
+            f"got {width} in {path}."
+        )
+    chains = _read_chains(tree)
+    settings = {str(name): value for name, value in tree.attrs.items()}
+    return Run(
+        chains=chains,
+        warmup=_read_warmup(tree, chains),
+        convergence=_read_convergence(tree, chains),
+        observed=_read_observed(tree),
+        batched=draws.batched,
+        settings=settings,
+        created_at=_read_date(settings),
+        target=target,
+        parameter_names=draws.parameter_names,
+    )
+
+
+def _read_tree(path: Path) -> xr.DataTree:
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as stored:
+            tree = stored.load()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no NetCDF file of chains: {error}.") from error
+    for group in ("posterior", "observed_data"):
+        if group not in tree.children:
+            raise ValueError(
+                f"{path} must have the groups `posterior` and `observed_data`, got "
+                f"{sorted(tree.children)}. Write it with `to_datatree`."
+            )
+    return tree
+
+
+def _read_chains(tree: xr.DataTree, prefix: str = "") -> Chains:
+    """Read chains, or with the prefix `warmup_` what came before them.
+
+    Statistics that are not there are NaN.
+    """
+    drawn = tree[f"{prefix}posterior"].to_dataset()
+    theta = _to_tensor(drawn["theta"], "parameter")
+    group = f"{prefix}sample_stats"
+    found = tree[group].to_dataset() if group in tree.children else drawn
+    missing = torch.full(theta.shape[:3], torch.nan)
+    log_prob, acceptance_rate, accepted = (
+        _to_tensor(found[name]) if name in found else missing
+        for name in ("lp", "acceptance_rate", "accepted")
+    )
+    return Chains(theta, log_prob, acceptance_rate, accepted.bool())
+
+
+def _read_warmup(tree: xr.DataTree, chains: Chains) -> Chains:
+    if "warmup_posterior" in tree.children:
+        return _read_chains(tree, "warmup_")
+    return Chains(*(field[:, :0] for field in vars(chains).values()))
+
+
+def _to_tensor(values: xr.DataArray, *last: str) -> Tensor:
+    """A tensor `(C, S, B, ...)`, with one observation where there is no such axis."""
+    if "observation" not in values.dims:
+        values = values.expand_dims("observation")
+    ordered = values.transpose("chain", "draw", "observation", *last)
+    return torch.from_numpy(np.array(ordered.values))
+
+
+def _read_convergence(tree: xr.DataTree, chains: Chains) -> Convergence:
+    """What the sampler measured; measured anew where it is not in the tree."""
+    found = read_convergence(tree)
+    if "observation" not in found.dims:
+        found = found.expand_dims("observation")
+    values = {
+        str(name): torch.from_numpy(np.array(variable.values))
+        for name, variable in found.data_vars.items()
     }
+    count = chains.num_observations
+    # What only the sampler knows.
+    unknown = {
+        "acceptance_rate": chains.acceptance_rate.mean(dim=(0, 1)),
+        "num_steps": torch.zeros(count, dtype=torch.long),
+        "converged": torch.zeros(count, dtype=torch.bool),
+    }
+    return Convergence(**{**unknown, **values})
 
 
-def _hash(tensors: list[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _read_observed(tree: xr.DataTree) -> Tensor:
+    """Observations `(B, *event_shape)`, or trials of one `(T, *event_shape)`."""
+    observed = tree["observed_data"]["x"]
+    rows = torch.as_tensor(np.array(observed.values), dtype=torch.float32)
+    return rows if {"observation", "trial"} & set(observed.dims) else rows[None]
+
+
+def _read_date(attributes: dict[str, Any]) -> datetime:
+    written = attributes.get("created_at")
+    return datetime.now(UTC) if written is None else datetime.fromisoformat(written)

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.checks import check_non_negative_int
-from sbi_aalr.persistence.finished_chunks import ChunkFiles, read_identity
+from sbi_aalr.persistence.finished_chunks import (
+    ChunkFiles,
+    identify,
+    read_identity,
+)
 from sbi_aalr.persistence.run_store import (
     check_store,
-    identify,
     locate_parts,
     write_run,
 )

@@ -1,4 +1,4 @@
-"""What sbi asks of a posterior: a potential with its prior, a default x, a device."""
+"""What sbi asks of a posterior: draws, densities, a default x, a device."""
 
 from pathlib import Path
 from typing import Any

@@ -5,11 +5,12 @@ no use for a hundred, so that one is ours: the mean over chains with their sprea
 the values of arviz-stats.
 """
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from sbi_aalr.diagnostics.draws import Array
 from sbi_aalr.diagnostics.plot_style import (
     BLUE,
     GREY,
@@ -23,14 +24,12 @@ from sbi_aalr.diagnostics.plot_style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Array: TypeAlias = np.ndarray[Any, Any]
-
 _MAX_LAG = 40
 _NUM_COLUMNS = 3
 
 
 def plot_ess_growth(
-    theta: _Array, parameter_names: list[str], min_ess: float
+    theta: Array, parameter_names: list[str], min_ess: float
 ) -> "Figure":
     """Draw bulk and tail ESS of the first draws against their number.
 
@@ -90,7 +89,7 @@ def plot_ess_growth(
     return figure
 
 
-def plot_autocorrelation(theta: _Array, parameter_names: list[str]) -> "Figure":
+def plot_autocorrelation(theta: Array, parameter_names: list[str]) -> "Figure":
     """Draw the autocorrelation of each parameter: mean and 90 % of the chains.
 
     It is 1 at all lags for a chain that does not move.
@@ -154,7 +153,7 @@ def plot_predictions(tree: xr.DataTree, observation: int | None) -> "Figure":
     return figure
 
 
-def read_features(x: xr.DataArray, num_sample_dims: int) -> _Array:
+def read_features(x: xr.DataArray, num_sample_dims: int) -> Array:
     """Flatten data behind its first dimensions, these into one: `(N, E)` or `(E,)`."""
     values = np.asarray(x.values)
     flat = values.reshape(*values.shape[:num_sample_dims], -1)

@@ -1,7 +1,7 @@
 """Run the checks that need a simulator, within a budget of simulations."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +16,15 @@ from sbi_aalr.diagnostics import (
     expected_coverage,
     ratio_normalisation,
     ratio_roc,
-    warn_if_far,
+    warn_if_misspecified,
 )
 from sbi_aalr.diagnostics.coverage import BatchedPosterior
-from sbi_aalr.diagnostics.draws import read_draws
+from sbi_aalr.diagnostics.draws import Array, read_draws
 from sbi_aalr.diagnostics.log_ratio import LogRatio
 from sbi_aalr.report.evidence import Checks
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.adapt import prepare
 from sbi_aalr.simulation.batches import simulate
-
-_Array: TypeAlias = np.ndarray[Any, Any]
 
 # Simulations for the ROC test, and seed of all checks, unless told otherwise.
 NUM_SIMULATIONS = 100_000
@@ -55,7 +53,7 @@ def run_checks(
     simulator: Callable[..., Any] | None,
     prior: Distribution,
     *,
-    truth: _Array | None = None,
+    truth: Array | None = None,
     num_simulations: int = NUM_SIMULATIONS,
     seed: int = SEED,
     on_phase: Callable[[str], object] = lambda what: None,
@@ -134,7 +132,7 @@ def run_checks(
         normalisation=normalisation,
         balance=balance,
         coverage=coverage,
-        familiarity=warn_if_far(rows, others, stacklevel=4),
+        familiarity=warn_if_misspecified(rows, others, stacklevel=4),
     )
     num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
     predicted = add_predictive(tree, batched, prior, num_draws=num_draws, seed=seed)
@@ -180,7 +178,7 @@ def _read_rows(tree: xr.DataTree) -> Tensor:
     return rows[None] if is_single else rows
 
 
-def _choose_theta(tree: xr.DataTree, truth: _Array | None) -> Tensor:
+def _choose_theta(tree: xr.DataTree, truth: Array | None) -> Tensor:
     if truth is not None:
         return torch.as_tensor(np.atleast_2d(truth)[0], dtype=torch.float32)
     theta = read_draws(tree).theta[:, :, 0]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -10,14 +9,13 @@ import xarray as xr
 from sbi_aalr.diagnostics import (
     ClassifierBalance,
     ExpectedCoverage,
-    Familiarity,
+    Misspecification,
     RatioNormalisation,
     RatioROC,
 )
 from sbi_aalr.diagnostics.convergence import read_convergence
-from sbi_aalr.diagnostics.draws import read_draws
-
-_Array: TypeAlias = np.ndarray[Any, Any]
+from sbi_aalr.diagnostics.draws import Array, read_draws
+from sbi_aalr.mcmc.convergence import meets_limits
 
 # Vehtari et al. (2021), where the chains do not say what they were held to.
 _MAX_RHAT = 1.01
@@ -26,7 +24,7 @@ _MIN_ESS = 400.0
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks that need a simulator; None for those that were not run.
+    """What simulations say of the ratio; None for the checks that were not run.
 
     Attributes:
         ratio_roc: The paper's test of the ratio.
@@ -38,11 +36,11 @@ class Checks:
     """
 
     ratio_roc: RatioROC | None = None
-    roc_theta: _Array | None = None
+    roc_theta: Array | None = None
     normalisation: RatioNormalisation | None = None
     balance: ClassifierBalance | None = None
     coverage: ExpectedCoverage | None = None
-    familiarity: Familiarity | None = None
+    familiarity: Misspecification | None = None
 
 
 @dataclass(frozen=True)
@@ -57,19 +55,20 @@ class ChainCheck:
         min_ess: Smallest effective sample size that passes.
     """
 
-    r_hat: _Array
-    ess: _Array
-    stuck_chains: _Array
+    r_hat: Array
+    ess: Array
+    stuck_chains: Array
     max_rhat: float
     min_ess: float
 
     @property
-    def converged(self) -> _Array:
+    def converged(self) -> Array:
         """Which observations pass, bool, shape `(B,)`; NaN does not."""
-        passed = (self.r_hat <= self.max_rhat) & (self.ess >= self.min_ess)
-        return (passed & (self.stuck_chains == 0)).all(axis=1)
+        limits = self.max_rhat, self.min_ess
+        passed = meets_limits(self.r_hat, self.ess, self.stuck_chains, *limits)
+        return passed.all(axis=1)
 
-    def order_by_trouble(self, far: _Array | None) -> list[int]:
+    def order_by_trouble(self, far: Array | None) -> list[int]:
         """Return all observations, the one most in need of a look first."""
         worst = np.nan_to_num(self.r_hat.max(axis=1), nan=np.inf)
         least = np.nan_to_num(self.ess.min(axis=1), nan=0.0)
@@ -96,8 +95,8 @@ class Evidence:
 
     tree: xr.DataTree
     title: str
-    truth: _Array | None = None
-    reference: _Array | None = None
+    truth: Array | None = None
+    reference: Array | None = None
     training: Mapping[str, Sequence[float]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     commands: str = ""
@@ -113,7 +112,7 @@ class Evidence:
         """How many observations the chains are for."""
         return int(read_draws(self.tree).theta.shape[2])
 
-    def find_truth(self, observation: int) -> _Array | None:
+    def find_truth(self, observation: int) -> Array | None:
         """Return the true parameters of one observation, shape `(D,)`, if known."""
         if self.truth is None or self.truth.ndim == 1:
             return self.truth

@@ -1,11 +1,9 @@
 """The pictures of one observation: its posterior, its chains, its predictions."""
 
-from typing import Any, TypeAlias
-
 import numpy as np
 
 from sbi_aalr.diagnostics import plot_corner, plot_trace_rank
-from sbi_aalr.diagnostics.draws import read_draws
+from sbi_aalr.diagnostics.draws import Array, read_draws
 from sbi_aalr.report.chain_figures import (
     plot_autocorrelation,
     plot_ess_growth,
@@ -13,8 +11,6 @@ from sbi_aalr.report.chain_figures import (
 )
 from sbi_aalr.report.evidence import ChainCheck, Evidence
 from sbi_aalr.report.pictures import Picture, make_picture, make_typesettable
-
-_Array: TypeAlias = np.ndarray[Any, Any]
 
 # More do not fit on a page; a table has them all.
 _MAX_PARAMETERS = 12
@@ -47,14 +43,14 @@ def picture_observation(
     ]
 
 
-def _choose_parameters(r_hat: _Array) -> _Array:
+def _choose_parameters(r_hat: Array) -> Array:
     """Choose those with the largest R-hat, and keep them in their order."""
     worst_first = np.argsort(-np.nan_to_num(r_hat, nan=np.inf), kind="stable")
     return np.sort(worst_first[:_MAX_PARAMETERS])
 
 
 def _picture_corner(
-    evidence: Evidence, observation: int, theta: _Array, chosen: _Array, of: str
+    evidence: Evidence, observation: int, theta: Array, chosen: Array, of: str
 ) -> Picture:
     truth, reference = evidence.find_truth(observation), evidence.reference
     figure = plot_corner(
@@ -77,7 +73,7 @@ def _picture_corner(
 
 
 def _picture_chains(
-    theta: _Array, names: list[str], of: str, min_ess: float
+    theta: Array, names: list[str], of: str, min_ess: float
 ) -> list[Picture]:
     pictures = [
         make_picture(

@@ -11,10 +11,9 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc import starts
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.run import block_size
-from sbi_aalr.mcmc.tempering import anneal
+from sbi_aalr.mcmc.starts import choose_starts
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress
 from sbi_aalr.sampling.target import BatchLogProb, Target
@@ -29,7 +28,6 @@ from sbi_aalr.sampling.until_converged import (
     warm_up_chains,
 )
 from sbi_aalr.seeding import seeded
-from sbi_aalr.types import LogProbFn
 
 _MAX_ROWS = {"cpu": 2**13}
 _MAX_ROWS_ELSEWHERE = 2**20
@@ -136,7 +134,7 @@ def _sample_chunk(
             None if weigh is None else weigh(index),
             (population, len(index)),
             max_steps=settings.warmup_steps // 2,
-            bar=bar,
+            on_step=bar.step,
         )
         if kernel.unconstrained:
             group, positions = unconstrained.select(index), transform(positions)
@@ -156,56 +154,6 @@ def _sample_chunk(
     return result._replace(
         warmup=constrain(result.warmup, transform),
         chains=constrain(result.chains, transform),
-    )
-
-
-def choose_starts(
-    generator: Generator,
-    target: BatchLogProb,
-    log_base_fn: LogProbFn,
-    candidates: Tensor,
-    log_weight: Tensor | None,
-    shape: tuple[int, int],
-    *,
-    max_steps: int,
-    bar: Progress | None = None,
-) -> Tensor:
-    """Choose the starts of all chains among candidates that observations share.
-
-    Candidates are resampled by weights that are tempered until enough of them share the
-    weight, and then annealed to the posterior.
-
-    Args:
-        generator: Source of randomness.
-        target: Log-density of all observations, nats.
-        log_base_fn: Log-density of the candidates' distribution, nats.
-        candidates: Draws, shape `(K, D)`.
-        log_weight: Log-density of the target less that of the candidates' distribution,
-            shape `(K, B)`, nats; None to take candidates as they come.
-        shape: Number of starts and of observations, `(C, B)`.
-        max_steps: Most steps of annealing.
-        bar: Where steps are shown.
-
-    Returns:
-        Starts, shape `(C, B, D)`.
-    """
-    num_chains, num_observations = shape
-    if log_weight is None:
-        rows = num_chains * num_observations
-        index = torch.arange(rows, device=candidates.device) % candidates.shape[0]
-        return candidates[index].unflatten(0, (num_chains, -1))
-    inverse_temperature = starts.choose_inverse_temperature(log_weight, num_chains)
-    positions = starts.resample_candidates(
-        generator, candidates, log_weight, inverse_temperature, num_chains
-    )
-    return anneal(
-        generator,
-        positions,
-        inverse_temperature,
-        target,
-        log_base_fn,
-        max_steps=max_steps,
-        on_step=bar and bar.step,
     )
 
 

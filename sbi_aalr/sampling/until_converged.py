@@ -17,8 +17,8 @@ from sbi_aalr.mcmc.chains import Chains, concatenate
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.kernel import State
 from sbi_aalr.mcmc.run import run, warm_up
-from sbi_aalr.mcmc.starts import group_nearby
 from sbi_aalr.mcmc.step import init
+from sbi_aalr.mcmc.superchains import group_nearby
 from sbi_aalr.mcmc.trees import concatenate as concatenate_trees
 from sbi_aalr.mcmc.trees import select
 from sbi_aalr.sampling.plan import Plan
@@ -197,8 +197,7 @@ def measure(
 ) -> Convergence:
     """Measure convergence and compare it with the limits.
 
-    A chain that never moved fails its observation: among many chains, one that is stuck
-    hardly changes R-hat. Where R-hat says that an observation goes on, and this is not
+    Where R-hat says that an observation goes on, and this is not
     the last look, its effective sample sizes are not computed but NaN.
     """
     theta = chains.theta
@@ -208,19 +207,18 @@ def measure(
         usable = superchain.shape[0]
         r_hat = convergence.nested_rhat(theta[:usable], superchain)
     stuck = convergence.count_stuck_chains(theta)
-    passed = stuck == 0
-    # Written so that NaN fails.
-    if settings.max_rhat is not None:
-        passed &= r_hat <= settings.max_rhat
-    wanted = passed.all(dim=-1)
-    wanted = (wanted | (is_last or not settings.has_limits)).nonzero()[:, 0]
     ess_bulk, ess_tail = (torch.full_like(r_hat, torch.nan) for _ in range(2))
+    limits = settings.max_rhat, settings.min_ess
+    # Where R-hat says that an observation goes on, its ESS need not be known.
+    wanted = convergence.meets_limits(r_hat, ess_bulk, stuck, limits[0], None)
+    wanted = wanted.all(dim=-1) | (is_last or not settings.has_limits)
+    wanted = wanted.nonzero()[:, 0]
     if wanted.numel():
         draws = theta[:, :, wanted]
         ess_bulk[wanted] = convergence.ess_bulk(draws)
         ess_tail[wanted] = convergence.ess_tail(draws)
-    if settings.min_ess is not None:
-        passed &= torch.minimum(ess_bulk, ess_tail) >= settings.min_ess
+    ess = torch.minimum(ess_bulk, ess_tail)
+    passed = convergence.meets_limits(r_hat, ess, stuck, *limits)
     steps = torch.full_like(r_hat[:, 0], num_steps, dtype=torch.long)
     acceptance_rate = chains.acceptance_rate.mean(dim=(0, 1))
     converged = passed.all(dim=-1)

@@ -20,7 +20,7 @@ from sbi_aalr.training.history import History
 from sbi_aalr.training.loop import fit
 from sbi_aalr.training.passes import Passes
 from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss
-from sbi_aalr.training.recipe import Recipe, Row, TrainingSettings
+from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
 
 
 @contextlib.contextmanager
@@ -38,9 +38,9 @@ def keep_estimator_if_failing(trainer: SbiTrainer) -> Iterator[None]:
         raise
 
 
-def begin_anew(trainer: SbiTrainer, theta: Tensor, x: Tensor, row: Row) -> None:
-    """Give the trainer a new network, built from first rows for a row of the recipe."""
-    network = build_network(trainer._build_neural_net, theta, x, row)
+def begin_anew(trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry) -> None:
+    """Give the trainer a new network, built from first rows as the recipe says."""
+    network = build_network(trainer._build_neural_net, theta, x, entry)
     trainer._neural_net = network.to(trainer._device)
 
 

@@ -25,7 +25,7 @@ from sbi_aalr.trainer.fitting import (
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses
-from sbi_aalr.training.recipe import Recipe, TrainingSettings, choose_recipe, find_row
+from sbi_aalr.training.recipe import Recipe, TrainingSettings, choose_recipe, find_entry
 from sbi_aalr.types import Simulator
 
 # Enough rows for the quantiles that the inputs are scaled by, and to tell passes apart.
@@ -76,14 +76,14 @@ def fit_online(
     with seeded(seed), keep_estimator_if_failing(trainer):
         batched, prior = prepare(simulator, trainer._prior)
         opening = _simulate_opening(batched, prior, num_simulations)
-        row = find_row(num_simulations, settings.time_limit)
+        entry = find_entry(num_simulations, settings.time_limit)
         if begins:
-            begin_anew(trainer, opening.theta, opening.x, row)
+            begin_anew(trainer, opening.theta, opening.x, entry)
         else:
             check_fits(trainer._neural_net, opening.theta, opening.x)
         num_contrasts = get_loss(trainer).num_contrasts
         recipe = choose_recipe(
-            row,
+            entry,
             num_simulations,
             settings,
             is_separable=num_contrasts is None,

@@ -20,7 +20,7 @@ from sbi_aalr.trainer.fitting import (
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses
-from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_row
+from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
 
 # sbi's default of `max_num_epochs`.
 NO_LIMIT = 2**31 - 1
@@ -80,11 +80,11 @@ def fit_stored(
         if not resume_training:
             _split(trainer, len(theta), validation_fraction)
         rows = trainer.train_indices
-        row = find_row(len(rows), settings.time_limit)
+        entry = find_entry(len(rows), settings.time_limit)
         if begins:
-            begin_anew(trainer, theta[rows], x[rows], row)
+            begin_anew(trainer, theta[rows], x[rows], entry)
         recipe = choose_recipe(
-            row,
+            entry,
             len(rows),
             settings,
             is_separable=get_loss(trainer).num_contrasts is None,
@@ -96,6 +96,7 @@ def fit_stored(
             first_round,
             recipe.batch_size,
             validation_fraction,
+            # The rows are split already.
             resume_training=True,
             dataloader_kwargs=dataloader_kwargs,
         )

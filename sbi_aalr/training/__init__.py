@@ -1,6 +1,10 @@
-"""The engine that fits a ratio estimator; it knows nothing of sbi's trainers."""
+"""The engine that fits a ratio estimator; it knows nothing of sbi's trainers.
 
-from sbi_aalr.training import losses
+`loop.fit` minimises a `RatioLoss` over passes of batches, by a recipe. A new term of
+the loss is two functions in `losses` and a line in `ratio_loss.TERMS`; a new source of
+batches is an iterable as in `passes`.
+"""
+
 from sbi_aalr.training.ratio_loss import RatioLoss
 
-__all__ = ["RatioLoss", "losses"]
+__all__ = ["RatioLoss"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sbi_aalr import networks
 from sbi_aalr.checks import check_choice, check_row_shapes
-from sbi_aalr.training.recipe import Row, find_row
+from sbi_aalr.training.recipe import Entry, find_entry
 
 Builder = Callable[[Tensor, Tensor], RatioEstimator]
 
@@ -42,13 +42,13 @@ class NamedBuilder:
         self.settings = settings
 
     def __call__(
-        self, theta: Tensor, x: Tensor, row: Row | None = None
+        self, theta: Tensor, x: Tensor, entry: Entry | None = None
     ) -> RatioEstimator:
         """Build for a budget; by default that of the rows that are given."""
         settings = self.settings
         if settings is None:
-            row = row or find_row(len(theta))
-            settings = dict(row.towers) if self.name == "two_towers" else {}
+            entry = entry or find_entry(len(theta))
+            settings = dict(entry.towers) if self.name == "two_towers" else {}
         estimator = CLASSIFIERS[self.name](**settings)(theta, x)
         estimator.classifier_name = self.name
         estimator.classifier_settings = settings
@@ -82,7 +82,7 @@ def resolve_classifier(classifier: object) -> Builder:
 
 
 def build_network(
-    builder: Builder, theta: Tensor, x: Tensor, row: Row
+    builder: Builder, theta: Tensor, x: Tensor, entry: Entry
 ) -> RatioEstimator:
     """Build from a first batch, of the size that suits the budget if there is a choice.
 
@@ -90,13 +90,15 @@ def build_network(
         builder: What `resolve_classifier` returned.
         theta: Parameters, shape `(N, D)`.
         x: Data, shape `(N, *event_shape)`.
-        row: What `find_row` found for the budget.
+        entry: What `find_entry` found for the budget.
 
     Returns:
         The ratio estimator, on the CPU.
     """
     rows = theta.cpu(), x.cpu()
-    return builder(*rows, row) if isinstance(builder, NamedBuilder) else builder(*rows)
+    if isinstance(builder, NamedBuilder):
+        return builder(*rows, entry)
+    return builder(*rows)
 
 
 def check_fits(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> None:

@@ -1,7 +1,8 @@
 """The loss of a batch: which pairs a network is shown, and what is asked of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -12,14 +13,26 @@ from sbi_aalr.networks.pairs import is_separable, take_apart
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training import losses
 
-Terms = Sequence[Callable[..., Tensor]]
-# In the order of their weights in `RatioLoss`.
-_TERMS: Terms = (losses.binary_cross_entropy, losses.info_nce, losses.imbalance)
-_ALL_PAIRS_TERMS: Terms = (
-    losses.all_pairs_cross_entropy,
-    losses.all_pairs_info_nce,
-    losses.all_pairs_imbalance,
-)
+
+class Term(NamedTuple):
+    """A term of the loss, in both its forms.
+
+    Attributes:
+        of_contrasts: Logits of joint pairs `(N,)` and of contrasts `(N, K)` -> losses.
+        of_all_pairs: Logits of all pairs of a batch `(N, N)` -> losses.
+    """
+
+    of_contrasts: Callable[[Tensor, Tensor], Tensor]
+    of_all_pairs: Callable[[Tensor], Tensor]
+
+
+# A new term is its two forms in `losses`, a line here, and a field of `RatioLoss` of
+# the same name for its weight.
+TERMS = {
+    "cross_entropy": Term(losses.binary_cross_entropy, losses.all_pairs_cross_entropy),
+    "info_nce": Term(losses.info_nce, losses.all_pairs_info_nce),
+    "balance": Term(losses.imbalance, losses.all_pairs_imbalance),
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class RatioLoss:
     def __post_init__(self) -> None:
         if self.num_contrasts is not None:
             check_positive_int("num_contrasts", self.num_contrasts)
-        for name in ("cross_entropy", "info_nce", "balance"):
+        for name in TERMS:
             check_non_negative_float(name, getattr(self, name))
         if self.cross_entropy == self.info_nce == 0:
             raise ValueError(
@@ -78,18 +91,17 @@ class RatioLoss:
                 pairs are asked of a network that is not separable.
         """
         theta, theta_prime, x = batch
+        weights = {name: getattr(self, name) for name in TERMS}
+        used = [(TERMS[name], weight) for name, weight in weights.items() if weight]
+        total = torch.zeros((), device=x.device)
         if self.num_contrasts is None:
-            return self._weigh(_ALL_PAIRS_TERMS, compute_all_pairs(estimator, theta, x))
+            log_ratio = compute_all_pairs(estimator, theta, x)
+            for term, weight in used:
+                total = total + weight * term.of_all_pairs(log_ratio)
+            return total
         logits = self._compute_contrasts(estimator, theta, x, theta_prime)
-        return self._weigh(_TERMS, *logits)
-
-    def _weigh(self, terms: Terms, *logits: Tensor) -> Tensor:
-        """Weighted sum of the terms whose weight is not zero."""
-        weights = self.cross_entropy, self.info_nce, self.balance
-        total = torch.zeros((), device=logits[0].device)
-        for weight, term in zip(weights, terms, strict=True):
-            if weight:
-                total = total + weight * term(*logits)
+        for term, weight in used:
+            total = total + weight * term.of_contrasts(*logits)
         return total
 
     def _compute_contrasts(

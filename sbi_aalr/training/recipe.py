@@ -59,7 +59,7 @@ class TrainingSettings:
                 check_positive_float(name, value)
 
 
-class Row(NamedTuple):
+class Entry(NamedTuple):
     """What suits budgets from some size on.
 
     Attributes:
@@ -77,42 +77,42 @@ class Row(NamedTuple):
 _MOST_STREAMED_PASSES = 8
 # Seconds within which a network for many simulations would see too few of them.
 _SHORT = 60.0
-_ROWS = [
-    Row(
+_ENTRIES = [
+    Entry(
         0,
         {"hidden_features": 128, "num_blocks": 2, "dropout": 0.5, "num_octaves": 3},
         Recipe(128, 60, 2e-3, 0.02, weight_decay=0.1),
     ),
-    Row(
+    Entry(
         5_000,
         {"hidden_features": 128, "num_blocks": 2, "dropout": 0.5, "num_octaves": 3},
         Recipe(256, 40, 2e-3, 0.02, weight_decay=0.1),
     ),
-    Row(
+    Entry(
         50_000,
         {"hidden_features": 192, "num_blocks": 4, "dropout": 0.2, "num_octaves": 4},
         Recipe(512, 20, 2e-3, 0.02, weight_decay=0.1),
     ),
-    Row(
+    Entry(
         500_000,
         {"hidden_features": 192, "num_blocks": 4, "dropout": 0.1, "num_octaves": 6},
         Recipe(1024, 4, 2e-3, 0.02, weight_decay=0.1),
     ),
-    Row(
+    Entry(
         5_000_000,
         {"hidden_features": 192, "num_blocks": 4, "num_octaves": 6},
         Recipe(1024, 1, 2e-3, 0.02),
     ),
 ]
 # In the place of all rows for as many simulations or more, where time is short.
-_HURRIED = Row(
+_HURRIED = Entry(
     50_000,
     {"hidden_features": 128, "num_blocks": 2, "num_octaves": 9},
     Recipe(512, 4, 3e-3, 0.04),
 )
 
 
-def find_row(num_simulations: int, time_limit: float | None = None) -> Row:
+def find_entry(num_simulations: int, time_limit: float | None = None) -> Entry:
     """Look up what suits a budget.
 
     Args:
@@ -123,17 +123,19 @@ def find_row(num_simulations: int, time_limit: float | None = None) -> Row:
         The towers and their recipe.
 
     Example:
-        >>> find_row(1_000_000).towers["hidden_features"]
+        >>> find_entry(1_000_000).towers["hidden_features"]
         192
     """
     is_short = time_limit is not None and time_limit < _SHORT
     if is_short and num_simulations >= _HURRIED.least_simulations:
         return _HURRIED
-    return [row for row in _ROWS if row.least_simulations <= num_simulations][-1]
+    return [entry for entry in _ENTRIES if entry.least_simulations <= num_simulations][
+        -1
+    ]
 
 
 def choose_recipe(
-    row: Row,
+    entry: Entry,
     num_simulations: int,
     settings: TrainingSettings | None = None,
     *,
@@ -145,7 +147,7 @@ def choose_recipe(
     """Decide how to train: what the user wants, else what suits the budget.
 
     Args:
-        row: What `find_row` found for the budget.
+        entry: What `find_entry` found for the budget.
         num_simulations: Simulations in a pass.
         settings: What the user set.
         is_separable: Whether the network is trained on all pairs of a batch. Others
@@ -159,7 +161,7 @@ def choose_recipe(
         The recipe, with batches no larger than there are simulations.
 
     Example:
-        >>> few = find_row(10)
+        >>> few = find_entry(10)
         >>> choose_recipe(few, 10, is_separable=True, is_streamed=False)[:2]
         (10, 60)
         >>> choose_recipe(few, 10, is_separable=True, is_streamed=True, num_passes=2)[1]
@@ -167,7 +169,7 @@ def choose_recipe(
     """
     settings = settings or TrainingSettings()
     if is_separable:
-        recipe = row.recipe
+        recipe = entry.recipe
     elif is_streamed:
         recipe = Recipe(batch_size=256, num_passes=1, learning_rate=5e-3)
     else:

@@ -10,8 +10,7 @@ from reports import read_words
 from sbi_aalr import MHPosterior
 from sbi_aalr.errors import CallOrderError, FarObservationWarning
 from sbi_aalr.mcmc.convergence import rhat
-from sbi_aalr.persistence.run_store import write_run
-from sbi_aalr.persistence.stored_run import read_run
+from sbi_aalr.persistence.run_store import read_run, write_run
 from sbi_aalr.report.run_report import report_run
 
 

@@ -9,7 +9,6 @@ from sbi.utils import BoxUniform, MultipleIndependent
 from torch.distributions import Exponential
 
 from sbi_aalr import ConvergenceWarning, MHPosterior, MHPosteriorParameters
-from sbi_aalr.sampling.chunks import choose_starts
 from sbi_aalr.sampling.log_prior import LogPrior
 
 QUIET = {"show_progress_bars": False}
@@ -104,20 +103,3 @@ def test_a_limit_that_is_off_does_not_warn():
         warnings.simplefilter("error")
         posterior.sample((2_000,), x=torch.zeros(1), seed=1, **QUIET)
     assert bool(posterior.diagnostics()["converged"])
-
-
-def test_choose_starts_from_the_proposal_repeats_candidates_if_need_be():
-    prior = make_box(2)
-    candidates = prior.sample((10,))
-    starts = choose_starts(
-        torch.Generator(),
-        FlatTarget(),
-        prior.log_prob,
-        candidates,
-        None,
-        (6, 3),
-        max_steps=0,
-    )
-    assert starts.shape == (6, 3, 2)
-    known = {tuple(row) for row in candidates.tolist()}
-    assert {tuple(row) for row in starts.flatten(0, 1).tolist()} <= known

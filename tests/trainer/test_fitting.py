@@ -10,7 +10,7 @@ from trainers import FEW, SOON, append, get_estimator, make_trainer, weights
 
 from sbi_aalr import networks
 from sbi_aalr.training import RatioLoss
-from sbi_aalr.training.recipe import find_row
+from sbi_aalr.training.recipe import find_entry
 
 
 class Tracker:
@@ -135,7 +135,7 @@ def test_recipe_is_written_down():
     trainer.train_online(simulate, **FEW)
     chosen = trainer.summary["recipe"][-1]
     assert chosen["classifier"] == "two_towers" and chosen["batch_size"] == 50
-    assert chosen["classifier_settings"] == find_row(200).towers
+    assert chosen["classifier_settings"] == find_entry(200).towers
     assert chosen["num_contrasts"] is None and chosen["info_nce"] == 1.0
     trainer = make_trainer("two_towers", loss=RatioLoss(2, balance=3.0))
     trainer.train_online(simulate, **FEW)
@@ -174,4 +174,4 @@ def test_short_time_gets_a_smaller_network():
     trainer = make_trainer("two_towers")
     trainer.train_online(simulate, 60_000, num_passes=1, time_limit=0.3, seed=1)
     chosen = trainer.summary["recipe"][-1]["classifier_settings"]
-    assert chosen == find_row(60_000, 0.3).towers != find_row(60_000).towers
+    assert chosen == find_entry(60_000, 0.3).towers != find_entry(60_000).towers

@@ -13,10 +13,10 @@ from sbi_aalr.training.classifiers import (
     check_fits,
     resolve_classifier,
 )
-from sbi_aalr.training.recipe import find_row
+from sbi_aalr.training.recipe import find_entry
 
 THETA, _, X = draw_pairs(20, seed=1)
-MILLION = find_row(10**6)
+MILLION = find_entry(10**6)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -39,7 +39,7 @@ def test_papers_network_has_the_papers_shape():
 
 def test_without_a_budget_the_rows_are_one():
     estimator = resolve_classifier("two_towers")(THETA, X)
-    assert estimator.classifier_settings == find_row(20).towers
+    assert estimator.classifier_settings == find_entry(20).towers
 
 
 @pytest.mark.parametrize("classifier", [build_quadratic, ClassifierConfig()])

@@ -2,20 +2,20 @@
 
 import pytest
 
-from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_row
+from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
 
 MILLION = 10**6
 
 
 def choose(num_simulations=MILLION, settings=None, **options):
     options = {"is_separable": True, "is_streamed": True, **options}
-    row = find_row(num_simulations)
+    row = find_entry(num_simulations)
     return choose_recipe(row, num_simulations, settings, **options)
 
 
 def test_recipe_grows_with_the_budget():
     budgets = [10**power for power in range(3, 8)]
-    widths = [find_row(budget).towers["hidden_features"] for budget in budgets]
+    widths = [find_entry(budget).towers["hidden_features"] for budget in budgets]
     assert widths == sorted(widths)
     for is_streamed in (True, False):
         passes = [choose(n, is_streamed=is_streamed).num_passes for n in budgets]
@@ -23,10 +23,10 @@ def test_recipe_grows_with_the_budget():
 
 
 def test_short_time_gets_a_smaller_network():
-    usual, hurried = find_row(MILLION), find_row(MILLION, 15.0)
+    usual, hurried = find_entry(MILLION), find_entry(MILLION, 15.0)
     assert hurried.towers["hidden_features"] < usual.towers["hidden_features"]
-    assert find_row(MILLION, 300.0) == usual
-    assert find_row(1_000, 15.0) == find_row(1_000)
+    assert find_entry(MILLION, 300.0) == usual
+    assert find_entry(1_000, 15.0) == find_entry(1_000)
 
 
 def test_streams_are_passed_over_less_often_than_stored_simulations():

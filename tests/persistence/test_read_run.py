@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from sbi_aalr import MHPosterior
 from sbi_aalr.cli.app import app
 from sbi_aalr.diagnostics import to_datatree
-from sbi_aalr.persistence.run_store import write_run
-from sbi_aalr.persistence.stored_run import read_run
+from sbi_aalr.persistence.run_store import read_run, write_run
 
 # What version 0.1.0 printed of the run that it left here.
 OLD = Path(__file__).with_name("written_by_0_1_0")
