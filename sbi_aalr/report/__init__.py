@@ -2,8 +2,9 @@
 
 `run_report` turns a run into `evidence`, `verdicts` judge it, `page` shows it. A new
 check is made in `diagnostics`, as a result with `passed`, `verdict` and perhaps
-`plot()`. Here it takes a field of `Checks` in `evidence`, a call in `checks.run_checks`,
-its say in `verdicts`, and, if it has a picture, a line in `sections`.
+`plot()`. Here it takes a field of `Checks` in `evidence`, a call in
+`checks.run_checks`, its say in `verdicts`, and, if it has a picture, a line in
+`sections`.
 """
 
 from sbi_aalr.report.checks import run_checks
