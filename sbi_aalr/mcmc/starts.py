@@ -127,14 +127,19 @@ def resample_candidates(
     # The largest of weight-shifted Gumbel noise is a draw; the C largest are a draw
     # without replacement.
     noise = torch.rand(
-        log_weight.shape, generator=generator, device=log_weight.device
+        log_weight.shape,
+        generator=generator,
+        device=log_weight.device,
+        dtype=log_weight.dtype,
     ).clamp(min=1e-30)
     score = inverse_temperature * log_weight - (-noise.log()).log()
     score = torch.where(torch.isinf(log_weight), -torch.inf, score)
     num_usable = int(torch.isfinite(score).sum(0).min())
     index = score.topk(min(num_chains, num_usable), dim=0).indices
     # The order that comes out is by score, and some chains are taken as the first few.
-    shuffle = torch.rand(len(index), generator=generator, device=index.device)
+    shuffle = torch.rand(
+        len(index), generator=generator, device=index.device, dtype=score.dtype
+    )
     index = index[shuffle.argsort()]
     repeats = -(-num_chains // index.shape[0])
     return candidates[index.repeat(repeats, 1)[:num_chains]]

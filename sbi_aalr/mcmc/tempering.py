@@ -147,7 +147,10 @@ def resample_chains(generator: Generator, log_weight: Tensor) -> Tensor:
     chains, observations = log_weight.shape
     edge = log_weight.softmax(dim=0).cumsum(dim=0).T.contiguous()
     offset = torch.rand(
-        (observations, 1), generator=generator, device=log_weight.device
+        (observations, 1),
+        generator=generator,
+        device=log_weight.device,
+        dtype=log_weight.dtype,
     )
     comb = (torch.arange(chains, device=log_weight.device) + offset) / chains
     return torch.searchsorted(edge, comb).clamp(max=chains - 1).T

@@ -64,7 +64,10 @@ def propose(
     chains, observations, _ = position.shape
     count = others.shape[0]
     uniform = torch.rand(
-        (3, chains, observations), generator=generator, device=position.device
+        (3, chains, observations),
+        generator=generator,
+        device=position.device,
+        dtype=position.dtype,
     )
     first = (uniform[0] * count).long().clamp(max=count - 1)
     gap = (uniform[1] * (count - 1)).long().clamp(max=count - 2)

@@ -62,8 +62,12 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         parameters: tuple[Any, ...],
     ) -> Proposal:
         num_chains = position.shape[0]
-        order = torch.rand(num_chains, generator=generator, device=position.device)
-        order = order.argsort()
+        order = torch.rand(
+            num_chains,
+            generator=generator,
+            device=position.device,
+            dtype=position.dtype,
+        ).argsort()
         ends = _divide(generator, num_chains, probabilities)
         shuffled = position.index_select(0, order)
         moved, corrections, components = [], [], []
@@ -165,5 +169,6 @@ def _divide(
     offset = 0.5
     is_large = min(probabilities) * count >= _LARGE_SHARE
     if not is_large and any(abs(edge - round(edge)) > 1e-6 for edge in edges):
-        offset = float(torch.rand((), generator=generator, device=generator.device))
+        number = torch.zeros((), device=generator.device, dtype=torch.float32)
+        offset = float(number.uniform_(generator=generator))
     return [*(math.floor(edge + offset) for edge in edges), count]
