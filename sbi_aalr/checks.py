@@ -23,6 +23,15 @@ def check_non_negative_int(name: str, value: object) -> int:
     return _check_int(name, value, minimum=0, rule="an int of at least 0")
 
 
+def check_seed(name: str, value: object) -> int:
+    """Return `value` as an int that torch takes, or raise if it is no int from zero up.
+
+    torch takes 64 bits; of a longer seed, such as `SeedSequence().entropy`, the last 63
+    count, so that numbers may be added to it.
+    """
+    return check_non_negative_int(name, value) % 2**63
+
+
 def check_positive_float(name: str, value: object) -> float:
     """Return `value` as a float, or raise if it is not finite and above zero."""
     number = _check_real(name, value)
@@ -57,23 +66,34 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
-def check_device(name: str, value: str | torch.device) -> str:
-    """Return `value` as a string, or raise if torch cannot compute there."""
+def check_device(name: str, value: object) -> str:
+    """Return `value` as a string, or raise if torch cannot compute there.
+
+    `"gpu"` is sbi's word for whatever accelerator there is.
+    """
+    if not isinstance(value, str | torch.device):
+        raise TypeError(
+            f"`{name}` must be a torch device such as 'cpu' or 'cuda:0', got {value!r} "
+            f"of type {type(value).__name__}."
+        )
+    gpu = "cuda" if torch.cuda.is_available() else "mps"
     try:
-        device = torch.device(value)
-    except (RuntimeError, TypeError) as error:
+        device = torch.device(gpu if value == "gpu" else value)
+    except RuntimeError as error:
         raise ValueError(
-            f"`{name}` must be a torch device such as 'cpu' or 'cuda:0', got {value!r}."
+            f"`{name}` must be a torch device such as 'cpu' or 'cuda:0', got "
+            f"{str(value)!r}."
         ) from error
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        # The rest of its first line is a list of some forty backends.
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
         raise ValueError(
             f"`{name}` must be a torch device that works here, got {str(value)!r}, "
-            f"for which torch says: {reason}."
+            f"for which torch says: {reason}. 'cpu' works everywhere."
         ) from error
-    return str(value)
+    return str(device)
 
 
 def check_prior(name: str, value: object) -> Distribution:

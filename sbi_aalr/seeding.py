@@ -1,4 +1,4 @@
-"""Seed the global generators of torch, NumPy and Python for a while."""
+"""Seed the global generators of torch, NumPy and Python for a while, or spare them."""
 
 import contextlib
 import random
@@ -7,7 +7,25 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from sbi_aalr.checks import check_non_negative_int
+from sbi_aalr.checks import check_seed
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Leave the global generators of torch, NumPy and Python as they were before.
+
+    For what draws only to look, as whether a prior gives rows of parameters: nobody's
+    next draws should depend on that.
+    """
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    # Named, as torch warns otherwise where there are several.
+    cuda = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    with torch.random.fork_rng(devices=cuda):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
 
 
 @contextlib.contextmanager
@@ -20,16 +38,9 @@ def seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    check_non_negative_int("seed", seed)
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    # Named, as torch warns otherwise where there are several.
-    cuda = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
-    with torch.random.fork_rng(devices=cuda):
+    seed = check_seed("seed", seed)
+    with generators_kept():
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+        yield

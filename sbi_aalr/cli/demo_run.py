@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sbi_aalr.checks import check_device, check_non_negative_int, check_positive_int
+from sbi_aalr.checks import check_device, check_positive_int, check_seed
 from sbi_aalr.diagnostics import (
     add_predictive,
     plot_corner,
@@ -112,7 +112,7 @@ def run_demo(
     """
     check_positive_int("num_simulations", num_simulations)
     check_positive_int("num_samples", num_samples)
-    check_non_negative_int("seed", seed)
+    seed = check_seed("seed", seed)
     check_device("device", device)
     folder = Path(out)
     # Before the long part: a folder that cannot be made should not cost a fit.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.checks import check_positive_int, check_seed
 from sbi_aalr.cli.named_simulator import find_known, import_simulator
 from sbi_aalr.persistence.run_folder import CHAINS, find_chains
 from sbi_aalr.persistence.run_store import read_run
@@ -60,7 +60,7 @@ def report_folder(
         ValueError: If a file is damaged, or the chains are not from this posterior.
     """
     check_positive_int("num_simulations", num_simulations)
-    check_non_negative_int("seed", seed)
+    seed = check_seed("seed", seed)
     folder, out = Path(folder), check_path(out)
     task = None if simulator is None else import_simulator(simulator)
     posterior = MHPosterior.load(folder)

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from sbi_aalr._version import __version__
 from sbi_aalr.checks import (
     check_choice,
-    check_non_negative_int,
     check_positive_int,
+    check_seed,
 )
 from sbi_aalr.comparison.figures import save_figures
 from sbi_aalr.comparison.methods import METHODS, Method
@@ -91,7 +91,7 @@ def compare(
     }
     chosen_methods = _resolve("methods", methods, METHODS)
     budgets = sorted({check_positive_int("budgets", budget) for budget in budgets})
-    seeds = sorted({check_non_negative_int("seeds", seed) for seed in seeds})
+    seeds = sorted({check_seed("seeds", seed) for seed in seeds})
     check_positive_int("observations", observations)
     check_positive_int("num_samples", num_samples)
     if workers is not None:

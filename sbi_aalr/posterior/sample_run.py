@@ -1,17 +1,20 @@
 """One run of a posterior, kept on disk as it goes on where the user wants that."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sbi_aalr.checks import check_non_negative_int
+from sbi_aalr.checks import check_seed
 from sbi_aalr.persistence.finished_chunks import (
     ChunkFiles,
+    hold_folder,
     identify,
+    mark_finished,
     read_identity,
+    remove_chunks,
+    remove_if_finished,
 )
 from sbi_aalr.persistence.run_store import (
     check_store,
@@ -50,27 +53,37 @@ def sample_run(
         The run.
     """
     if seed is not None:
-        seed = check_non_negative_int("seed", seed)
+        seed = check_seed("seed", seed)
     options: dict[str, Any] = {
         "batched": batched,
         "show_progress_bars": show_progress_bars,
     }
     if out is None:
         return sample(target, x, plan, seed=_draw_seed(seed), **options)
+    parts = locate_parts(Path(out))
+    remove_if_finished(parts)
     store = check_store(out)
-    parts = locate_parts(store)
-    if seed is None:
-        seed = read_identity(parts).get("seed")
-    seed = _draw_seed(seed)
-    identity = {
-        "num_draws": plan.num_draws,
-        "seed": seed,
-        **identify(target, x, plan.settings),
-    }
-    finished = ChunkFiles(parts, identity)
-    run = sample(target, x, plan, seed=seed, finished=finished, **options)
-    write_run(store, run)
-    shutil.rmtree(parts)
+    with hold_folder(parts):
+        # Again, as another process may have written it until now.
+        check_store(out)
+        if seed is None:
+            seed = read_identity(parts).get("seed")
+        seed = _draw_seed(seed)
+        identity = {
+            "num_draws": plan.num_draws,
+            "seed": seed,
+            **identify(target, x, plan.settings),
+        }
+        try:
+            finished = ChunkFiles(parts, identity)
+            run = sample(target, x, plan, seed=seed, finished=finished, **options)
+            mark_finished(parts)
+            write_run(store, run)
+        except OSError as error:
+            message = f"{error.strerror or error} What is done is kept in {parts}, and "
+            message += "the same call goes on from there."
+            raise OSError(error.errno or 0, message) from error
+        remove_chunks(parts)
     return run
 
 

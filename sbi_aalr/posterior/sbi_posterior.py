@@ -13,6 +13,7 @@ from sbi.utils.user_input_checks_utils import move_distribution_to_device
 from torch import Tensor
 from torch.distributions import Distribution
 
+from sbi_aalr.checks import check_device
 from sbi_aalr.diagnostics.run_tree import warn_about_run
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.posterior.inputs import check_theta, check_x, count_samples
@@ -48,6 +49,8 @@ class SbiPosterior(NeuralPosterior):
         parameters: MHPosteriorParameters,
         device: str | torch.device | None,
     ) -> None:
+        if device is not None:
+            device = check_device("device", device)
         super().__init__(potential_fn, theta_transform, device)
         self.proposal = proposal or self.potential_fn.prior
         if self.proposal is None:
@@ -224,7 +227,8 @@ class SbiPosterior(NeuralPosterior):
 
     def to(self, device: str | torch.device) -> "SbiPosterior":
         """Move estimator, prior and default x to a device."""
-        self._device, self._prior_draws = process_device(str(device)), None
+        self._device = process_device(check_device("device", device))
+        self._prior_draws = None
         self.potential_fn.to(self._device)
         self.proposal = move_distribution_to_device(self.proposal, self._device)
         self.theta_transform = mcmc_transform(self.proposal, device=self._device)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.checks import check_positive_int, check_seed
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
 from sbi_aalr.report.checks import NUM_SIMULATIONS, QUICK, SEED, run_checks
@@ -70,7 +70,7 @@ def report_run(
         FarObservationWarning: If an observation is far from all simulations.
     """
     check_positive_int("num_simulations", num_simulations)
-    check_non_negative_int("seed", seed)
+    seed = check_seed("seed", seed)
     check_path(path)
     tree = run_to_datatree(run, parameter_names)
     true_values = None if truth is None else _check_truth(truth, run)

@@ -19,7 +19,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.checks import check_positive_int, check_seed
 from sbi_aalr.mcmc.weights import LogMean, sum_weights
 from sbi_aalr.networks.pairs import fix_observations, take_apart
 from sbi_aalr.seeding import seeded
@@ -88,7 +88,7 @@ class PriorDraws:
         check_positive_int("num_draws", num_draws)
         self._estimator = estimator
         self._parts = take_apart(estimator)
-        with seeded(check_non_negative_int("seed", seed)):
+        with seeded(check_seed("seed", seed)):
             self._rows = prior.sample((num_draws,))
         if self._parts.combine_all is not None:
             parts = self._rows.split(_BLOCK_ROWS)

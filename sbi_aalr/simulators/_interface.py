@@ -4,7 +4,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.checks import check_finite, check_non_negative_int
+from sbi_aalr.checks import check_finite, check_seed
 
 
 def check_features(name: str, value: object, width: int) -> None:
@@ -82,7 +82,7 @@ def make_generator(seed: int | None) -> torch.Generator:
     """Return a generator on the CPU; without a seed torch's global one decides."""
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
-    return torch.Generator().manual_seed(check_non_negative_int("seed", seed))
+    return torch.Generator().manual_seed(check_seed("seed", seed))
 
 
 def round_into_support(draws: Tensor, prior: BoxUniform) -> Tensor:

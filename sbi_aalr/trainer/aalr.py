@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from sbi_aalr.checks import check_prior
+from sbi_aalr.checks import check_device, check_prior
 from sbi_aalr.trainer.online import fit_online
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.stored import NO_LIMIT, fit_stored
@@ -84,7 +84,7 @@ class AALR(SbiTrainer):
         super().__init__(
             prior=prior,
             classifier=resolve_classifier(classifier),
-            device=device,
+            device=check_device("device", device),
             logging_level=logging_level,
             summary_writer=summary_writer,
             tracker=tracker,
