@@ -12,7 +12,8 @@ shortest to copy, and `mcmc/kernel.py` says what each function gets and returns:
 - `advance` makes several steps at once, for the kernel that can.
 
 Randomness comes from the given generator alone. `KERNELS` maps the name that users give
-as `kernel=` to the constant. Tests that run over `KERNELS` try every line of the table.
+as `kernel=` to the constant. Tests that run over `KERNELS` try every line of the table;
+the numbers that a seed gives are stored in `tests/same_numbers`.
 """
 
 from sbi_aalr.mcmc.kernels import (
