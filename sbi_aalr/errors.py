@@ -33,3 +33,11 @@ class ConvergenceWarning(AALRWarning):
 
 class FarObservationWarning(AALRWarning):
     """An observation is farther from the simulations than any simulation is."""
+
+
+class UnsavedPriorWarning(AALRWarning):
+    """A posterior was saved without its prior, which is to be given when loading."""
+
+
+class OtherObservationWarning(AALRWarning):
+    """A posterior of one observation, cut by truncated rounds, is asked about others."""
