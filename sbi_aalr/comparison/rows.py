@@ -3,12 +3,11 @@
 Workers on many machines can write at once, and a run that is killed loses no row.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sbi_aalr.files import write_json, write_whole
+from sbi_aalr.files import read_sealed, write_sealed, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +27,8 @@ METRICS = (
     "max_rhat",
     "peak_memory",
 )
-_ROWS = "rows"
-_TABLE = "table.csv"
+ROWS = "rows"
+TABLE = "table.csv"
 
 
 class Key(NamedTuple):
@@ -43,6 +42,11 @@ class Key(NamedTuple):
 
 
 COLUMNS = (*Key._fields, *METRICS, "error")
+_KINDS = {
+    **Key.__annotations__,
+    **dict.fromkeys(METRICS, int | float | None),
+    "error": str,
+}
 
 
 def write_row(
@@ -59,7 +63,7 @@ def write_row(
     row = {**key._asdict(), **metrics, "error": error}
     path = _locate(folder, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, row, indent=None)
+    write_sealed(path, row, indent=None)
     write_table(folder)
 
 
@@ -69,15 +73,26 @@ def has_row(folder: Path, key: Key) -> bool:
 
 
 def _locate(folder: Path, key: Key) -> Path:
-    return folder / _ROWS / f"{'-'.join(map(str, key))}.json"
+    return folder / ROWS / f"{'-'.join(map(str, key))}.json"
 
 
 def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
-    """Read all rows that are there, by key."""
-    rows = (
-        json.loads(path.read_text()) for path in sorted((folder / _ROWS).glob("*.json"))
-    )
-    return {Key(*(row[name] for name in Key._fields)): row for row in rows}
+    """Read all rows that are there, by key.
+
+    Raises:
+        ValueError: If a file is damaged.
+    """
+    rows = {}
+    for path in sorted((folder / ROWS).glob("*.json")):
+        row = read_sealed(path)
+        for name, kind in _KINDS.items():
+            if not isinstance(row.get(name), kind):
+                raise ValueError(f"{path} is damaged: `{name}` is missing or wrong.")
+        key = Key(*(row[name] for name in Key._fields))
+        if path != _locate(folder, key):
+            raise ValueError(f"{path} is damaged: it holds the row of {key}.")
+        rows[key] = row
+    return rows
 
 
 def read_table(folder: str | Path) -> "pd.DataFrame":
@@ -99,7 +114,4 @@ def read_table(folder: str | Path) -> "pd.DataFrame":
 
 def write_table(folder: Path) -> Path:
     """Write all rows that are there as `table.csv`."""
-    table = read_table(folder)
-    return write_whole(
-        folder / _TABLE, lambda target: table.to_csv(target, index=False)
-    )
+    return write_text(folder / TABLE, read_table(folder).to_csv(index=False))

@@ -1,38 +1,88 @@
 """Keep what is done of a long run on disk, so that a killed run goes on from there.
 
-Chunks of observations are kept as safetensors beside the file that the run will write
-in the end, each of which appears whole or not at all. A file `run.json` says which run
-they belong to.
+Chunks of observations are kept as safetensors in a folder beside the file that the run
+will write in the end, each of which appears whole or not at all. A file `run.json` says
+which run they belong to, and each chunk names that run, its own number and a hash of
+what it holds. One process at a time has the folder; a lock, which ends with the
+process, sees to that.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from sbi_aalr._version import __version__
-from sbi_aalr.files import write_json, write_tensors
+from sbi_aalr.files import (
+    hash_document,
+    hash_tensors,
+    lock,
+    read_sealed,
+    remove_leftovers,
+    write_sealed,
+    write_tensors,
+    write_text,
+)
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.sampling.settings import Settings
 from sbi_aalr.sampling.target import RatioTarget, Target
 from sbi_aalr.sampling.until_converged import Result
+from sbi_aalr.seeding import seeded
 
+_FORMAT = 2
 _RUN = "run.json"
+_LOCK = "lock"
+# Says that all chunks are there, and that the file of the run is being written.
+_FINISHED = "finished"
+_CHUNKS = "[0-9]" * 6 + ".safetensors"
 # What the groups of tensors are called in a file.
 _WARMUP, _CHAINS, _CONVERGENCE = "warmup", "chains", "figures"
+_NUM_PROBES = 16
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Have a folder of chunks to oneself; made if needed, and gone if no chunk is left.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        BlockingIOError: If another process has it.
+        ValueError: If it is a link, or holds what belongs to no run.
+    """
+    if folder.is_symlink():
+        raise ValueError(
+            f"`out` must not be continued through a link, but {folder} is."
+        )
+    handle = _lock(folder)
+    try:
+        remove_leftovers(folder)
+        _check_content(folder)
+        yield
+    finally:
+        if not any(folder.glob(_CHUNKS)):
+            remove_chunks(folder)
+        # Removed while it is locked: who opened it meanwhile sees that it is gone.
+        (folder / _LOCK).unlink(missing_ok=True)
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 class ChunkFiles:
     """Finished chunks of one run, in a folder.
 
     Args:
-        folder: Where to; made if needed.
+        folder: Where to; there already.
         run: What identifies the run, in a form that JSON holds.
 
     Raises:
@@ -41,31 +91,37 @@ class ChunkFiles:
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / _RUN
-        if not path.is_file():
-            write_json(path, run)
-            return
-        earlier = read_identity(folder)
-        for name, value in json.loads(json.dumps(run)).items():
-            if earlier.get(name) != value:
+        if not any(folder.glob(_CHUNKS)):
+            (folder / _FINISHED).unlink(missing_ok=True)
+            write_sealed(folder / _RUN, run)
+        found = read_identity(folder)
+        for name, value in run.items():
+            if not _is_same(found.get(name), value):
                 raise ValueError(
                     f"`out` must be continued by the run that began it, but `{name}` "
-                    f"was {earlier.get(name)!r} and is {value!r}. Choose another name, "
+                    f"was {found.get(name)!r} and is {value!r}. Choose another name, "
                     f"or delete {folder} to begin anew."
                 )
+        # Of what was found, lest a damaged file pass for another run's.
+        self._run = hash_document(found)
 
     def read(self, number: int, device: torch.device) -> Result | None:
         """Return a chunk that is done, or None.
 
         Raises:
-            ValueError: If its file is damaged.
+            ValueError: If its file is damaged, or of another run.
         """
         path = self._locate(number)
         if not path.is_file():
             return None
         try:
-            tensors = load_file(path, device=str(device))
+            with safe_open(path, framework="pt", device="cpu") as file:
+                metadata = file.metadata() or {}
+                names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
+            if metadata.get("sha256") != self._hash(number, tensors):
+                raise ValueError("it does not hold what this run wrote there")
+            tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
             return Result(
                 Chains(**_collect(_WARMUP, tensors)),
                 Chains(**_collect(_CHAINS, tensors)),
@@ -89,33 +145,65 @@ class ChunkFiles:
             for group, fields in groups.items()
             for name, tensor in fields.items()
         }
-        write_tensors(self._locate(number), tensors)
+        metadata = {"sha256": self._hash(number, tensors)}
+        write_tensors(self._locate(number), tensors, metadata)
+
+    def _hash(self, number: int, tensors: Mapping[str, Tensor]) -> str:
+        return hash_tensors(tensors, self._run, str(number))
 
     def _locate(self, number: int) -> Path:
         return self._folder / f"{number:06d}.safetensors"
 
 
+def mark_finished(folder: Path) -> None:
+    """Say that all chunks are there, and that the file of the run is being written."""
+    write_text(folder / _FINISHED, "")
+
+
+def remove_chunks(folder: Path) -> None:
+    """Remove chunks that are no longer needed, and last what says whose they are."""
+    for path in folder.glob(_CHUNKS):
+        path.unlink()
+    for name in (_RUN, _FINISHED):
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove_if_finished(folder: Path) -> None:
+    """Remove what a run that was killed left after its file was written."""
+    if (folder / _FINISHED).is_file() and not folder.is_symlink():
+        # Whoever else has it removes it.
+        with contextlib.suppress(BlockingIOError), hold_folder(folder):
+            remove_chunks(folder)
+
+
 def identify(target: Target, x: Tensor, settings: Settings) -> dict[str, Any]:
-    """What tells one run from another: data, network and settings.
+    """What tells one run from another: data, posterior and settings.
 
     Args:
         target: What is sampled.
-        x: The observations.
+        x: The observations, shape `(B, T, *event_shape)`.
         settings: How.
 
     Returns:
-        Names and values that JSON can hold.
+        Names and values that JSON can hold. `log_prob` are values of the posterior of
+        the first observation, which tell priors and potentials apart.
     """
     chosen = settings.to_dict()
     if not isinstance(chosen["kernel"], str):
         chosen["kernel"] = "custom"
     weights = target.estimator.state_dict() if isinstance(target, RatioTarget) else {}
+    with seeded(0), torch.no_grad():
+        probes = target.proposal.sample((_NUM_PROBES, 1))
+        log_prob = target.log_prob_fn(x[:1])(probes)
     return {
+        "format": _FORMAT,
         "sbi_aalr": __version__,
-        "x": _hash([x]),
+        "x": hash_tensors({"x": x}),
         "potential": target.name,
-        "estimator": _hash([weights[name] for name in sorted(weights)]),
+        "estimator": hash_tensors(weights),
+        "device": x.device.type,
         **chosen,
+        "log_prob": log_prob.flatten().tolist(),
     }
 
 
@@ -123,17 +211,65 @@ def read_identity(folder: Path) -> dict[str, Any]:
     """Return what identifies the run whose chunks are in a folder; nothing if none.
 
     Raises:
-        ValueError: If the file that says so is damaged.
+        ValueError: If the file that says so is damaged, or of an earlier version.
     """
     path = folder / _RUN
     if not path.is_file():
         return {}
+    remedy = f"Delete {folder} to begin anew."
     try:
-        return dict(json.loads(path.read_text()))
+        found = read_sealed(path)
     except ValueError as error:
+        raise ValueError(f"{error} {remedy}") from error
+    if found.get("format") != _FORMAT:
         raise ValueError(
-            f"{path} is damaged: {error}. Delete {folder} to begin anew."
-        ) from error
+            f"{folder} must hold chunks of format {_FORMAT}, got those of sbi_aalr "
+            f"{found.get('sbi_aalr')} in format {found.get('format')!r}. {remedy}"
+        )
+    return found
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder by a file in it, and return that file's handle."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | _NO_FOLLOW
+            handle = os.open(folder / _LOCK, flags, 0o666)
+        except FileNotFoundError:
+            # Removed meanwhile by one who has finished.
+            continue
+        try:
+            lock(handle)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise BlockingIOError(
+                f"`out` must be written by one process at a time, but another is at "
+                f"work in {folder}. Wait until it has finished, or choose another name."
+            ) from error
+        if os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)
+
+
+def _check_content(folder: Path) -> None:
+    """Raise if a folder holds what no run of this package left there."""
+    names = {path.name for path in folder.iterdir()} - {_LOCK, _FINISHED}
+    if names and _RUN not in names:
+        raise ValueError(
+            f"`out` must not be continued from {folder}, where {min(names)} belongs to "
+            "no run. Choose another name, or delete the folder to begin anew."
+        )
+
+
+def _is_same(found: Any, value: Any) -> bool:
+    if isinstance(found, list) and isinstance(value, list):
+        return len(found) == len(value) and all(map(_is_same, found, value))
+    if isinstance(found, float) and isinstance(value, float):
+        # As sums depend a little on the number of threads.
+        both_nan = math.isnan(found) and math.isnan(value)
+        return both_nan or math.isclose(found, value, rel_tol=1e-3, abs_tol=1e-3)
+    return bool(found == value)
 
 
 def _collect(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -143,11 +279,3 @@ def _collect(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def _hash(tensors: list[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

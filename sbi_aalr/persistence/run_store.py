@@ -13,9 +13,10 @@ from torch import Tensor
 from sbi_aalr.diagnostics.convergence import read_convergence
 from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
-from sbi_aalr.files import write_datatree
+from sbi_aalr.files import check_output_file, check_path, write_datatree
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.convergence import Convergence
+from sbi_aalr.persistence.finished_chunks import remove_if_finished
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.target import Target
 
@@ -32,24 +33,17 @@ def check_store(out: str | Path) -> Path:
         FileNotFoundError: If its folder does not exist.
         ImportError: If Zarr is asked for and not installed.
         IsADirectoryError: If it is a folder that is no store.
+        OSError: If nothing can be written there.
         ValueError: If it ends otherwise, or exists already.
     """
-    path = Path(out)
-    if path.is_dir() and path.suffix != ".zarr":
-        raise IsADirectoryError(f"`out` must be a file, but {path} is a folder.")
-    if path.suffix not in _SUFFIXES:
-        raise ValueError(
-            f"`out` must end in .nc for NetCDF or .zarr for Zarr, got {str(out)!r}."
-        )
+    path = check_path("out", out)
     if path.exists():
-        raise ValueError(
-            f"`out` must not exist yet, but {path} does: its run is finished. Choose "
-            "another name, or read it with `xarray.open_datatree`."
-        )
-    if not path.resolve().parent.is_dir():
+        remove_if_finished(locate_parts(path))
+    check_output_file("out", out, _SUFFIXES)
+    if not path.parent.is_dir():
         raise FileNotFoundError(
             f"`out` must lie in a folder that exists, got {str(out)!r}. Make "
-            f"{path.resolve().parent} first."
+            f"{path.parent} first."
         )
     if path.suffix == ".zarr" and find_spec("zarr") is None:
         raise ImportError(
@@ -61,7 +55,7 @@ def check_store(out: str | Path) -> Path:
 
 def locate_parts(store: Path) -> Path:
     """The folder beside a store that holds what is done until it is written."""
-    return store.with_name(f"{store.name}.parts")
+    return store.parent / f"{store.name}.parts"
 
 
 def write_run(path: Path, run: Run) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sbi_aalr._version import __version__
 from sbi_aalr.diagnostics.draws import read_draws
-from sbi_aalr.files import write_whole
+from sbi_aalr.files import check_output_file, write_text
 from sbi_aalr.report.evidence import Evidence
 from sbi_aalr.report.sections import describe_observations, picture_checks
 from sbi_aalr.report.verdicts import Verdict, judge_all, sum_up
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _PACKAGES = ("sbi", "torch", "arviz-base", "arviz-stats", "arviz-plots", "numpy")
+# By this a report is known, those of earlier versions too.
+_FOOTER = b"<footer><p>Made by sbi_aalr "
 _SYMBOLS = {"good": "✓", "doubtful": "!", "bad": "✕", "unknown": "?"}
 
 
@@ -45,24 +47,35 @@ def write_report(
 
     Raises:
         IsADirectoryError: If the path is a folder.
+        OSError: If nothing can be written there.
+        ValueError: If it does not end in `.html`, or is there and no report.
     """
     path = check_path(path)
     html, verdict = render(evidence, on_phase)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: file.write_text(html, encoding="utf-8"))
+    write_text(path, html)
     return verdict
 
 
-def check_path(path: str | Path) -> Path:
+def check_path(path: str | Path, name: str = "path") -> Path:
     """Return the path, or raise before the long part if nothing can be written there.
+
+    Only an earlier report is replaced.
+
+    Args:
+        path: The file to write.
+        name: Name of the argument, for the message.
 
     Raises:
         IsADirectoryError: If the path is a folder.
+        OSError: If nothing can be written there.
+        ValueError: If it does not end in `.html`, or is there and no report.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"`path` must be a file, but {path} is a folder.")
-    return path
+    return check_output_file(name, path, (".html", ".htm"), _is_report)
+
+
+def _is_report(path: Path) -> bool:
+    return _FOOTER in path.read_bytes()
 
 
 def render(

@@ -190,7 +190,7 @@ def test_sample_of_several_rows_shows_and_writes_each(run, observations, tmp_pat
         assert "diagnostics" in tree.children
     assert not out.with_name("samples.nc.parts").exists()
     again = call("sample", run, "--x", x, "--out", out, *extra)
-    assert again.exit_code == 1 and "its run is finished" in again.stderr
+    assert again.exit_code == 1 and "must not exist yet" in again.stderr
 
 
 @pytest.mark.parametrize("rows", [(ROW,), (ROW, ROW)])
@@ -206,7 +206,7 @@ def test_one_row_is_written_as_several_are(run, observations, tmp_path, rows):
         assert "converged" in tree["diagnostics"]
     before = sorted(path.name for path in tmp_path.iterdir())
     again = call("sample", run, "--x", x, *options)
-    assert again.exit_code == 1 and "its run is finished" in again.stderr
+    assert again.exit_code == 1 and "must not exist yet" in again.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

@@ -1,0 +1,115 @@
+"""The formats that are written, each whole or not at all, and hashes of content."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sbi_aalr.files.whole import write_bytes, write_folder
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+_DPI = 150
+_SEAL = "sha256"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write text in UTF-8, whole or not at all."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any, indent: int | None = 2) -> Path:
+    """Write plain data as JSON, whole or not at all."""
+    return write_text(path, json.dumps(document, indent=indent) + "\n")
+
+
+def write_sealed(
+    path: Path, document: Mapping[str, Any], indent: int | None = 2
+) -> Path:
+    """Write names and values as JSON, with a hash of them for `read_sealed`."""
+    return write_json(path, {**document, _SEAL: hash_document(document)}, indent)
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote, or an earlier version that wrote no hash.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged, be it by one bit.
+    """
+    try:
+        document = json.loads(path.read_bytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} is damaged: it must hold an object.")
+    seal = document.pop(_SEAL, None)
+    if seal not in (None, hash_document(document)):
+        raise ValueError(f"{path} is damaged: its content does not fit its hash.")
+    return document
+
+
+def hash_document(document: Mapping[str, Any]) -> str:
+    """Hash names and values as JSON holds them, in whatever order."""
+    read = json.loads(json.dumps(dict(document)))
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+
+def hash_tensors(tensors: Mapping[str, "Tensor"], *labels: str) -> str:
+    """Hash tensors with their names, dtypes and shapes, and text that belongs to them.
+
+    Args:
+        tensors: The tensors by name, in whatever order.
+        labels: What else to hash.
+    """
+    import torch
+
+    digest = hashlib.sha256(json.dumps(labels).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), *tensor.shape]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, "Tensor"],
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write tensors of any device by name as safetensors, whole or not at all.
+
+    Args:
+        path: The file.
+        tensors: The tensors.
+        metadata: Text by name for the head of the file.
+    """
+    from safetensors.torch import save
+
+    # Copied, as safetensors refuses views.
+    copies = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in tensors.items()
+    }
+    return write_bytes(path, save(copies, metadata=dict(metadata or {}) or None))
+
+
+def write_figure(path: Path, figure: "Figure") -> Path:
+    """Write a matplotlib figure as PNG, whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_DPI)
+    return write_bytes(path, content.getbuffer())
+
+
+def write_datatree(path: Path, tree: "xr.DataTree") -> Path:
+    """Write a DataTree, whole or not at all: as Zarr if it ends so, else as NetCDF."""
+    if path.suffix == ".zarr":
+        # Version 3 has no specification yet for the text that names parameters.
+        return write_folder(path, lambda target: tree.to_zarr(target, zarr_format=2))
+    # In memory first: on a full disk HDF5 takes the whole process down.
+    return write_bytes(path, tree.to_netcdf(engine="h5netcdf"))
