@@ -60,9 +60,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
         ValueError: If it is a link, or holds what belongs to no run.
     """
     if folder.is_symlink():
-        raise ValueError(
-            f"`out` must not be continued through a link, but {folder} is."
-        )
+        raise ValueError(f"`out` must not go on through a link, but {folder} is one.")
     handle = _lock(folder)
     try:
         remove_leftovers(folder)

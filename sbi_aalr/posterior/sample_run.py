@@ -14,7 +14,6 @@ from sbi_aalr.persistence.finished_chunks import (
     mark_finished,
     read_identity,
     remove_chunks,
-    remove_if_finished,
 )
 from sbi_aalr.persistence.run_store import (
     check_store,
@@ -60,9 +59,8 @@ def sample_run(
     }
     if out is None:
         return sample(target, x, plan, seed=_draw_seed(seed), **options)
-    parts = locate_parts(Path(out))
-    remove_if_finished(parts)
     store = check_store(out)
+    parts = locate_parts(store)
     with hold_folder(parts):
         # Again, as another process may have written it until now.
         check_store(out)
