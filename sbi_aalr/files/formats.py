@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,15 +36,27 @@ def write_sealed(
     return write_json(path, {**document, _SEAL: hash_document(document)}, indent)
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path, most_bytes: int = 2**26) -> dict[str, Any]:
     """Read what `write_sealed` wrote, or an earlier version that wrote no hash.
+
+    Args:
+        path: The file.
+        most_bytes: Size above which it is not even read.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is damaged, be it by one bit.
+        ValueError: If it is damaged, be it by one bit, or holds what we do not write:
+            a name twice, NaN or infinity.
     """
     try:
-        document = json.loads(path.read_bytes().decode())
+        if path.stat().st_size > most_bytes:
+            raise ValueError(f"it has more than {most_bytes:,} bytes")
+        document = json.loads(
+            path.read_bytes().decode(),
+            object_pairs_hook=_read_object,
+            parse_constant=_read_finite,
+            parse_float=_read_finite,
+        )
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
     if not isinstance(document, dict):
@@ -52,6 +65,19 @@ def read_sealed(path: Path) -> dict[str, Any]:
     if seal not in (None, hash_document(document)):
         raise ValueError(f"{path} is damaged: its content does not fit its hash.")
     return document
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return document
+
+
+def _read_finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def hash_document(document: Mapping[str, Any]) -> str:
