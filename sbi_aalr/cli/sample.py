@@ -43,12 +43,19 @@ def sample(
     "observation" where the file has several rows. What is done is kept, and the same
     command goes on where it was stopped; a file that is there already is left alone.
     """
+    from sbi_aalr.files import check_output_file
     from sbi_aalr.persistence.csv_rows import read_csv_rows
+    from sbi_aalr.persistence.run_store import SUFFIXES
     from sbi_aalr.posterior import MHPosterior
 
     posterior = MHPosterior.load(run, device=device)
     event_shape = posterior.potential_fn.ratio_estimator.condition_shape
-    rows = read_csv_rows(x, event_shape.numel()).reshape(-1, *event_shape)
+    rows = read_csv_rows(
+        x,
+        event_shape.numel(),
+        on_header=lambda line: show_line(f"Skipped the header of {x}: {line}"),
+    ).reshape(-1, *event_shape)
+    check_output_file("out", out, SUFFIXES)
     out.parent.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {} if num_chains is None else {"num_chains": num_chains}
     settings |= {"seed": seed, "show_progress_bars": sys.stderr.isatty()}

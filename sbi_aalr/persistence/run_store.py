@@ -20,7 +20,7 @@ from sbi_aalr.persistence.finished_chunks import remove_if_finished
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.target import Target
 
-_SUFFIXES = (".nc", ".zarr")
+SUFFIXES = (".nc", ".zarr")
 
 
 def check_store(out: str | Path) -> Path:
@@ -39,7 +39,7 @@ def check_store(out: str | Path) -> Path:
     path = check_path("out", out)
     if path.exists():
         remove_if_finished(locate_parts(path))
-    check_output_file("out", out, _SUFFIXES)
+    check_output_file("out", out, SUFFIXES)
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"`out` must lie in a folder that exists, got {str(out)!r}. Make "
