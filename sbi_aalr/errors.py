@@ -31,6 +31,10 @@ class ConvergenceWarning(AALRWarning):
     """Chains are not long enough, or do not agree, for their draws to be trusted."""
 
 
+class PrecisionWarning(AALRWarning):
+    """Numbers are so close together that float32 hardly tells them apart."""
+
+
 class FarObservationWarning(AALRWarning):
     """An observation is farther from the simulations than any simulation is."""
 

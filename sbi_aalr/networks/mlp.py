@@ -7,6 +7,8 @@ import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
+from sbi_aalr.checks import check_positive_int
+from sbi_aalr.networks.builder import builds_network, check_embedding_nets
 from sbi_aalr.networks.scale import Scale
 from sbi_aalr.networks.selu import SELU
 
@@ -32,6 +34,10 @@ def mlp(
     Returns:
         A callable `build(theta, x) -> RatioEstimator`.
 
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a width is not positive.
+
     References:
         Hermans et al. (2020), arXiv:1903.04057, appendix; Klambauer et al. (2017),
         arXiv:1706.02515, for SELU.
@@ -41,14 +47,22 @@ def mlp(
         >>> estimator(torch.zeros(3, 5), torch.zeros(3, 8)).shape
         torch.Size([3])
     """
+    if isinstance(hidden_features, str) or not isinstance(hidden_features, Sequence):
+        raise TypeError(
+            "`hidden_features` must be a sequence of positive ints, got "
+            f"{hidden_features!r} of type {type(hidden_features).__name__}."
+        )
+    widths = [check_positive_int("hidden_features", size) for size in hidden_features]
+    check_embedding_nets(embedding_net_theta, embedding_net_x)
 
+    @builds_network
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
         embed_theta = embed_scaled(theta, embedding_net_theta)
         embed_x = embed_scaled(x, embedding_net_x)
         width = count_features(embed_theta, theta) + count_features(embed_x, x)
         layers: list[nn.Module] = []
         gain = _INPUT_GAIN
-        for hidden in hidden_features:
+        for hidden in widths:
             layers += [_linear(width, hidden, gain), SELU()]
             width, gain = hidden, 1.0
         return RatioEstimator(
@@ -67,7 +81,9 @@ def embed_scaled(batch: Tensor, embedding_net: nn.Module | None) -> nn.Sequentia
 
     The net is copied, so that two networks of one builder do not share its weights.
     """
-    net = copy.deepcopy(embedding_net) or nn.Flatten(start_dim=1)
+    net: nn.Module = nn.Flatten(start_dim=1)
+    if embedding_net is not None:
+        net = copy.deepcopy(embedding_net).float()
     return nn.Sequential(Scale(batch), net)
 
 
@@ -79,10 +95,11 @@ def count_features(embedding_net: nn.Module, batch: Tensor) -> int:
     """
     with torch.no_grad():
         features = embedding_net(batch[:2])
-    if features.ndim != 2:
+    if features.ndim != 2 or len(features) != len(batch[:2]):
         raise ValueError(
             "An embedding net must give one row of features for each row, (N, F), got "
-            f"shape {tuple(features.shape)}. End it with torch.nn.Flatten()."
+            f"shape {tuple(features.shape)} for {len(batch[:2])} rows. End it with "
+            "torch.nn.Flatten()."
         )
     return features.shape[1]
 

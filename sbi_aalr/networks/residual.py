@@ -8,6 +8,12 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
+from sbi_aalr.checks import check_positive_int
+from sbi_aalr.networks.builder import (
+    builds_network,
+    check_dropout,
+    check_embedding_nets,
+)
 from sbi_aalr.networks.mlp import count_features, embed_scaled
 from sbi_aalr.networks.scale import Encode
 
@@ -31,6 +37,8 @@ class GatedBlock(nn.Module):
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
+        check_positive_int("width", width)
+        check_dropout(dropout)
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
@@ -111,6 +119,10 @@ def residual_mlp(
     Returns:
         A callable `build(theta, x) -> RatioEstimator`.
 
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a number is not positive, or `dropout` is no share below one.
+
     References:
         He et al. (2016), arXiv:1512.03385.
 
@@ -119,7 +131,12 @@ def residual_mlp(
         >>> estimator(torch.zeros(3, 5), torch.zeros(3, 8)).shape
         torch.Size([3])
     """
+    hidden_features = check_positive_int("hidden_features", hidden_features)
+    num_blocks = check_positive_int("num_blocks", num_blocks)
+    dropout = check_dropout(dropout)
+    check_embedding_nets(embedding_net_theta, embedding_net_x)
 
+    @builds_network
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
         embed_theta = embed_encoded(theta, embedding_net_theta)
         embed_x = embed_encoded(x, embedding_net_x)

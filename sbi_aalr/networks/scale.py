@@ -1,12 +1,26 @@
-"""Input scaling that survives heavy tails, integers and constant columns."""
+"""Input scaling that survives heavy tails, many decades, integers and constants."""
 
 import math
+import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.errors import PrecisionWarning
+
 # The distance between these quantiles of a Gaussian is two standard deviations.
 _QUANTILES = (0.1587, 0.8413)
+# Between these, uniform numbers from 0 on span 1.6 decades, half a Cauchy 2.8.
+_OUTER_QUANTILES = (0.025, 0.975)
+_MANY_DECADES = 2.5
+# Below the least of float32 there is nothing to tell apart.
+_LEAST = torch.finfo(torch.float32).tiny
+# Steps of float32 in a standard deviation below which its rounding is seen.
+_FEW_STEPS = 16
+# Of a spread, by which a location may be off.
+_SMALL_SHARE = 1e-3
 # As many as `torch.quantile` took before torch 2.6.
 _MAX_ENTRIES = 16_000_000
 # Gains of the squashed copies: the first resolves the tails, the last the centre.
@@ -23,30 +37,133 @@ class Scale(nn.Module):
     share a small part of the range; quantiles do not see them. Features without spread
     between the quantiles fall back on their standard deviation, constant ones on 1.
 
+    Of features that are positive and span many decades the logarithm is scaled, as all
+    small values would look the same otherwise; see `spans_decades`.
+
+    What comes out is float32. Rows of float64 are centred before they are rounded, so
+    that values near 1e6 ± 1 keep their digits.
+
     Args:
         batch: Rows to take the scales from, shape `(N, *event_shape)`.
     """
 
     location: Tensor
     spread: Tensor
+    # What float32 leaves of the location, and which features are logarithms. Both are
+    # None where no feature needs them, and then not among the weights.
+    remainder: Tensor | None
+    logarithmic: Tensor | None
 
     def __init__(self, batch: Tensor) -> None:
         super().__init__()
-        num_rows = max(2, _MAX_ENTRIES // max(1, batch[0].numel()))
-        rows = batch[:num_rows].detach().double()
+        rows = _take_rows(batch)
+        logarithmic = spans_decades(rows)
+        rows = _take_logarithms(rows, logarithmic)
         location = rows.median(dim=0).values
-        levels = torch.tensor(_QUANTILES, dtype=rows.dtype, device=rows.device)
-        low, high = torch.quantile(rows.flatten(1), levels, dim=0)
-        spread = ((high - low) / 2).reshape(location.shape)
+        low, high = _find_quantiles(rows, _QUANTILES)
+        spread = (high - low) / 2
         spread = torch.where(spread > 0, spread, rows.std(dim=0, correction=0))
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-        dtype = batch.dtype if batch.is_floating_point() else torch.get_default_dtype()
-        self.register_buffer("location", location.to(dtype))
-        self.register_buffer("spread", spread.to(dtype))
+        remainder = location - location.float()
+        is_needed = bool((remainder.abs() > _SMALL_SHARE * spread).any())
+        self.register_buffer("location", location.float())
+        self.register_buffer("spread", spread.float())
+        self.register_buffer("remainder", remainder.float() if is_needed else None)
+        self.register_buffer("logarithmic", logarithmic if logarithmic.any() else None)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Scale rows, shape `(N, *event_shape)`, to order one."""
-        return (rows - self.location) / self.spread
+        if not rows.is_floating_point():
+            rows = rows.double()
+        if self.logarithmic is not None:
+            rows = _take_logarithms(rows, self.logarithmic)
+        centred = rows - self.location
+        if self.remainder is not None:
+            centred = centred - self.remainder
+        return (centred / self.spread).to(self.location.dtype)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Take over which buffers there are, too: a network is built from any rows."""
+        for name in ("remainder", "logarithmic"):
+            setattr(self, name, state_dict.get(prefix + name))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def spans_decades(batch: Tensor) -> Tensor:
+    """Which features are positive and span more decades than a linear scale resolves.
+
+    A log-uniform distribution over three decades or more does, so do a log-normal one
+    from a sigma of 1.5 on and half a Cauchy; uniform and exponential ones do not. Of
+    images and of series all features count together.
+
+    Args:
+        batch: Rows, shape `(N, *event_shape)`.
+
+    Returns:
+        Booleans, shape `event_shape`.
+
+    Example:
+        >>> decades = torch.linspace(-12, 0, 100)
+        >>> spans_decades(torch.stack((10**decades, decades), dim=1))
+        tensor([ True, False])
+    """
+    rows = _take_rows(batch)
+    low, high = _find_quantiles(rows, _OUTER_QUANTILES)
+    spans = (rows > 0).all(dim=0) & (high > low * 10**_MANY_DECADES)
+    return spans if spans.ndim < 2 else spans.all().expand(spans.shape).clone()
+
+
+def warn_about_rounding(name: str, batch: Tensor) -> None:
+    """Warn where float32 rows differ by a few of its steps only.
+
+    Args:
+        name: What the rows are, for the message.
+        batch: Rows, shape `(N, *event_shape)`.
+
+    Warns:
+        PrecisionWarning: If a feature has a standard deviation of a few steps.
+    """
+    if batch.dtype != torch.float32:
+        return
+    rows = _take_rows(batch)
+    centre = rows.median(dim=0).values
+    step = torch.finfo(torch.float32).eps * centre.abs()
+    spread = rows.std(dim=0, correction=0)
+    # A step is between half of this and this.
+    is_coarse = ((spread > 0) & (spread < _FEW_STEPS * step)).flatten()
+    if not is_coarse.any():
+        return
+    column = int(is_coarse.nonzero()[0])
+    count = rows.flatten(1)[:, column].unique().numel()
+    warnings.warn(
+        PrecisionWarning(
+            f"`{name}` has only {count} different values in {len(rows):,} rows of "
+            f"column {column}, as float32 has few near "
+            f"{float(centre.flatten()[column]):.7g}. Subtract a constant before the "
+            "numbers become float32.",
+            count,
+        ),
+        stacklevel=4,
+    )
+
+
+def _take_rows(batch: Tensor) -> Tensor:
+    """As many rows as torch can rank, in float64."""
+    num_rows = max(2, _MAX_ENTRIES // max(1, batch[0].numel()))
+    return batch[:num_rows].detach().double()
+
+
+def _find_quantiles(rows: Tensor, levels: tuple[float, ...]) -> Tensor:
+    """Quantiles of each feature, shape `(len(levels), *event_shape)`."""
+    where = torch.tensor(levels, dtype=rows.dtype, device=rows.device)
+    return torch.quantile(rows.flatten(1), where, dim=0).unflatten(1, rows.shape[1:])
+
+
+def _take_logarithms(rows: Tensor, logarithmic: Tensor) -> Tensor:
+    """Logarithms of some features; what is not positive counts as the least number."""
+    return torch.where(logarithmic, rows.clamp(min=_LEAST).log(), rows)
 
 
 class Encode(nn.Module):
@@ -76,9 +193,11 @@ class Encode(nn.Module):
 
     def __init__(self, num_features: int, num_octaves: int = 9) -> None:
         super().__init__()
+        check_positive_int("num_features", num_features)
+        check_non_negative_int("num_octaves", num_octaves)
         octaves = min(num_octaves, _MOST_WAVES // num_features)
-        frequencies = math.pi / 4 * 2.0 ** torch.arange(octaves)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        octave = torch.arange(octaves, dtype=torch.float32)
+        self.register_buffer("frequencies", math.pi / 4 * 2.0**octave, persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map scaled features `(N, F)` to `(N, (3 + 2 K) F)` for K frequencies."""

@@ -19,6 +19,12 @@ import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
+from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.networks.builder import (
+    builds_network,
+    check_dropout,
+    check_embedding_nets,
+)
 from sbi_aalr.networks.mlp import count_features
 from sbi_aalr.networks.residual import ResidualStack, embed_encoded
 
@@ -44,7 +50,7 @@ class SeparableHead(nn.Module):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.num_features = num_features
+        self.num_features = check_positive_int("num_features", num_features)
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Logits of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`."""
@@ -131,6 +137,11 @@ def two_towers(
         A callable `build(theta, x) -> RatioEstimator`, whose `net` is a
         `SeparableHead`.
 
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a number is not positive, `num_octaves` is negative, or `dropout`
+            is no share below one.
+
     References:
         Radford et al. (2021), arXiv:2103.00020, for two towers and all pairs of a
         batch.
@@ -140,7 +151,13 @@ def two_towers(
         >>> estimator(torch.zeros(3, 5), torch.zeros(3, 8)).shape
         torch.Size([3])
     """
+    hidden_features = check_positive_int("hidden_features", hidden_features)
+    num_blocks = check_positive_int("num_blocks", num_blocks)
+    dropout = check_dropout(dropout)
+    num_octaves = check_non_negative_int("num_octaves", num_octaves)
+    check_embedding_nets(embedding_net_theta, embedding_net_x)
 
+    @builds_network
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
         embed_theta = embed_encoded(theta, embedding_net_theta, num_octaves)
         embed_x = embed_encoded(x, embedding_net_x, num_octaves)

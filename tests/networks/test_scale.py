@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sbi_aalr.errors import PrecisionWarning
 from sbi_aalr.networks import Encode, Scale, scale
 
 
@@ -66,3 +67,79 @@ def test_encoding_gives_up_frequencies_where_there_are_many_features():
         return encoded.shape[1] / num_features - 3
 
     assert [count_waves(width) for width in (1, 28, 64, 257)] == [18, 18, 8, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (10 ** torch.linspace(-12, 0, 1_000), True),
+        (torch.linspace(-5, 5, 1_000).mul(2).exp(), True),
+        (torch.linspace(0.01, 0.99, 1_000).mul(torch.pi / 2).tan(), True),
+        (torch.linspace(0.001, 1, 1_000), False),
+        (-torch.linspace(0.001, 0.999, 1_000).log(), False),
+        (torch.cat((torch.zeros(1), 10 ** torch.linspace(-12, 0, 1_000))), False),
+        (torch.linspace(-5, 5, 1_000).mul(2).sinh(), False),
+        (torch.full((10,), 3.0), False),
+    ],
+)
+def test_only_positive_features_over_many_decades_become_logarithms(rows, expected):
+    assert bool(scale.spans_decades(rows.unsqueeze(1))) is expected
+    assert (Scale(rows.unsqueeze(1)).logarithmic is not None) is expected
+
+
+def test_many_decades_are_scaled_evenly():
+    decades = torch.linspace(-12, 0, 1_001).unsqueeze(1)
+    scaled = Scale(10**decades)
+    expected = (decades + 6) / (12 * (0.8413 - 0.1587) / 2)
+    torch.testing.assert_close(scaled(10**decades), expected, atol=2e-3, rtol=0)
+    # What was positive in training, and is not now, is far away, but a number.
+    assert torch.isfinite(scaled(torch.tensor([[0.0], [-1.0]]))).all()
+
+
+def test_pixels_of_an_image_are_logarithms_all_or_none():
+    image = 10 ** torch.linspace(-12, 0, 50).reshape(-1, 1, 1).repeat(1, 2, 2)
+    assert Scale(image).logarithmic.all()
+    image[:, 0, 0] = 1.0
+    assert Scale(image).logarithmic is None
+
+
+def test_digits_of_float64_survive_the_scaling():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2_000, 1, generator=generator, dtype=torch.float64)
+    for centre in (1e6, 1.7e9 + 1 / 3):
+        scaled = Scale(centre + noise)(centre + noise)
+        assert scaled.dtype == torch.float32
+        assert abs(scaled.median()) < 0.01 and scaled.std() == pytest.approx(1, abs=0.1)
+        assert len(scaled.unique()) > 1_990
+    # The control: rounded first, hardly any are told apart.
+    rounded = (1.7e9 + noise).float()
+    assert len(rounded.unique()) < 3
+
+
+def test_whole_numbers_are_centred_exactly():
+    rows = 1_700_000_003 + torch.arange(-50, 51).unsqueeze(1)
+    assert torch.equal(Scale(rows)(rows), -Scale(rows)(rows).flip(0))
+
+
+def test_rounding_that_is_seen_is_told():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2_000, 1, generator=generator, dtype=torch.float64)
+    coarse = torch.cat((noise, 1e6 + 0.5 * noise), dim=1).float()
+    count = len(coarse[:, 1].unique())
+    with pytest.warns(PrecisionWarning, match=f"`x` has only {count} .*column 1") as w:
+        scale.warn_about_rounding("x", coarse)
+    assert w[0].message.value == count < 60
+    # Warnings are errors: neither of these may warn.
+    scale.warn_about_rounding("x", coarse[:, :1])
+    scale.warn_about_rounding("x", 1e6 + 0.5 * noise)
+    scale.warn_about_rounding("x", torch.full((20, 1), 1e6))
+
+
+@pytest.mark.parametrize("rows", [10 ** torch.linspace(-9, 0, 50), torch.randn(50)])
+def test_logarithms_are_saved_and_forgotten_with_the_weights(rows):
+    saved, other = Scale(rows.unsqueeze(1)), Scale(torch.rand(50, 1))
+    also_other = Scale(10 ** torch.linspace(-5, 2, 50).unsqueeze(1))
+    for scaled in (other, also_other):
+        scaled.load_state_dict(saved.state_dict())
+        assert torch.equal(scaled(rows.unsqueeze(1)), saved(rows.unsqueeze(1)))
+    assert len(Scale(torch.randn(50, 1)).state_dict()) == 2
