@@ -1,5 +1,8 @@
 """A prior cut down to where the ratio of one observation is not negligible."""
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +10,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import Size, Tensor
 from torch.distributions import Distribution
+from tqdm.auto import tqdm
 
 from sbi_aalr.networks.pairs import fix_observations
 
@@ -14,6 +18,8 @@ _BLOCK_ROWS = 2**17
 # A network is evaluated on blocks that stay in the cache.
 _NETWORK_ROWS = 2_000
 _MOST_DRAWS = 10**9
+# Drawing is shown if it takes longer.
+_SECONDS_UNTIL_SHOWN = 1.0
 # Each side of a box is moved out by this share of its width.
 _MARGIN = 0.05
 
@@ -67,6 +73,8 @@ class TruncatedPrior(Distribution):
         self.num_proposed = 0
         self.num_accepted = 0
         self._log_share: float | None = None
+        self._shows_progress = False
+        self._time_limit: float | None = None
 
     @property
     def support(self) -> Any:
@@ -91,6 +99,22 @@ class TruncatedPrior(Distribution):
             kept[rows] = cut.keeps(theta[rows])
         return kept
 
+    @contextlib.contextmanager
+    def watched(
+        self, show_progress_bars: bool, time_limit: float | None
+    ) -> Iterator[None]:
+        """Show and limit what is drawn inside, by whomever.
+
+        Args:
+            show_progress_bars: Whether to show draws that take long.
+            time_limit: Seconds after which a call of `sample` fails; None for no limit.
+        """
+        self._shows_progress, self._time_limit = show_progress_bars, time_limit
+        try:
+            yield
+        finally:
+            self._shows_progress, self._time_limit = False, None
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw by rejection.
 
@@ -101,25 +125,39 @@ class TruncatedPrior(Distribution):
             Draws, shape `(*sample_shape, D)`.
 
         Raises:
-            RuntimeError: If almost nothing is accepted.
+            RuntimeError: If almost nothing is accepted, or not enough in time.
         """
+        started = time.perf_counter()
         shape = Size(sample_shape)
         wanted = shape.numel()
         pieces: list[Tensor] = []
         found = proposed = 0
-        while found < wanted:
-            if proposed > _MOST_DRAWS:
-                raise RuntimeError(
-                    f"Only {found} of {proposed:,} draws of the prior passed its cuts, "
-                    f"and {wanted} were asked for. Truncate in fewer rounds."
-                )
-            theta = self._propose(_BLOCK_ROWS)
-            kept = theta[self.keeps(theta)]
-            self.num_proposed += len(theta)
-            self.num_accepted += len(kept)
-            proposed += len(theta)
-            found += len(kept)
-            pieces.append(kept)
+        with tqdm(
+            total=wanted,
+            desc="Drawing inside the cuts",
+            unit=" draws",
+            disable=not self._shows_progress,
+            delay=_SECONDS_UNTIL_SHOWN,
+        ) as bar:
+            while found < wanted:
+                seconds = time.perf_counter() - started
+                is_late = self._time_limit is not None and seconds > self._time_limit
+                if is_late or proposed > _MOST_DRAWS:
+                    share = found / max(1, proposed)
+                    raise RuntimeError(
+                        f"Only {found:,} of {proposed:,} draws of the prior passed its "
+                        f"cuts, a share of {share:.2g}, and {wanted:,} "
+                        f"were asked for. That took {seconds:.3g} s. Truncate in fewer "
+                        "rounds, or give a larger `time_limit` where there is one."
+                    )
+                theta = self._propose(_BLOCK_ROWS)
+                kept = theta[self.keeps(theta)]
+                self.num_proposed += len(theta)
+                self.num_accepted += len(kept)
+                proposed += len(theta)
+                found += len(kept)
+                pieces.append(kept)
+                bar.update(min(len(kept), wanted - bar.n))
         return torch.cat(pieces)[:wanted].reshape(*shape, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
