@@ -25,19 +25,19 @@ def compare(
         int, typer.Option(help="Posterior draws for each observation.")
     ] = 10_000,
     workers: Annotated[int, typer.Option(help="Processes to spread fits over.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(
-        "runs/compare"
-    ),
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
 ) -> None:
     """Compare AALR with sbi's other methods on tasks with known answers.
 
     Writes a table with one row a result, as soon as it is there, and figures. The same
-    command again goes on where it was stopped.
+    command again goes on where it was stopped. The exit code is 1 if a row has an
+    error.
     """
     import matplotlib
 
     from sbi_aalr.comparison import compare as run
     from sbi_aalr.comparison import summarise
+    from sbi_aalr.comparison.rows import TABLE
 
     matplotlib.use("agg")
     table = run(
@@ -52,9 +52,12 @@ def compare(
         show_progress_bars=sys.stderr.isatty(),
     )
     show_comparison(summarise(table), "Mean ± sd over observations and seeds")
-    for number, row in table[table["error"] != ""].iterrows():
-        show_problem("Error", f"row {number} of {out / 'table.csv'}: {row['error']}")
-    show_line(f"Wrote {out / 'table.csv'} and figures beside it")
+    path, failed = Path(out) / TABLE, table[table["error"] != ""]
+    for number, row in failed.iterrows():
+        show_problem("Error", f"row {number} of {path}: {row['error']}")
+    show_line(f"Wrote {path} and figures beside it")
+    if len(failed):
+        raise typer.Exit(1)
 
 
 def _read_ints(name: str, text: str) -> list[int]:

@@ -1,8 +1,7 @@
 """`compare`: every method on every task, at every budget, with every seed."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -19,15 +18,29 @@ from sbi_aalr.checks import (
 )
 from sbi_aalr.comparison.figures import save_figures
 from sbi_aalr.comparison.methods import METHODS, Method
-from sbi_aalr.comparison.rows import Key, read_rows, read_table, write_table
+from sbi_aalr.comparison.rows import (
+    METRICS,
+    ROWS,
+    TABLE,
+    Key,
+    read_rows,
+    read_table,
+    write_table,
+)
 from sbi_aalr.comparison.tasks import TASKS, Task
 from sbi_aalr.comparison.unit import Unit, run_unit
-from sbi_aalr.files import write_json
+from sbi_aalr.files import (
+    check_output_folder,
+    check_replaceable,
+    read_sealed,
+    write_sealed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SETTINGS = "settings.json"
+_OUTPUTS = (ROWS, TABLE, *(f"{name}.png" for name in (*METRICS, "wall_time")))
 
 
 def compare(
@@ -69,11 +82,15 @@ def compare(
         The table; see `read_table`.
 
     Raises:
-        TypeError: If a count is no int.
+        TypeError: If a count is no int, a task has no prior or simulator, or a method
+            is no `Method`.
         ValueError: If a name is unknown or not made of letters, digits and
-            underscores, a count is not positive, or `out` holds a comparison with
-            another number of draws.
-        OSError: If `out` is a file, or cannot be made.
+            underscores, there is none, a count is not positive, or `out` holds a
+            comparison with another number of draws, a damaged one, or files of the same
+            names that are of none.
+        OSError: If `out` is a file, or cannot be written to, or the disk is full; rows
+            that are done are kept, and the same call goes on from there.
+        MemoryError: If memory runs out; as for `OSError`.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -90,17 +107,28 @@ def compare(
         for name, task in _resolve("tasks", tasks, TASKS).items()
     }
     chosen_methods = _resolve("methods", methods, METHODS)
-    budgets = sorted({check_positive_int("budgets", budget) for budget in budgets})
-    seeds = sorted({check_seed("seeds", seed) for seed in seeds})
+    for name, task in chosen_tasks.items():
+        if not (hasattr(task, "prior") and callable(getattr(task, "simulate", None))):
+            raise TypeError(
+                f"`tasks` must have a `prior` and a method `simulate`, got {task!r} "
+                f"for {name!r}."
+            )
+    for name, method in chosen_methods.items():
+        if not isinstance(method, Method):
+            raise TypeError(
+                f"`methods` must be of class `Method`, got {method!r} for {name!r}."
+            )
+    budgets = _list_numbers("budgets", budgets, check_positive_int)
+    seeds = _list_numbers("seeds", seeds, check_seed)
     check_positive_int("observations", observations)
     check_positive_int("num_samples", num_samples)
     if workers is not None:
         check_positive_int("workers", workers)
-    folder = Path(out)
-    if folder.is_file():
-        raise NotADirectoryError(f"`out` must be a folder, but {folder} is a file.")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = check_output_folder("out", out)
+    check_replaceable("out", folder, _OUTPUTS, _has_settings)
     _check_settings(folder, num_samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_settings(folder, num_samples)
 
     finished = read_rows(folder)
     # The small budgets first, so that there is something to look at soon.
@@ -125,6 +153,21 @@ def compare(
             finished,
         )
     ]
+    try:
+        _run_all(units, workers, show_progress_bars)
+        write_table(folder)
+        table = read_table(folder)
+        save_figures(table, folder)
+    except OSError as error:
+        message = f"{error.strerror or error} Rows that are done are kept in {folder}, "
+        message += "and the same call goes on from there."
+        raise OSError(error.errno or 0, message) from error
+    return table
+
+
+def _run_all(
+    units: Sequence[Unit], workers: int | None, show_progress_bars: bool
+) -> None:
     # Not `n_jobs=1`, which would override a backend chosen around this call.
     parallel = Parallel(n_jobs=workers, return_as="generator_unordered")
     with tqdm(
@@ -132,27 +175,37 @@ def compare(
     ) as bar:
         for _ in parallel(delayed(run_unit)(unit) for unit in units):
             bar.update()
-    write_table(folder)
-    table = read_table(folder)
-    save_figures(table, folder)
-    return table
 
 
 def _resolve(
     name: str, given: Sequence[str] | Mapping[str, Any], known: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what was given, or what its names stand for."""
-    if isinstance(given, str):
+    if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(f"`{name}` must be a sequence of names, got {given!r}.")
+    if not given:
+        raise ValueError(f"`{name}` must have at least one name, got {given!r}.")
     if not isinstance(given, Mapping):
         return {key: known[check_choice(name, key, known)] for key in given}
     for key in given:
-        if not re.fullmatch(r"\w+", key):
+        if not re.fullmatch(r"\w+", str(key)):
             raise ValueError(
                 f"`{name}` must be named with letters, digits and underscores, as "
                 f"files are called after them, got {key!r}."
             )
     return dict(given)
+
+
+def _list_numbers(
+    name: str, given: object, check: Callable[[str, Any], int]
+) -> list[int]:
+    """Return whole numbers, each once and in order."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"`{name}` must be a sequence of whole numbers, got {given!r}.")
+    numbers = sorted({check(name, number) for number in given})
+    if not numbers:
+        raise ValueError(f"`{name}` must have at least one number, got {given!r}.")
+    return numbers
 
 
 def _list_missing(
@@ -170,21 +223,35 @@ def _list_missing(
         yield missing
 
 
+def _has_settings(folder: Path) -> bool:
+    return (folder / _SETTINGS).is_file()
+
+
 def _check_settings(folder: Path, num_samples: int) -> None:
-    """Write down what all rows have in common, or raise if it is not that."""
+    """Raise if what all rows in a folder have in common is not that."""
     path = folder / _SETTINGS
-    if path.exists():
-        found = json.loads(path.read_text())["num_samples"]
-        if found != num_samples:
-            raise ValueError(
-                f"`num_samples` must be {found} as in the comparison in {folder}, got "
-                f"{num_samples}. Choose another folder to begin anew."
-            )
+    if not path.is_file():
         return
-    settings = {
-        "num_samples": num_samples,
-        "sbi_aalr": __version__,
-        "sbi": version("sbi"),
-        "torch": version("torch"),
-    }
-    write_json(path, settings)
+    found = read_sealed(path)
+    if not isinstance(found.get("num_samples"), int) or "sbi_aalr" not in found:
+        raise ValueError(
+            f"{path} is damaged, or of no comparison: `num_samples` or `sbi_aalr` is "
+            "missing. Choose another folder to begin anew."
+        )
+    if found["num_samples"] != num_samples:
+        raise ValueError(
+            f"`num_samples` must be {found['num_samples']} as in the comparison in "
+            f"{folder}, got {num_samples}. Choose another folder to begin anew."
+        )
+
+
+def _write_settings(folder: Path, num_samples: int) -> None:
+    """Write down what all rows have in common, before there is any."""
+    if not _has_settings(folder):
+        settings = {
+            "num_samples": num_samples,
+            "sbi_aalr": __version__,
+            "sbi": version("sbi"),
+            "torch": version("torch"),
+        }
+        write_sealed(folder / _SETTINGS, settings)

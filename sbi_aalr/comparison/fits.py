@@ -4,18 +4,17 @@ Networks of this package are saved as posteriors, of others the weights alone, a
 safetensors; what the fit cost goes into JSON. No pickle.
 """
 
-import json
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors.torch import load_file
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
 from sbi_aalr.comparison.cost import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.methods import Method, fit_network, rebuild
 from sbi_aalr.comparison.tasks import Task
-from sbi_aalr.files import write_json, write_tensors
+from sbi_aalr.files import read_sealed, read_tensors, write_sealed, write_tensors
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.seeding import seeded
 
@@ -55,7 +54,10 @@ def fit_once(
         The network and its cost.
     """
     if (folder / _COST).exists():
-        return _read(folder, method, task)
+        # One that is damaged is fitted again.
+        with contextlib.suppress(ValueError):
+            return _read(folder, method, task)
+        (folder / _COST).unlink()
     reset_peak_memory()
     with seeded(seed):
         network, seconds = fit_network(method, task, budget, x_o)
@@ -74,15 +76,15 @@ def _write(folder: Path, fitted: FittedNetwork, task: Task) -> None:
         write_tensors(folder / _WEIGHTS, network.state_dict())
     cost = fitted._asdict()
     del cost["network"]
-    write_json(folder / _COST, cost, indent=None)
+    write_sealed(folder / _COST, cost, indent=None)
 
 
 def _read(folder: Path, method: Method, task: Task) -> FittedNetwork:
     # Networks and posteriors are made with random numbers, which the weights replace.
     with seeded(0):
         if (folder / _WEIGHTS).exists():
-            network = rebuild(method, task, load_file(folder / _WEIGHTS))
+            network = rebuild(method, task, read_tensors(folder / _WEIGHTS))
         else:
             posterior = MHPosterior.load(folder, prior=task.prior)
             network = posterior.potential_fn.ratio_estimator
-    return FittedNetwork(network, **json.loads((folder / _COST).read_text()))
+    return FittedNetwork(network, **read_sealed(folder / _COST))

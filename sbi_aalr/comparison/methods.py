@@ -11,6 +11,7 @@ from sbi.inference.trainers.npe import PosteriorEstimatorTrainer
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from sbi_aalr.checks import check_positive_int
 from sbi_aalr.comparison.tasks import Task
 from sbi_aalr.trainer import AALR
 from sbi_aalr.trainer.sbi_trainer import NoTracker
@@ -26,10 +27,22 @@ class Method:
         rounds: Rounds that the budget is spread over. With more than one, all but the
             first simulate from the posterior of one observation found so far, and the
             method is fitted anew for each observation.
+
+    Raises:
+        TypeError: If the trainer cannot be called, or `rounds` is no int.
+        ValueError: If `rounds` is not positive.
     """
 
     trainer: Callable[..., Any]
     rounds: int = 1
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if not callable(self.trainer):
+            raise TypeError(
+                f"`trainer` must be a class or another callable, got {self.trainer!r}."
+            )
+        check_positive_int("rounds", self.rounds)
 
 
 METHODS: Mapping[str, Method] = {

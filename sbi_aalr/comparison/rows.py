@@ -84,7 +84,7 @@ def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
     """
     rows = {}
     for path in sorted((folder / ROWS).glob("*.json")):
-        row = read_sealed(path)
+        row = read_sealed(path, must_be_finite=False)
         for name, kind in _KINDS.items():
             if not isinstance(row.get(name), kind):
                 raise ValueError(f"{path} is damaged: `{name}` is missing or wrong.")

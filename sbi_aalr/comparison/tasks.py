@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.files import write_tensors
+from sbi_aalr.files import read_tensors, write_tensors
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulators import (
     MG1,
@@ -79,10 +78,13 @@ def observe(
         The observation.
     """
     path = folder / f"{name}-{index}.safetensors"
-    if not path.exists():
+    try:
+        tensors = read_tensors(path)
+    except (FileNotFoundError, ValueError):
+        # One that is damaged is made again, and is the same as before.
+        tensors = _make_observation(task, index, num_samples)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, _make_observation(task, index, num_samples))
-    tensors = load_file(path)
+        write_tensors(path, tensors)
     return KnownObservation(tensors["theta"], tensors["x"], tensors.get("reference"))
 
 

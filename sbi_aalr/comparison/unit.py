@@ -69,10 +69,15 @@ def run_unit(unit: Unit) -> None:
     """Fit, then sample and score one observation after the other.
 
     Each row is written as soon as it is known. Whatever a method raises becomes the
-    error of its row; if it is the fit that fails, of all rows.
+    error of its row; if it is the fit that fails, of all rows. Only a full disk or
+    memory is no result of a method, and stops the work.
 
     Args:
         unit: What to do.
+
+    Raises:
+        MemoryError: If memory runs out.
+        OSError: If something cannot be read or written.
     """
     fitted: FittedNetwork | None = None
     fit_error = ""
@@ -95,8 +100,17 @@ def run_unit(unit: Unit) -> None:
                     metrics["train_seconds"] = fitted.train_seconds
                     _sample(unit, fitted, observation, metrics)
             except Exception as problem:
+                if _is_of_machine(problem):
+                    raise
                 error = _describe(problem)
         write_row(unit.folder, key, metrics, error)
+
+
+def _is_of_machine(problem: Exception) -> bool:
+    """Whether it says nothing of the method: no room on disk or in memory."""
+    kinds = (OSError, MemoryError, torch.cuda.OutOfMemoryError)
+    # torch has no class of its own for the memory of a CPU.
+    return isinstance(problem, kinds) or "can't allocate memory" in str(problem)
 
 
 def _describe(problem: Exception) -> str:

@@ -36,26 +36,30 @@ def write_sealed(
     return write_json(path, {**document, _SEAL: hash_document(document)}, indent)
 
 
-def read_sealed(path: Path, most_bytes: int = 2**26) -> dict[str, Any]:
+def read_sealed(
+    path: Path, most_bytes: int = 2**26, *, must_be_finite: bool = True
+) -> dict[str, Any]:
     """Read what `write_sealed` wrote, or an earlier version that wrote no hash.
 
     Args:
         path: The file.
         most_bytes: Size above which it is not even read.
+        must_be_finite: Whether NaN and infinity are damage.
 
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is damaged, be it by one bit, or holds what we do not write:
             a name twice, NaN or infinity.
     """
+    read_number = _read_finite if must_be_finite else float
     try:
         if path.stat().st_size > most_bytes:
             raise ValueError(f"it has more than {most_bytes:,} bytes")
         document = json.loads(
             path.read_bytes().decode(),
             object_pairs_hook=_read_object,
-            parse_constant=_read_finite,
-            parse_float=_read_finite,
+            parse_constant=read_number,
+            parse_float=read_number,
         )
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
@@ -108,7 +112,7 @@ def write_tensors(
     tensors: Mapping[str, "Tensor"],
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write tensors of any device by name as safetensors, whole or not at all.
+    """Write tensors of any device by name as safetensors, with a hash of them.
 
     Args:
         path: The file.
@@ -122,7 +126,40 @@ def write_tensors(
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in tensors.items()
     }
-    return write_bytes(path, save(copies, metadata=dict(metadata or {}) or None))
+    head = {_SEAL: hash_tensors(copies), **(metadata or {})}
+    return write_bytes(path, save(copies, metadata=head))
+
+
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """Read what `write_tensors` wrote, or an earlier version that wrote no hash.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged, be it by one bit.
+    """
+    tensors, head = read_headed_tensors(path)
+    if head.get(_SEAL) not in (None, hash_tensors(tensors)):
+        raise ValueError(f"{path} is damaged: its content does not fit its hash.")
+    return tensors
+
+
+def read_headed_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
+    """Read tensors by name, and the text in the head of the file, as they are.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, (
+                file.metadata() or {}
+            )
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
 
 
 def write_figure(path: Path, figure: "Figure") -> Path:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from sbi_aalr._version import __version__
@@ -23,6 +22,7 @@ from sbi_aalr.files import (
     hash_document,
     hash_tensors,
     lock,
+    read_headed_tensors,
     read_sealed,
     remove_leftovers,
     write_sealed,
@@ -113,22 +113,20 @@ class ChunkFiles:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                metadata = file.metadata() or {}
-                names = file.keys()
-                tensors = {name: file.get_tensor(name) for name in names}
-            if metadata.get("sha256") != self._hash(number, tensors):
-                raise ValueError("it does not hold what this run wrote there")
+            tensors, head = read_headed_tensors(path)
+            if head.get("sha256") != self._hash(number, tensors):
+                raise ValueError(
+                    f"{path} is damaged: it does not hold what this run wrote there."
+                )
             tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
             return Result(
                 Chains(**_collect(_WARMUP, tensors)),
                 Chains(**_collect(_CHAINS, tensors)),
                 Convergence(**_collect(_CONVERGENCE, tensors)),
             )
-        except Exception as error:
+        except ValueError as error:
             raise ValueError(
-                f"{path} is damaged: {error}. Delete it, and its observations are "
-                "sampled again."
+                f"{error} Delete it, and its observations are sampled again."
             ) from error
 
     def write(self, number: int, result: Result) -> None:
@@ -216,7 +214,7 @@ def read_identity(folder: Path) -> dict[str, Any]:
         return {}
     remedy = f"Delete {folder} to begin anew."
     try:
-        found = read_sealed(path)
+        found = read_sealed(path, must_be_finite=False)
     except ValueError as error:
         raise ValueError(f"{error} {remedy}") from error
     if found.get("format") != _FORMAT:

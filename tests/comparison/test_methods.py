@@ -7,7 +7,7 @@ import torch
 from instant_methods import Task, make_method
 from sbi.inference import NPE_C
 
-from sbi_aalr.comparison.methods import draw, fit_network
+from sbi_aalr.comparison.methods import Method, draw, fit_network
 from sbi_aalr.simulators import TwoMoons
 from sbi_aalr.trainer.sbi_trainer import NoTracker
 
@@ -26,6 +26,19 @@ def test_budget_is_spread_evenly_over_rounds(tmp_path, rounds, budget, sizes):
     method = make_method(tmp_path / "log.txt", rounds=rounds)
     fit_network(method, Watched(), budget, torch.zeros(1, 2))
     assert seen == sizes
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"rounds": 0}, ValueError, "`rounds` must be a positive int, got 0"),
+        ({"rounds": 1.5}, TypeError, "`rounds` must be a positive int, got 1.5"),
+        ({"trainer": "npe"}, TypeError, "`trainer` must be a class .*got 'npe'"),
+    ],
+)
+def test_wrong_method_is_refused(settings, error, match):
+    with pytest.raises(error, match=match):
+        Method(**({"trainer": NPE_C} | settings))
 
 
 def test_rejection_without_end_is_given_up():
