@@ -58,6 +58,7 @@ MORE_SBI_NAMES = {
         "process_prior",
         "wrap_as_joblib_efficient_simulator",
     },
+    "persistence": {"OneDimPriorWrapper", "PytorchReturnTypeWrapper"},
     "sampling": {"within_support"},
     "training": {"ClassifierConfig", "build_resnet_classifier", "classifier_nn"},
 }

@@ -44,4 +44,8 @@ class UnsavedPriorWarning(AALRWarning):
 
 
 class OtherObservationWarning(AALRWarning):
-    """A posterior of one observation, cut by truncated rounds, is asked about others."""
+    """A posterior that was truncated for one observation is asked about others."""
+
+
+class InvalidSimulationsWarning(AALRWarning):
+    """Simulations with NaN or infinity were left out of training."""

@@ -86,8 +86,12 @@ class Scale(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
         """Take over which buffers there are, too: a network is built from any rows."""
-        for name in ("remainder", "logarithmic"):
-            setattr(self, name, state_dict.get(prefix + name))
+        for name, dtype in (("remainder", torch.float32), ("logarithmic", torch.bool)):
+            buffer = state_dict.get(prefix + name)
+            found = buffer is None or (buffer.shape, buffer.dtype)
+            if found not in (True, (self.location.shape, dtype)):
+                raise ValueError(f"`{prefix}{name}` does not fit its `location`.")
+            setattr(self, name, buffer)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 

@@ -1,35 +1,60 @@
 """Save a posterior as safetensors and JSON: loading it runs no code from the file.
 
 Weights, buffers and the default observation go into `posterior.safetensors`; the
-network's name, the prior and the settings into `posterior.json`. What cannot be written
-as data, such as a network from your own builder, is given again when loading.
+network's name, the prior and the settings into `posterior.json`, with a hash of the one
+and of the other. What cannot be written as data, such as a network from your own
+builder, is given again when loading.
+
+The hashes tell damage, and files of two saves that were mixed; they are no signature.
+So nothing is built that does not fit the weights that are there.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from safetensors.torch import load_file
+from safetensors import safe_open
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr._version import __version__
-from sbi_aalr.files import write_json, write_tensors
+from sbi_aalr.checks import check_prior
+from sbi_aalr.errors import UnsavedPriorWarning
+from sbi_aalr.files import hash_tensors, read_sealed, write_sealed, write_tensors
+from sbi_aalr.persistence.cut_files import (
+    check_values,
+    encode_cuts,
+    rebuild_cuts,
+    select,
+)
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
-from sbi_aalr.persistence.prior_json import decode_prior, encode_prior
+from sbi_aalr.persistence.prior_json import decode_prior, encode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS
+from sbi_aalr.sampling.settings import Settings
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 
-_FORMAT = 1
-_PREFIX = "estimator."
+_FORMAT = 2
+_ESTIMATOR, _CUTS = "estimator.", "cuts."
+# Above this, JSON is not read; so many times longer is it with a line for each number.
+_MOST_BYTES, _INDENTED = 2**21, 4
+_LARGEST_COUNT = 2**63 - 1
 _CONTENT: dict[str, Any] = {
+    "format": int,
+    "sbi_aalr": str,
     "classifier": str | None,
+    "classifier_settings": dict | None,
     "theta_shape": list,
     "x_shape": list,
     "prior": dict | None,
     "parameters": dict,
 }
+_SINCE_FORMAT_2: dict[str, Any] = {"cuts": list, "weights": str}
+# Of an ensemble only.
+_MEMBERS = "members"
+_NETWORK: tuple[str, ...] = ("classifier", "classifier_settings", _MEMBERS)
 
 
 class Saved(NamedTuple):
@@ -37,7 +62,7 @@ class Saved(NamedTuple):
 
     Attributes:
         estimator: The ratio estimator, on the CPU.
-        prior: The prior.
+        prior: The prior, truncated or not.
         settings: How to sample, by name; the kernel by name too, or itself.
         x: Default observation, or None.
     """
@@ -59,29 +84,48 @@ def write(folder: str | Path, saved: Saved) -> Path:
 
     Returns:
         The folder.
+
+    Warns:
+        UnsavedPriorWarning: If JSON cannot hold the prior.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        f"{_PREFIX}{name}": value
-        for name, value in saved.estimator.state_dict().items()
-    }
+    prior, cuts, cut_tensors = encode_cuts(saved.prior)
+    weights = saved.estimator.state_dict()
+    tensors = {f"{_ESTIMATOR}{name}": value for name, value in weights.items()}
+    tensors |= {f"{_CUTS}{name}": value for name, value in cut_tensors.items()}
     if saved.x is not None:
         tensors["x"] = saved.x
     settings = dict(saved.settings)
     if not isinstance(settings["kernel"], str):
         settings["kernel"] = None
+    described = encode_prior(prior)
+    if len(json.dumps(described)) > _MOST_BYTES // _INDENTED:
+        described = None
     document = {
         "format": _FORMAT,
         "sbi_aalr": __version__,
         **encode_network(saved.estimator),
         "theta_shape": list(saved.estimator.theta_shape),
         "x_shape": list(saved.estimator.x_shape),
-        "prior": encode_prior(saved.prior),
+        "prior": described,
+        "cuts": cuts,
         "parameters": settings,
+        "weights": hash_tensors(tensors),
     }
-    write_tensors(folder / POSTERIOR_WEIGHTS, tensors)
-    write_json(folder / POSTERIOR_SETTINGS, document)
+    # The number of the format keeps them from those that another version left there.
+    write_tensors(folder / POSTERIOR_WEIGHTS, tensors, {"format": str(_FORMAT)})
+    write_sealed(folder / POSTERIOR_SETTINGS, document)
+    if described is None:
+        warnings.warn(
+            UnsavedPriorWarning(
+                f"The prior, a {type(prior).__name__}, was not saved: it cannot be "
+                "described in JSON, or not briefly. Give the same one again when "
+                "loading, `MHPosterior.load(folder, prior=...)`, or to the command, "
+                "`--prior module:name`."
+            ),
+            stacklevel=3,
+        )
     return folder
 
 
@@ -105,67 +149,139 @@ def read(
 
     Raises:
         FileNotFoundError: If the folder holds no saved posterior.
-        ValueError: If a file is damaged or of another format, or a part that could not
-            be written is not given.
+        ValueError: If a file is damaged or of another format, the two are not of one
+            save, a part that could not be written is not given, or the prior is another
+            than the one saved.
     """
-    folder = Path(folder)
-    for name in (POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS):
-        if not (folder / name).is_file():
+    paths = [Path(folder) / name for name in (POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS)]
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
             raise FileNotFoundError(
-                f"`folder` must hold a saved posterior, but {folder / name} is missing."
+                f"`folder` must hold a saved posterior, but {path} is missing."
             )
-    document = _read_json(folder / POSTERIOR_SETTINGS)
-    path = folder / POSTERIOR_WEIGHTS
-    try:
-        tensors = load_file(path)
-    except Exception as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
+    document = _read_settings(paths[0])
+    tensors = _read_weights(paths[1], document)
     chosen = {**document["parameters"], **(settings or {})}
-    if classifier is None:
-        classifier = document["classifier"]
-    if prior is None and document["prior"] is not None:
-        prior = decode_prior(document["prior"])
-    given = {"classifier": classifier, "kernel": chosen["kernel"]}
-    for name, value in {"prior": prior, **given}.items():
+    shapes = {name: document[name] for name in ("theta_shape", "x_shape")}
+    given = {
+        "prior": prior or document["prior"],
+        "classifier": classifier or document["classifier"],
+        "kernel": chosen["kernel"],
+    }
+    for name, value in given.items():
         if value is None:
             raise ValueError(
                 f"The posterior was saved with a {name} that JSON cannot hold. Pass "
                 f"the same one again: `load(folder, {name}=...)`."
             )
-    estimator = rebuild_network(document, classifier)
-    weights = {
-        name.removeprefix(_PREFIX): value
-        for name, value in tensors.items()
-        if name.startswith(_PREFIX)
-    }
+    prior = _choose_prior(paths[0], document, prior)
+    network = {name: document[name] for name in _NETWORK if name in document}
+    weights, cuts = select(tensors, _ESTIMATOR), select(tensors, _CUTS)
     try:
-        estimator.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights in {path} do not fit the classifier: {error}"
-        ) from error
-    return Saved(
-        estimator.eval(),
-        cast(Distribution, prior),
-        chosen,
-        tensors.get("x"),
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text())
-        found = document["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    if found != _FORMAT:
-        raise ValueError(
-            f"{path} must have format {_FORMAT}, got {found!r}. It was written by "
-            f"sbi_aalr {document.get('sbi_aalr')}; this is {__version__}."
+        estimator = rebuild_network(network, weights, classifier=classifier, **shapes)
+        x = tensors.get("x")
+        if x is not None:
+            check_values("x", x, (max(1, len(x)), *document["x_shape"]))
+            x = x.clone()
+        prior = rebuild_cuts(
+            prior, document.get("cuts", []), cuts, classifier=classifier, **shapes
         )
-    for name, kind in _CONTENT.items():
-        if name not in document or not isinstance(document[name], kind):
+    except Exception as error:
+        if classifier is not None and not isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            f"The weights in {paths[1]} do not fit the classifier in {paths[0].name}: "
+            f"{_shorten(error)}"
+        ) from error
+    return Saved(estimator, prior, chosen, x)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        document = read_sealed(path, _MOST_BYTES)
+    except OSError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    found = document.get("format")
+    if type(found) is not int or not 1 <= found <= _FORMAT:
+        raise ValueError(
+            f"{path} must have format {_FORMAT} or an earlier one, got {found!r:.60}. "
+            f"It was written by sbi_aalr {document.get('sbi_aalr')!r:.60}; this is "
+            f"{__version__}."
+        )
+    content = _CONTENT | (_SINCE_FORMAT_2 if found > 1 else {})
+    for name, kind in content.items():
+        if not isinstance(document.get(name, ...), kind):
             raise ValueError(f"{path} is damaged: `{name}` is missing or wrong.")
-    if "kernel" not in document["parameters"]:
-        raise ValueError(f"{path} is damaged: `kernel` is missing.")
+    if unknown := document.keys() - content.keys() - {_MEMBERS}:
+        raise ValueError(f"{path} is damaged: {sorted(unknown)!r:.60} is unknown.")
+    _check_parameters(path, document["parameters"])
     return document
+
+
+def _check_parameters(path: Path, parameters: dict[str, Any]) -> None:
+    """Raise if the settings could not be those of a posterior."""
+    if "kernel" not in parameters:
+        raise ValueError(f"{path} is damaged: `kernel` is missing.")
+    try:
+        unnamed = {"kernel": "auto"} if parameters["kernel"] is None else {}
+        Settings(**{**parameters, **unnamed})
+        for name, value in parameters.items():
+            if isinstance(value, int) and value > _LARGEST_COUNT:
+                raise ValueError(f"`{name}` is too large.")
+    except Exception as error:
+        raise ValueError(f"{path} is damaged: {_shorten(error)}") from error
+
+
+def _read_weights(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Read all tensors, and make sure that they are those of the document."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(f"{path} is damaged: {_shorten(error)}.") from error
+    is_same_save = (
+        hash_tensors(tensors) == document["weights"]
+        if "weights" in document
+        else "format" not in metadata
+    )
+    if not is_same_save:
+        raise ValueError(
+            f"{path} is damaged, or of another save than {POSTERIOR_SETTINGS}: the "
+            "hash of its weights is not the one noted there. Save the posterior again."
+        )
+    for name in tensors:
+        if name != "x" and not name.startswith((_ESTIMATOR, _CUTS)):
+            raise ValueError(f"{path} is damaged: `{name:.60}` is unknown.")
+    return tensors
+
+
+def _choose_prior(
+    path: Path, document: Mapping[str, Any], given: Distribution | None
+) -> Distribution:
+    """The prior without its cuts: the one that is described, or that is given again."""
+    if isinstance(given, TruncatedPrior) and document.get("cuts"):
+        given = given.prior
+    described = document["prior"]
+    if described is None:
+        return cast(Distribution, given)
+    try:
+        prior = decode_prior(described)
+        size = (*prior.batch_shape, *prior.event_shape)
+        if list(size) != document["theta_shape"]:
+            raise ValueError(f"The prior has shape {size}.")
+        check_prior("prior", prior)
+        is_same = given is None or is_same_prior(described, given)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged. {_shorten(error)}") from error
+    if not is_same:
+        raise ValueError(
+            "`prior` must be the one that the posterior was saved with, "
+            f"got another {type(given).__name__} than in {path}. Leave it out."
+        )
+    return prior
+
+
+def _shorten(error: Exception) -> str:
+    """What an error says in one line; those of torch have more."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,104 +1,184 @@
-"""Priors as JSON: a list of known distributions, so that reading one runs no code."""
+"""Priors as JSON: a list of known distributions, so that reading one runs no code.
 
-from typing import Any, cast
+A prior is described by its type and arguments, which may be distributions or transforms
+of torch again. Tensors are written digit by digit, so floats come back exactly.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from sbi.utils import BoxUniform, MultipleIndependent
-from torch import Tensor, distributions
+from torch import Tensor
 from torch.distributions import Distribution
 
-_ARGUMENTS = {
-    "Beta": ("concentration1", "concentration0"),
-    "Cauchy": ("loc", "scale"),
-    "Dirichlet": ("concentration",),
-    "Exponential": ("rate",),
-    "Gamma": ("concentration", "rate"),
-    "Gumbel": ("loc", "scale"),
-    "HalfCauchy": ("scale",),
-    "HalfNormal": ("scale",),
-    "InverseGamma": ("concentration", "rate"),
-    "Laplace": ("loc", "scale"),
-    "LogNormal": ("loc", "scale"),
-    # Not the covariance: its factor would then be rounded anew.
-    "MultivariateNormal": ("loc", "scale_tril"),
-    "Normal": ("loc", "scale"),
-    "Pareto": ("scale", "alpha"),
-    "StudentT": ("df", "loc", "scale"),
-    "Uniform": ("low", "high"),
-}
-
+from sbi_aalr.persistence.prior_kinds import KINDS
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Nothing in a prior has more numbers: a few lines of JSON cannot ask for much memory.
+_MOST_NUMBERS = 2**20
+# Arguments that have one axis more than the others.
+_MATRICES = ("cov_factor", "scale_tril")
+_BY_NAME = {kind.__name__: found for kind, found in KINDS.items()}
+
+
+class _UnknownError(Exception):
+    """Something in a prior cannot be described."""
 
 
 def encode_prior(prior: Distribution) -> dict[str, Any] | None:
     """Describe a prior by its type and arguments, or None if it is not known.
 
     Args:
-        prior: A distribution of torch, alone, in `Independent` or in sbi's
-            `BoxUniform` or `MultipleIndependent`.
+        prior: A continuous distribution of torch or sbi, or one made of several:
+            transformed, independent, a mixture. Not a subclass of your own.
 
     Returns:
         Plain data for JSON; floats are exact.
 
     Example:
         >>> encode_prior(torch.distributions.Exponential(torch.tensor([2.0])))
-        {'type': 'Exponential', 'dtype': 'float32', 'arguments': {'rate': [2.0]}}
+        {'type': 'Exponential',
+         'arguments': {'rate': {'dtype': 'float32', 'values': [2.0]},
+                       'validate_args': True}}
     """
-    kind, known = type(prior), cast(Any, prior)
-    if kind is BoxUniform:
-        base = known.base_dist
-        return _encode("BoxUniform", {"low": base.low, "high": base.high})
-    if kind is MultipleIndependent:
-        parts = [encode_prior(part) for part in known.dists]
-        return None if None in parts else {"type": "MultipleIndependent", "of": parts}
-    if kind is distributions.Independent:
-        part = encode_prior(known.base_dist)
-        ndims = known.reinterpreted_batch_ndims
-        return part and {"type": "Independent", "of": part, "ndims": ndims}
-    name = kind.__name__
-    if name not in _ARGUMENTS or kind is not getattr(distributions, name):
+    try:
+        return _encode(prior)
+    except _UnknownError:
         return None
-    return _encode(name, {key: getattr(prior, key) for key in _ARGUMENTS[name]})
 
 
-def decode_prior(document: dict[str, Any]) -> Distribution:
+def decode_prior(document: Mapping[str, Any]) -> Distribution:
     """Rebuild a prior from what `encode_prior` returned, on the CPU.
 
     Raises:
         ValueError: If its type is not one of the known ones, or it is damaged.
     """
     try:
-        return _decode(document)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        # sbi draws from a distribution to learn its shape.
+        with torch.random.fork_rng(devices=[]):
+            prior = _decode(_upgrade(document))
+        if not isinstance(prior, Distribution):
+            raise ValueError(f"it is a {type(prior).__name__}")
+    except Exception as error:
+        reason = str(error).splitlines() or [""]
         raise ValueError(
-            f"The saved prior is damaged: {type(error).__name__}: {error}."
+            f"The saved prior is damaged: {type(error).__name__}: {reason[0]}."
         ) from error
+    return prior
 
 
-def _decode(document: dict[str, Any]) -> Distribution:
-    name = document["type"]
-    if name == "MultipleIndependent":
-        return MultipleIndependent([_decode(part) for part in document["of"]])
-    if name == "Independent":
-        return distributions.Independent(
-            _decode(document["of"]), document["ndims"], validate_args=False
-        )
-    if name != "BoxUniform" and name not in _ARGUMENTS:
-        raise ValueError(f"the type {name!r} is unknown")
-    dtype = _DTYPES[document["dtype"]]
+def is_same_prior(document: Mapping[str, Any], prior: Distribution) -> bool:
+    """Whether a prior is the one that was described, validation of arguments aside."""
+    described, given = encode_prior(decode_prior(document)), encode_prior(prior)
+    return _leave_out_validation(described) == _leave_out_validation(given)
+
+
+def _leave_out_validation(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _leave_out_validation(part)
+            for key, part in value.items()
+            if key != "validate_args"
+        }
+    if isinstance(value, list):
+        return [_leave_out_validation(part) for part in value]
+    return value
+
+
+def _encode(value: Any) -> Any:
+    match value:
+        case Tensor():
+            dtype = str(value.dtype).removeprefix("torch.")
+            if dtype not in _DTYPES or not value.isfinite().all():
+                raise _UnknownError
+            return {"dtype": dtype, "values": value.tolist()}
+        case torch.dtype():
+            return {"dtype": str(value).removeprefix("torch.")}
+        case list() | tuple():
+            return [_encode(part) for part in value]
+        case int():
+            return value
+        case float() if math.isfinite(value):
+            return value
+    kind = KINDS.get(type(value))
+    if kind is None:
+        raise _UnknownError
     arguments = {
-        key: torch.tensor(value, dtype=dtype)
-        for key, value in document["arguments"].items()
+        name: _encode(getattr(value, attribute))
+        for name, attribute in kind.attributes.items()
     }
-    if name == "BoxUniform":
-        return BoxUniform(**arguments)
-    return getattr(distributions, name)(**arguments, validate_args=False)
+    return {"type": type(value).__name__, "arguments": arguments}
 
 
-def _encode(name: str, arguments: dict[str, Tensor]) -> dict[str, Any] | None:
-    dtype = str(next(iter(arguments.values())).dtype).removeprefix("torch.")
-    if dtype not in _DTYPES:
-        return None
-    values = {key: value.tolist() for key, value in arguments.items()}
-    return {"type": name, "dtype": dtype, "arguments": values}
+def _decode(value: Any) -> Any:
+    match value:
+        case int() | float():
+            return value
+        case list():
+            return [_decode(part) for part in value]
+        case {"dtype": dtype, "values": values, **rest} if not rest:
+            return torch.tensor(values, dtype=_DTYPES[dtype])
+        case {"dtype": dtype, **rest} if not rest:
+            return _DTYPES[dtype]
+        case {"type": str(name), "arguments": dict(arguments), **rest} if not rest:
+            return _make(name, {key: _decode(part) for key, part in arguments.items()})
+    raise ValueError(f"{value!r:.60} describes nothing")
+
+
+def _make(name: str, arguments: dict[str, Any]) -> Any:
+    """Make a distribution or a transform, after a look at its size and its values."""
+    if name not in _BY_NAME:
+        raise ValueError(f"the type {name!r} is unknown")
+    make, attributes = _BY_NAME[name]
+    if arguments.keys() != attributes.keys():
+        raise ValueError(f"{name} must have the arguments {', '.join(attributes)}")
+    for key, value in arguments.items():
+        if isinstance(value, bool) is not (key == "validate_args"):
+            raise ValueError(f"{key} of {name} is {value!r}")
+    if "validate_args" in arguments:
+        # As they are written; shapes that differ could be broadcast to any size.
+        shapes = {
+            value.shape[:-1] if key in _MATRICES else value.shape
+            for key, value in arguments.items()
+            if isinstance(value, Tensor)
+        }
+        if len(shapes) > 1:
+            raise ValueError(f"the arguments of {name} have different shapes")
+        _check_size(make(**{**arguments, "validate_args": False}))
+        make(**{**arguments, "validate_args": True})
+    made = make(**arguments)
+    if isinstance(made, Distribution):
+        _check_size(made)
+    return made
+
+
+def _check_size(made: Distribution) -> None:
+    size = math.prod((*made.batch_shape, *made.event_shape))
+    if size > _MOST_NUMBERS:
+        raise ValueError(f"{type(made).__name__} has {size:,} numbers")
+
+
+def _upgrade(node: Any) -> Any:
+    """Write what version 0.1.0 wrote as this one does."""
+    if not isinstance(node, Mapping):
+        return node
+    unchecked = {"validate_args": False}
+    match node:
+        case {"type": "MultipleIndependent", "of": list(parts)}:
+            dists = [_upgrade(part) for part in parts]
+            return {"type": "MultipleIndependent", "arguments": {"dists": dists}}
+        case {"type": "Independent", "of": part, "ndims": ndims}:
+            arguments = {
+                "base_distribution": _upgrade(part),
+                "reinterpreted_batch_ndims": ndims,
+            }
+            return {"type": "Independent", "arguments": arguments | unchecked}
+        case {"type": name, "dtype": dtype, "arguments": dict(values)}:
+            arguments = {
+                key: {"dtype": dtype, "values": value} for key, value in values.items()
+            }
+            if name == "BoxUniform":
+                arguments["reinterpreted_batch_ndims"] = 1
+            return {"type": name, "arguments": arguments | unchecked}
+    return node

@@ -220,6 +220,10 @@ class MHPosterior(SbiPosterior):
 
         Raises:
             TypeError: If the posterior has no ratio estimator, whose weights to write.
+
+        Warns:
+            UnsavedPriorWarning: If the prior is of a kind that cannot be described in
+                JSON, and must be given again when loading.
         """
         if not isinstance(self.potential_fn, RatioBasedPotential):
             raise TypeError(
@@ -244,7 +248,8 @@ class MHPosterior(SbiPosterior):
 
         Args:
             folder: Where from.
-            prior: The prior, where JSON could not hold it.
+            prior: The prior, where JSON could not hold it. Where it could, leave it
+                out, or give the same.
             classifier: The builder of the network, where it was your own.
             device: Where to sample.
             **settings: Settings by name, over those saved.
@@ -254,7 +259,8 @@ class MHPosterior(SbiPosterior):
 
         Raises:
             FileNotFoundError: If the folder holds no saved posterior.
-            ValueError: If a file is damaged, or something must be given again, or the
+            ValueError: If a file is damaged, the files are not of one save, something
+                must be given again, the prior is another than the one saved, or the
                 device does not work.
         """
         check_device("device", device)
@@ -262,7 +268,8 @@ class MHPosterior(SbiPosterior):
         posterior = cls.from_estimator(saved.estimator, saved.prior, **saved.settings)
         if saved.x is not None:
             posterior.set_default_x(saved.x)
-        return posterior.to(device)
+        # Moving makes the prior anew, and rounds the factor of a covariance anew.
+        return posterior if device == "cpu" else posterior.to(device)
 
     def _require_run(self) -> Run:
         if self._run is None:

@@ -25,6 +25,7 @@ from sbi_aalr.sampling.plan import make_plan
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.sample import pick_draws
 from sbi_aalr.sampling.target import CallableTarget, RatioTarget, Target
+from sbi_aalr.sampling.truncated_prior import warn_if_other
 
 
 class SbiPosterior(NeuralPosterior):
@@ -250,7 +251,7 @@ class SbiPosterior(NeuralPosterior):
 
     def _x_else_default_x(self, x: Any) -> Tensor:
         if x is not None:
-            return self._check_x(x)
+            return self._check_x(x, depth=3)
         if self._x is None:
             raise CallOrderError(
                 "`x` must be given, as no default is set. Pass `x=`, or call "
@@ -258,8 +259,10 @@ class SbiPosterior(NeuralPosterior):
             )
         return self._x
 
-    def _check_x(self, x: Any) -> Tensor:
-        return check_x(x, self.potential_fn).to(self._device)
+    def _check_x(self, x: Any, depth: int = 2) -> Tensor:
+        rows = check_x(x, self.potential_fn).to(self._device)
+        warn_if_other(self.potential_fn.prior, rows, stacklevel=depth + 1)
+        return rows
 
     def _calculate_map(
         self,

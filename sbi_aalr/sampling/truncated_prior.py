@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,9 +13,12 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from tqdm.auto import tqdm
 
+from sbi_aalr.errors import OtherObservationWarning
 from sbi_aalr.networks.pairs import fix_observations
 
 _BLOCK_ROWS = 2**17
+# For a few draws, such as those that tell a prior's shape, and how many are few.
+_SMALL_BLOCK_ROWS, _FEW = 2**12, 100
 # A network is evaluated on blocks that stay in the cache.
 _NETWORK_ROWS = 2_000
 _MOST_DRAWS = 10**9
@@ -130,6 +134,7 @@ class TruncatedPrior(Distribution):
         started = time.perf_counter()
         shape = Size(sample_shape)
         wanted = shape.numel()
+        num_rows = _SMALL_BLOCK_ROWS if wanted <= _FEW else _BLOCK_ROWS
         pieces: list[Tensor] = []
         found = proposed = 0
         with tqdm(
@@ -150,7 +155,7 @@ class TruncatedPrior(Distribution):
                         f"were asked for. That took {seconds:.3g} s. Truncate in fewer "
                         "rounds, or give a larger `time_limit` where there is one."
                     )
-                theta = self._propose(_BLOCK_ROWS)
+                theta = self._propose(num_rows)
                 kept = theta[self.keeps(theta)]
                 self.num_proposed += len(theta)
                 self.num_accepted += len(kept)
@@ -240,3 +245,35 @@ def cut_prior(
     if isinstance(prior, TruncatedPrior):
         return TruncatedPrior(prior.prior, (*prior.cuts, cut))
     return TruncatedPrior(prior, (cut,))
+
+
+def warn_if_other(prior: object, x: Tensor, stacklevel: int = 2) -> None:
+    """Warn if a prior was cut for another observation than those that are asked about.
+
+    It is no error, as the ratio holds for all that the cut prior can have simulated,
+    which checks of calibration draw on; but the posterior of an observation from
+    elsewhere lies where the prior was cut away.
+
+    Args:
+        prior: Any prior; only a `TruncatedPrior` is cut.
+        x: Observations, shape `(n, *event_shape)`.
+        stacklevel: Frames from the warning to the line it points at.
+
+    Warns:
+        OtherObservationWarning: If any row differs. Its `value` is how many do.
+    """
+    if not isinstance(prior, TruncatedPrior):
+        return
+    known = torch.cat([cut.x.cpu() for cut in prior.cuts]).flatten(1)
+    others = int((x.cpu().flatten(1).unsqueeze(1) != known).any(2).any(1).sum())
+    if others:
+        warnings.warn(
+            OtherObservationWarning(
+                f"`x` has {others} of {len(x)} rows that differ from the observation "
+                "which the posterior was truncated for. Their posteriors may lie where "
+                "its prior was cut away. For other observations train with "
+                "`train_online` or `train`.",
+                others,
+            ),
+            stacklevel=stacklevel + 1,
+        )

@@ -1,21 +1,18 @@
 """Saved posteriors come back the same, or say why not; nothing is unpickled."""
 
-import json
-import math
 import pickle
 
 import pytest
 import torch
 import torch._dynamo  # optimizers import it; it needs an unpickler to be defined
 from linear_gaussian import PRIOR, SHORT, X_O, build_quadratic, draw_pairs, simulate
-from safetensors.torch import load_file, save_file
-from sbi.utils import BoxUniform, MultipleIndependent
 from torch import distributions as d
 
 from sbi_aalr import AALR, MHPosterior, networks
+from sbi_aalr.errors import UnsavedPriorWarning
+from sbi_aalr.files import read_sealed, write_sealed
 from sbi_aalr.mcmc import KERNELS
 from sbi_aalr.networks.ensemble import average_log_ratios
-from sbi_aalr.persistence.prior_json import decode_prior, encode_prior
 from sbi_aalr.training.classifiers import CLASSIFIERS
 
 THETA = draw_pairs(30, seed=1)[0]
@@ -103,6 +100,18 @@ def test_settings_can_be_replaced_when_loading(folder):
         MHPosterior.load(folder, num_chains=-7)
 
 
+def test_logarithms_of_wide_features_come_back(tmp_path):
+    theta = 10 ** torch.linspace(-6, 0, 100).reshape(50, 2)
+    estimator = networks.two_towers(8, 1)(theta, theta)
+    estimator.classifier_name = "two_towers"
+    estimator.classifier_settings = {"hidden_features": 8, "num_blocks": 1}
+    posterior = MHPosterior.from_estimator(estimator, PRIOR).set_default_x(theta[0])
+    posterior.save(tmp_path)
+    assert "embedding_net_x.0.logarithmic" in estimator.state_dict()
+    loaded = MHPosterior.load(tmp_path)
+    assert torch.equal(loaded.potential(theta), posterior.potential(theta))
+
+
 def test_own_network_must_be_given_again(tmp_path):
     posterior = build(build_quadratic)
     posterior.save(tmp_path)
@@ -121,7 +130,8 @@ class Shifted(d.MultivariateNormal):
 def test_own_prior_must_be_given_again(tmp_path):
     prior = Shifted(torch.ones(2), torch.eye(2), validate_args=False)
     posterior = build(prior=prior)
-    posterior.save(tmp_path)
+    with pytest.warns(UnsavedPriorWarning, match=r"a Shifted, was not .*--prior"):
+        posterior.save(tmp_path)
     with pytest.raises(ValueError, match=r"a prior that JSON .*prior=\.\.\."):
         MHPosterior.load(tmp_path)
     loaded = MHPosterior.load(tmp_path, prior=prior)
@@ -166,28 +176,31 @@ def test_pickle_in_place_of_weights_is_refused(folder):
 
 
 def edit(folder, **changes):
-    document = json.loads((folder / SETTINGS).read_text())
+    document = read_sealed(folder / SETTINGS)
     for name, value in changes.items():
         if value is ...:
             del document[name]
         else:
             document[name] = value
-    (folder / SETTINGS).write_text(json.dumps(document))
+    write_sealed(folder / SETTINGS, document)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "must have format 1, got 99. It was written by sbi_aalr"),
-        ({"format": ...}, f"{SETTINGS} is damaged"),
+        (
+            {"format": 99},
+            "must have format 2 or an earlier one, got 99. It was written by sbi_aalr",
+        ),
+        ({"format": ...}, f"{SETTINGS} must have format 2 .*got None"),
         ({"prior": ...}, "`prior` is missing"),
         ({"classifier": ...}, "`classifier` is missing"),
         ({"parameters": 3}, "`parameters` is missing or wrong"),
         ({"parameters": {}}, "`kernel` is missing"),
-        ({"x_shape": [3]}, "do not fit the classifier"),
+        ({"x_shape": [3]}, "do not fit the classifier in posterior.json: `net.0"),
         ({"classifier": "mpl"}, "`classifier` must be one of"),
-        ({"prior": {"type": "os.system"}}, "prior is damaged: .*unknown"),
-        ({"prior": {"type": "Uniform"}}, "prior is damaged: KeyError"),
+        ({"prior": {"type": "os.system"}}, "prior is damaged: .*describes nothing"),
+        ({"prior": {"type": "Uniform"}}, "prior is damaged: .*describes nothing"),
     ],
 )
 def test_damaged_settings_are_named(folder, changes, message):
@@ -202,16 +215,6 @@ def test_other_json_is_refused(folder):
         MHPosterior.load(folder)
 
 
-def test_missing_weights_are_named(folder):
-    tensors = load_file(folder / WEIGHTS)
-    tensors.popitem()
-    save_file(
-        {k: v for k, v in tensors.items() if "0.weight" not in k}, folder / WEIGHTS
-    )
-    with pytest.raises(ValueError, match="do not fit the classifier"):
-        MHPosterior.load(folder)
-
-
 def test_failure_leaves_what_was_there_before(folder, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -222,57 +225,3 @@ def test_failure_leaves_what_was_there_before(folder, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         build().save(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def of(*values):
-    return torch.tensor(values)
-
-
-PRIORS = [
-    BoxUniform(of(-1.0, 0.1), of(2.0, 1 / 3)),
-    d.MultivariateNormal(of(0.1, 0.2), of([2.0, 0.3], [0.3, 1.0])),
-    d.MultivariateNormal(of(0.1, 0.2), scale_tril=of([2.0, 0.0], [0.3, 1 / 3])),
-    d.MultivariateNormal(of(0.1, 0.2).double(), of([2.0, 0.3], [0.3, 1.0]).double()),
-    d.Independent(d.Normal(of(0.1, math.pi), of(1.0, 2.0)), 1),
-    d.Independent(d.Independent(d.Normal(of([0.1, 0.2]), of([1.0, 2.0])), 1), 1),
-    MultipleIndependent([d.Gamma(of(2.0), of(1.0)), d.Uniform(of(0.0), of(0.3))]),
-    d.Dirichlet(of(1.0, 2.0, 3.0)),
-    *(
-        d.Independent(prior, 1)
-        for prior in (
-            d.Beta(of(1.0, 2.0), of(3.0, 0.1)),
-            d.Cauchy(of(0.1, 0.2), of(1.0, 2.0)),
-            d.Exponential(of(0.1, 2.0)),
-            d.Gamma(of(0.1, 2.0), of(1.0, 3.0)),
-            d.Gumbel(of(0.1, 2.0), of(1.0, 3.0)),
-            d.HalfCauchy(of(0.1, 2.0)),
-            d.HalfNormal(of(0.1, 2.0)),
-            d.InverseGamma(of(0.1, 2.0), of(1.0, 3.0)),
-            d.Laplace(of(0.1, 2.0), of(1.0, 3.0)),
-            d.LogNormal(of(0.1, 2.0), of(1.0, 3.0)),
-            d.Pareto(of(0.1, 2.0), of(1.0, 3.0)),
-            d.StudentT(of(3.0, 4.0), of(0.1, 0.2), of(1.0, 2.0)),
-            d.Uniform(of(0.1, 0.2).double(), of(1.0, 2.0).double()),
-        )
-    ),
-]
-
-
-@pytest.mark.parametrize("prior", PRIORS, ids=str)
-def test_prior_comes_back_the_same(prior):
-    document = json.loads(json.dumps(encode_prior(prior), allow_nan=False))
-    copy = decode_prior(document)
-    assert type(copy) is type(prior)
-    torch.manual_seed(0)
-    draws = prior.sample((20,))
-    torch.manual_seed(0)
-    assert torch.equal(copy.sample((20,)), draws)
-    assert copy.sample().dtype == prior.sample().dtype
-    assert torch.equal(copy.log_prob(draws), prior.log_prob(draws))
-
-
-def test_unknown_priors_are_not_written():
-    assert encode_prior(d.Poisson(of(1.0))) is None
-    assert encode_prior(d.Independent(d.Poisson(of(1.0)), 1)) is None
-    assert encode_prior(d.Normal(of(1.0).half(), of(1.0).half())) is None
-    assert encode_prior(Shifted(torch.ones(2), torch.eye(2))) is None

@@ -1,0 +1,104 @@
+"""The cuts of a truncated prior, as JSON and as tensors beside the estimator's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.persistence.network_json import encode_network, rebuild_network
+from sbi_aalr.sampling.truncated_prior import Cut, TruncatedPrior
+
+_LEAST = "least_log_ratio"
+_TENSORS = ("x", "low", "high")
+_ESTIMATOR = "estimator."
+
+
+def encode_cuts(
+    prior: Distribution,
+) -> tuple[Distribution, list[dict[str, Any]], dict[str, Tensor]]:
+    """Take the cuts off a prior.
+
+    Args:
+        prior: A prior, truncated or not.
+
+    Returns:
+        The prior without cuts; what JSON can hold of each cut; and their tensors.
+    """
+    if not isinstance(prior, TruncatedPrior):
+        return prior, [], {}
+    documents: list[dict[str, Any]] = []
+    tensors: dict[str, Tensor] = {}
+    for number, cut in enumerate(prior.cuts):
+        documents.append({**encode_network(cut.estimator), _LEAST: cut.least_log_ratio})
+        parts = {name: getattr(cut, name) for name in _TENSORS}
+        for name, value in cut.estimator.state_dict().items():
+            parts[f"{_ESTIMATOR}{name}"] = value
+        tensors |= {f"{number}.{name}": value for name, value in parts.items()}
+    return prior.prior, documents, tensors
+
+
+def rebuild_cuts(
+    prior: Distribution,
+    documents: list[dict[str, Any]],
+    tensors: Mapping[str, Tensor],
+    *,
+    theta_shape: list[int],
+    x_shape: list[int],
+    classifier: object = None,
+) -> Distribution:
+    """Cut a prior as it was cut.
+
+    Args:
+        prior: The prior without cuts.
+        documents: What `encode_cuts` returned, as are the tensors.
+        tensors: The tensors.
+        theta_shape: Shape of one parameter set.
+        x_shape: Shape of one observation.
+        classifier: What the user gives in place of the networks' name.
+
+    Returns:
+        The prior, truncated where there are cuts.
+
+    Raises:
+        ValueError: If the tensors are not those of the cuts.
+    """
+    if not documents:
+        return prior
+    cuts = []
+    shapes = {"x": (1, *x_shape), "low": (*theta_shape,), "high": (*theta_shape,)}
+    for number, document in enumerate(documents):
+        parts = select(tensors, f"{number}.")
+        for name, shape in shapes.items():
+            check_values(name, parts.get(name), shape)
+        least = document[_LEAST]
+        if type(least) is not float:
+            raise ValueError(f"`{_LEAST}` must be a float, got {least!r:.60}.")
+        estimator = rebuild_network(
+            {name: value for name, value in document.items() if name != _LEAST},
+            select(parts, _ESTIMATOR),
+            theta_shape=theta_shape,
+            x_shape=x_shape,
+            classifier=classifier,
+        )
+        values = {name: parts[name].clone() for name in _TENSORS}
+        cuts.append(Cut(estimator=estimator, least_log_ratio=least, **values))
+    return TruncatedPrior(prior, tuple(cuts))
+
+
+def select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def check_values(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raise if a tensor is missing, of another shape, not float32 or not finite."""
+    if value is None or value.shape != shape or str(value.dtype) != "torch.float32":
+        found = None if value is None else f"{value.dtype} {tuple(value.shape)}"
+        raise ValueError(f"`{name}` must be float32 {shape}, got {found}.")
+    if not value.isfinite().all():
+        raise ValueError(f"`{name}` must be finite.")
