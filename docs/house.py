@@ -53,12 +53,8 @@ DYNAMIC = {SURFACE, f"{PACKAGE}/cli/named_simulator.py"}
 SBI_ROOMS = {"posterior", "trainer", "comparison", BENCHMARKS}
 SBI_NAMES = {"RatioEstimator", "BoxUniform", "MultipleIndependent"}
 MORE_SBI_NAMES = {
-    "simulation": {
-        "get_batch_loop_simulator",
-        "process_prior",
-        "wrap_as_joblib_efficient_simulator",
-    },
     "persistence": {"OneDimPriorWrapper", "PytorchReturnTypeWrapper"},
+    "simulation": {"process_prior"},
     "sampling": {"within_support"},
     "training": {"ClassifierConfig", "build_resnet_classifier", "classifier_nn"},
 }

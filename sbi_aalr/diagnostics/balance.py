@@ -9,17 +9,18 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_fraction, check_positive_int, check_prior
+from sbi_aalr.checks import check_fraction, check_int_from, check_prior
 from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
 from sbi_aalr.diagnostics.ratio_normalisation import find_limit
 from sbi_aalr.seeding import seeded
-from sbi_aalr.simulation.batches import simulate
-from sbi_aalr.types import Simulator
+from sbi_aalr.simulation.adapt import adapt
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class ClassifierBalance:
 
 def classifier_balance(
     log_ratio: LogRatio,
-    simulator: Simulator,
+    simulator: Callable[..., Any],
     prior: Distribution,
     *,
     num_simulations: int = 10_000,
@@ -73,9 +74,9 @@ def classifier_balance(
 
     Args:
         log_ratio: A ratio estimator or any callable (theta, x) -> `(N,)`, nats.
-        simulator: Batched simulator.
+        simulator: Any simulator that sbi accepts.
         prior: The prior that the ratio was trained with.
-        num_simulations: Fresh pairs of either kind.
+        num_simulations: Fresh pairs of either kind, two at least, which tell the error.
         false_alarm_rate: Probability with which a balanced classifier fails.
         seed: Makes the test repeatable; the global generators are left untouched.
 
@@ -84,18 +85,20 @@ def classifier_balance(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If a number is out of range or the ratio is NaN.
+        ValueError: If a number is out of range, the prior or the simulator cannot be
+            used, or the ratio is NaN.
 
     References:
         Delaunoy et al. (2022), arXiv:2208.13624.
     """
     check_prior("prior", prior)
-    num_simulations = check_positive_int("num_simulations", num_simulations)
+    num_simulations = check_int_from("num_simulations", num_simulations, 2)
     false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
+    batched = adapt(simulator, prior)
     with seeded(seed):
         theta = prior.sample((num_simulations,))
         theta_prime = prior.sample((num_simulations,))
-        x = simulate(simulator, theta)
+        x = batched(theta)
     joint = torch.sigmoid(evaluate_log_ratio(log_ratio, theta, x))
     marginal = torch.sigmoid(evaluate_log_ratio(log_ratio, theta_prime, x))
     spread = float((joint + marginal).std(correction=0))

@@ -15,7 +15,6 @@ from torch.distributions import Distribution
 
 from sbi_aalr.diagnostics.log_ratio import LogRatio, evaluate_log_ratio
 from sbi_aalr.mcmc.weights import LogMean, sum_weights
-from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.types import Simulator
 
 # More rows than these cost the classifier time and gain it little.
@@ -49,7 +48,7 @@ def draw_marginal(
 
     Args:
         log_ratio: A ratio estimator or any callable (theta, x) -> `(N,)`, nats.
-        simulator: Batched simulator.
+        simulator: Batched simulator, guarded.
         prior: The prior.
         row: The parameters, shape `(1, D)`.
         num_simulations: Draws from the marginal.
@@ -61,7 +60,7 @@ def draw_marginal(
     sums: list[LogMean] = []
     for start in range(0, num_simulations, _BLOCK_ROWS):
         theta = prior.sample((min(_BLOCK_ROWS, num_simulations - start),))
-        x = simulate(simulator, theta)
+        x = simulator(theta)
         log_weights = evaluate_log_ratio(log_ratio, row.to(theta).expand_as(theta), x)
         sums.append(sum_weights(log_weights))
         kept.append((x.cpu(), log_weights))

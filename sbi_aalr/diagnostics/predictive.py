@@ -8,6 +8,8 @@ References:
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +20,13 @@ from torch.distributions import Distribution
 from sbi_aalr.checks import check_positive_int, check_prior
 from sbi_aalr.diagnostics.draws import Array, read_draws
 from sbi_aalr.seeding import seeded
-from sbi_aalr.simulation.batches import simulate
+from sbi_aalr.simulation.adapt import adapt
 from sbi_aalr.types import Simulator
 
 
 def add_predictive(
     datatree: xr.DataTree,
-    simulator: Simulator,
+    simulator: Callable[..., Any],
     prior: Distribution,
     *,
     num_draws: int = 1_000,
@@ -43,7 +45,7 @@ def add_predictive(
 
     Args:
         datatree: What `to_datatree` returns, with `observed_data` in it.
-        simulator: Batched simulator.
+        simulator: Any simulator that sbi accepts.
         prior: The prior.
         num_draws: Draws from the prior, and at least from the posterior of each
             observation, where there are as many.
@@ -71,11 +73,12 @@ def add_predictive(
     trials = observed.sizes.get("trial")
     event_dims = [str(d) for d in observed.dims if d not in ("observation", "trial")]
     thinned = _thin(draws.theta, num_draws)
+    batched = adapt(simulator, prior)
     with seeded(seed):
         prior_theta = prior.sample((num_draws,))
-        prior_x = _predict(simulator, prior_theta, trials)
+        prior_x = _predict(batched, prior_theta, trials)
         rows = torch.from_numpy(thinned).flatten(0, 2).to(prior_theta)
-        posterior_x = _predict(simulator, rows, trials)
+        posterior_x = _predict(batched, rows, trials)
     event = tuple(observed.sizes[name] for name in event_dims)
     if prior_x.shape[2 if trials else 1 :] != event:
         raise ValueError(
@@ -118,10 +121,10 @@ def _thin(theta: Array, count: int) -> Array:
     return theta[:, index]
 
 
-def _predict(simulator: Simulator, theta: Tensor, trials: int | None) -> Array:
+def _predict(simulate: Simulator, theta: Tensor, trials: int | None) -> Array:
     """Simulate each row, shape `(N[, T], *event_shape)`."""
     repeated = theta.repeat_interleave(trials or 1, dim=0)
-    x = simulate(simulator, repeated).cpu()
+    x = simulate(repeated).cpu()
     if trials is not None:
         x = x.unflatten(0, (len(theta), trials))
     return x.numpy()

@@ -10,6 +10,7 @@ References:
     Bengio (2003), Machine Learning 52, for the error of a cross-validated score.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,7 @@ from sbi_aalr.diagnostics.marginal import MAX_ROWS, draw_marginal
 from sbi_aalr.diagnostics.plot_style import BLUE, GREY, INK, make_axes
 from sbi_aalr.diagnostics.weighted_auc import AUC, weighted_auc, weighted_roc
 from sbi_aalr.seeding import seeded
-from sbi_aalr.simulation.batches import simulate
-from sbi_aalr.types import Simulator
+from sbi_aalr.simulation.adapt import adapt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ class RatioROC:
 
 def ratio_roc(
     log_ratio: LogRatio,
-    simulator: Simulator,
+    simulator: Callable[..., Any],
     prior: Distribution,
     theta: Tensor,
     *,
@@ -118,7 +118,7 @@ def ratio_roc(
 
     Args:
         log_ratio: A ratio estimator or any callable (theta, x) -> `(N,)`, nats.
-        simulator: Batched simulator.
+        simulator: Any simulator that sbi accepts.
         prior: The prior that the ratio was trained with.
         theta: Where to test, shape `(D,)`, prior units.
         num_simulations: Draws from the marginal. Informative data need many: their
@@ -134,7 +134,8 @@ def ratio_roc(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If a number is out of range, shapes do not fit, the ratio is NaN or
+        ValueError: If a number is out of range, shapes do not fit, theta lies outside
+            the prior, the prior or the simulator cannot be used, the ratio is NaN or
             the weights are all zero.
 
     References:
@@ -159,10 +160,11 @@ def ratio_roc(
     minimum = check_positive_float(
         "min_effective_sample_size", min_effective_sample_size
     )
+    batched = adapt(simulator, prior)
     with seeded(seed):
-        marginal = draw_marginal(log_ratio, simulator, prior, row, num_simulations)
+        marginal = draw_marginal(log_ratio, batched, prior, row, num_simulations)
         count = max(min(num_simulations, MAX_ROWS), 10 * _NUM_FOLDS)
-        x_theta = simulate(simulator, row.to(prior.sample((1,))).expand(count, -1))
+        x_theta = batched(row.to(prior.sample((1,))).expand(count, -1))
         random_state = int(torch.randint(2**31, ()))
     auc, curve = _cross_validate(
         x_theta.flatten(1).cpu().double().numpy(),

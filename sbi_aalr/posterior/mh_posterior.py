@@ -84,8 +84,10 @@ class MHPosterior(SbiPosterior):
         Returns:
             The posterior.
         """
+        width = check_estimator(estimator).input_shape.numel()
+        check_prior("prior", prior, width)
         potential_fn, transform = ratio_estimator_based_potential(
-            check_estimator(estimator), check_prior("prior", prior), x_o=None
+            estimator, prior, x_o=None
         )
         return cls(potential_fn, prior, transform, **settings)
 

@@ -23,8 +23,7 @@ from sbi_aalr.diagnostics.draws import Array, read_draws
 from sbi_aalr.diagnostics.log_ratio import LogRatio
 from sbi_aalr.report.evidence import Checks
 from sbi_aalr.seeding import seeded
-from sbi_aalr.simulation.adapt import prepare
-from sbi_aalr.simulation.batches import simulate
+from sbi_aalr.simulation.adapt import adapt
 
 # Simulations for the ROC test, and seed of all checks, unless told otherwise.
 NUM_SIMULATIONS = 100_000
@@ -91,8 +90,7 @@ def run_checks(
     draws = read_draws(tree)
     rows = _read_rows(tree)
     theta = _choose_theta(tree, truth)
-    with seeded(seed):
-        batched, prior = prepare(simulator, prior)
+    batched = adapt(simulator, prior)
 
     on_phase("Testing the ratio by a classifier")
     roc = ratio_roc(
@@ -108,15 +106,15 @@ def run_checks(
         log_ratio,
         batched,
         prior,
-        num_simulations=min(num_simulations, _NUM_BALANCE),
+        num_simulations=max(2, min(num_simulations, _NUM_BALANCE)),
         seed=seed,
     )
     on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
     num_neighbours = max(min(num_simulations, _NUM_NEIGHBOURS), _MIN_NEIGHBOURS)
     with seeded(seed):
         theta_prior = prior.sample((_NUM_COVERAGE,))
-        x_prior = simulate(batched, theta_prior)
-        others = simulate(batched, prior.sample((num_neighbours,)))
+        x_prior = batched(theta_prior)
+        others = batched(prior.sample((num_neighbours,)))
     coverage = expected_coverage(
         posterior,
         theta_prior,

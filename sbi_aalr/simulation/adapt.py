@@ -1,16 +1,12 @@
 """Make any simulator and prior that sbi accepts ones that give batches."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from sbi.utils.user_input_checks import (
-    get_batch_loop_simulator,
-    process_prior,
-    wrap_as_joblib_efficient_simulator,
-)
 from torch.distributions import Distribution
 
+from sbi_aalr.seeding import generators_kept
+from sbi_aalr.simulation.guarded import GuardedSimulator
 from sbi_aalr.types import Simulator
 
 
@@ -19,33 +15,65 @@ def prepare(
 ) -> tuple[Simulator, Distribution]:
     """Make any simulator that sbi accepts a batched one, and process the prior.
 
-    As in sbi, the simulator is tried on 2 and on 3 parameter sets, which come on top of
-    the budget, to see whether it takes batches.
-
     Args:
         simulator: Over a batch `(N, D)` or one parameter set at a time.
         prior: The prior as the user gave it.
 
     Returns:
-        The batched simulator, and the prior after sbi's own processing.
+        The simulator, as `adapt` makes it, and the prior after sbi's own processing.
 
     Raises:
+        TypeError: If the simulator is no callable.
+        ValueError: As `adapt` raises it.
+    """
+    # Imported here because it loads sbi, which takes seconds.
+    from sbi.utils.user_input_checks import process_prior
+
+    _check_callable(simulator)
+    prior, _, _ = process_prior(prior)
+    return _adapt(simulator, prior), prior
+
+
+def adapt(simulator: Callable[..., Any], prior: Distribution) -> Simulator:
+    """Make any simulator that sbi accepts a batched one that cannot spoil its data.
+
+    As in sbi, it is tried on 2 and on 3 parameter sets, to see whether it takes
+    batches. The global generators are left as they were, so that what a batched
+    simulator gives does not depend on that.
+
+    Args:
+        simulator: Over a batch `(N, D)` or one parameter set at a time.
+        prior: Where parameters to try come from.
+
+    Returns:
+        The batched simulator.
+
+    Raises:
+        TypeError: If the simulator is no callable.
         ValueError: If the number of rows returned depends on the number given, but is
             not the same, or if rows have no dimension.
     """
-    prior, _, returns_numpy = process_prior(prior)
-    if prior.sample((2,)).device.type != "cpu":
-        simulator = _choose_device(simulator, prior)
-    # What sbi's `process_simulator` does, which tells less about a wrong answer.
-    run = wrap_as_joblib_efficient_simulator(simulator, prior, returns_numpy)
-    shapes = []
+    _check_callable(simulator)
+    with generators_kept():
+        return _adapt(simulator, prior)
+
+
+def _adapt(simulator: Callable[..., Any], prior: Distribution) -> Simulator:
+    if isinstance(simulator, GuardedSimulator):
+        return simulator
+    device = _choose_device(simulator, prior)
+    guarded = GuardedSimulator(simulator, device=device)
+    shapes, problem = [], ""
     for rows in (2, 3):
-        # A failure here says nothing: one parameter set at a time is fine as well.
-        with contextlib.suppress(Exception):
-            shapes.append(run(prior.sample((rows,))).shape)
+        try:
+            shapes.append(guarded.run(prior.sample((rows,))).shape)
+        except Exception as error:
+            # It may take one parameter set at a time, or tell more when it is used.
+            cause = error.__cause__ or error
+            problem = f"{type(cause).__name__}: {cause}".rstrip(".")
     given = [shape[0] for shape in shapes if len(shape) > 1]
     if given == [2, 3]:
-        return run, prior
+        return guarded
     if shapes == [(2,), (3,)]:
         raise ValueError(
             "`simulator` must return one row for each parameter set, (N, *event_shape),"
@@ -56,13 +84,25 @@ def prepare(
             "`simulator` must return one row for each parameter set, got "
             f"{given[0]} rows for 2 parameter sets and {given[1]} for 3."
         )
-    return get_batch_loop_simulator(run), prior
+    return GuardedSimulator(simulator, by_row=True, device=device, no_batch=problem)
 
 
-def _choose_device(simulator: Callable[..., Any], prior: Distribution) -> Any:
-    """Give the simulator parameters on the CPU if it cannot take the prior's own."""
+def _check_callable(simulator: object) -> None:
+    if not callable(simulator):
+        method = getattr(simulator, "simulate", None)
+        remedy = " Pass its method `simulate`." if callable(method) else ""
+        raise TypeError(
+            f"`simulator` must be callable, got {type(simulator).__name__}.{remedy}"
+        )
+
+
+def _choose_device(simulator: Callable[..., Any], prior: Distribution) -> str | None:
+    """Have parameters on the CPU if the simulator cannot take the prior's own."""
+    theta = prior.sample((2,))
+    if theta.device.type == "cpu":
+        return None
     try:
-        simulator(prior.sample((2,)))
+        simulator(theta.clone())
     except Exception:
-        return lambda theta: simulator(theta.cpu())
-    return simulator
+        return "cpu"
+    return None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from sbi_aalr.simulation.guarded import GuardedSimulator
 from sbi_aalr.types import Simulator
 
 
@@ -52,14 +53,14 @@ def stream(
     Raises:
         ValueError: If the simulator raises, returns another number of rows, or returns
             NaN or infinity.
-        TypeError: If it does not return a tensor.
+        TypeError: If it does not return real numbers.
     """
     left = num_simulations
     for steps_left in range(-(-num_simulations // batch_size), 0, -1):
         # Spread evenly, so that no last batch of a few rows is left over.
         rows = -(-left // steps_left)
         theta = prior.sample((rows,))
-        x = simulate(simulator, theta).to(theta.device)
+        x = simulate(simulator, theta)
         yield Batch(theta, prior.sample((rows,)), x)
         left -= rows
 
@@ -84,43 +85,20 @@ def divide(batch: Batch, batch_size: int, least_rows: int = 1) -> Iterator[Batch
 
 
 def simulate(simulator: Simulator, theta: Tensor) -> Tensor:
-    """Run a simulator and check what it returns.
+    """Run a batched simulator, guarded; see `GuardedSimulator`.
 
     Args:
-        simulator: Batched simulator.
+        simulator: Over a batch `(N, D)`, guarded already or not.
         theta: Parameters, shape `(N, D)`.
 
     Returns:
-        Data, shape `(N, *event_shape)`, float32.
+        Data, shape `(N, *event_shape)`, float32, on the device of theta.
 
     Raises:
         ValueError: If the simulator raises, returns another number of rows, or returns
             NaN or infinity.
-        TypeError: If it does not return a tensor.
+        TypeError: If it does not return real numbers.
     """
-    try:
-        x = simulator(theta)
-    except Exception as error:
-        raise ValueError(
-            f"`simulator` raised {type(error).__name__}: {error} (for {len(theta)} "
-            f"parameter sets, the first is {theta[0].tolist()})."
-        ) from error
-    if not isinstance(x, Tensor):
-        raise TypeError(f"`simulator` must return a tensor, got {type(x).__name__}.")
-    if x.ndim < 2 or x.shape[0] != theta.shape[0] or x.numel() == 0:
-        raise ValueError(
-            "`simulator` must return one row for each parameter set: "
-            f"({theta.shape[0]}, *event_shape), got {tuple(x.shape)}. Give a single "
-            "number the shape (1,)."
-        )
-    x = x.to(torch.float32)
-    valid = torch.isfinite(x).flatten(1).all(dim=1)
-    if not valid.all():
-        failed = theta[(~valid).to(theta.device)]
-        raise ValueError(
-            f"`simulator` must return finite numbers, got NaN or infinity in "
-            f"{len(failed)} of {len(theta)} rows (first: theta = {failed[0].tolist()})."
-            " Let it return a finite value there, or leave such parameters out of the "
-            "prior."
-        )
-    return x
+    if not isinstance(simulator, GuardedSimulator):
+        simulator = GuardedSimulator(simulator)
+    return simulator(theta)

@@ -4,7 +4,6 @@ import pytest
 import torch
 from linear_gaussian import PRIOR, draw_pairs, simulate
 
-from sbi_aalr.simulation import batches
 from sbi_aalr.simulation.batches import Batch, divide, stream
 
 
@@ -53,15 +52,3 @@ def test_parts_are_even_and_no_smaller_than_asked(rows, batch_size, least_rows, 
 def test_parts_of_a_batch_without_contrasts_have_none():
     theta, _, x = draw_pairs(5, seed=1)
     assert [part.theta_prime for part in divide(Batch(theta, None, x), 3)] == [None] * 2
-
-
-def test_a_simulation_that_fails_is_named_by_its_parameters():
-    theta = torch.tensor([[0.5, 0.25], [0.75, -0.5]])
-
-    def fail(theta):
-        return torch.where(theta[:, :1] > 0.6, torch.nan, theta)
-
-    with pytest.raises(ValueError, match=r"1 of 2 rows \(first: theta = \[0.75, -0.5"):
-        batches.simulate(fail, theta)
-    with pytest.raises(TypeError, match="must return a tensor, got list"):
-        batches.simulate(lambda theta: theta.tolist(), theta)

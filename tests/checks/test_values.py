@@ -1,4 +1,4 @@
-"""What users pass in is checked by one rule for all."""
+"""Numbers, seeds and devices are checked by one rule wherever they are given."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,48 @@
+"""Checks of what users pass in: one helper a rule, one wording for all.
+
+Every message says the name, the rule, what was given and, where it is not obvious,
+what to do.
+"""
+
+from sbi_aalr.checks.priors import check_prior, draw_apart
+from sbi_aalr.checks.rows import (
+    check_finite,
+    check_real,
+    check_row_shapes,
+    check_split,
+)
+from sbi_aalr.checks.simulations import check_simulations
+from sbi_aalr.checks.support import check_inside, count_parameters, find_outside
+from sbi_aalr.checks.values import (
+    check_choice,
+    check_device,
+    check_fraction,
+    check_int_from,
+    check_non_negative_float,
+    check_non_negative_int,
+    check_positive_float,
+    check_positive_int,
+    check_seed,
+)
+
+__all__ = [
+    "check_choice",
+    "check_device",
+    "check_finite",
+    "check_fraction",
+    "check_inside",
+    "check_int_from",
+    "check_non_negative_float",
+    "check_non_negative_int",
+    "check_positive_float",
+    "check_positive_int",
+    "check_prior",
+    "check_real",
+    "check_row_shapes",
+    "check_seed",
+    "check_simulations",
+    "check_split",
+    "count_parameters",
+    "draw_apart",
+    "find_outside",
+]

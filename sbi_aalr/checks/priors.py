@@ -1,0 +1,139 @@
+"""Checks of priors: whether one can be learned and sampled with, told at the start."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, biject_to
+from torch.distributions.constraints import Constraint
+
+# Draws that a prior is judged by: no continuous one gives the same value so often.
+_NUM_TRIED = 8
+
+
+def check_prior(
+    name: str, value: object, num_parameters: int | None = None
+) -> Distribution:
+    """Return `value`, or raise if it is no prior of continuous parameters.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What should be a distribution of rows `(D,)`.
+        num_parameters: How many parameters it must have, where that is known.
+
+    Raises:
+        TypeError: If it is no torch distribution.
+        ValueError: If a draw is no row of parameters with one log-density, parameters
+            are discrete, bound to one another or without a width, or draws are NaN,
+            infinite or ruled out by the prior itself.
+    """
+    if not isinstance(value, Distribution):
+        raise TypeError(
+            f"`{name}` must be a torch Distribution, got {type(value).__name__}. Most "
+            "of SciPy's have a counterpart in torch.distributions. A list of such, or "
+            "an object with `sample` and `log_prob`, becomes one in the first thing "
+            "that sbi.utils.user_input_checks.process_prior returns."
+        )
+    _check_support(name, value)
+    try:
+        theta = draw_apart(value, _NUM_TRIED)
+        log_prob = value.log_prob(theta)
+    except Exception as error:
+        raise ValueError(
+            f"`{name}` must give draws with their log-densities, got "
+            f"{type(error).__name__}: {error}. Check its parameters."
+        ) from error
+    if theta.ndim != 2 or log_prob.shape != (_NUM_TRIED,):
+        remedy = "Wrap it in torch.distributions.Independent(..., 1)"
+        if theta.ndim == 1:
+            remedy += ", and give its parameters the shape (1,)"
+        raise ValueError(
+            f"`{name}` must give each parameter set (D,) one log-density, got draws "
+            f"{tuple(theta.shape)} with log-densities {tuple(log_prob.shape)} for "
+            f"{_NUM_TRIED} sets. {remedy}."
+        )
+    if theta.dtype != torch.float32:
+        raise ValueError(
+            f"`{name}` must draw float32, got {theta.dtype}. Make it from float32 "
+            "tensors, or wrap it with sbi.utils.user_input_checks.process_prior."
+        )
+    if num_parameters not in {None, theta.shape[1]}:
+        raise ValueError(
+            f"`{name}` must have {num_parameters} parameters, as the ratio estimator, "
+            f"got {theta.shape[1]}. Pass the prior that it was trained with."
+        )
+    _check_draws(name, theta, log_prob)
+    return value
+
+
+def draw_apart(prior: Distribution, num_draws: int) -> Tensor:
+    """Draw `(num_draws, D)`, and leave the global generators as they were."""
+    numpy_state = np.random.get_state()
+    # Not `fork_rng` without devices: it warns where there are several GPUs.
+    with torch.random.fork_rng(devices=[]):
+        theta = prior.sample((num_draws,))
+    np.random.set_state(numpy_state)
+    return theta
+
+
+def _check_support(name: str, prior: Distribution) -> None:
+    for part in _list_constraints(prior):
+        if part.is_discrete:
+            raise ValueError(
+                f"`{name}` must be a distribution of continuous parameters, got "
+                f"{part}. Learn the ratio for each value apart, or put a continuous "
+                "parameter in its place."
+            )
+        # Vectors only; matrices are no rows of parameters.
+        if part.event_dim == 1 and biject_to(part).inverse_shape((3,)) != (3,):
+            raise ValueError(
+                f"`{name}` must have parameters that can change one at a time, got "
+                f"{part}. Leave one out of theta, and let the simulator compute it "
+                "from the others."
+            )
+
+
+def _list_constraints(prior: Any) -> Iterator[Constraint]:
+    """Yield the supports of all parts of a prior, as far as it tells them."""
+    try:
+        found = [prior.support]
+    except (NotImplementedError, AttributeError):
+        found = []
+    while found:
+        constraint: Any = found.pop()
+        # `cat` and `stack` have several, `independent` and mixtures one.
+        inner = getattr(constraint, "cseq", None)
+        base = getattr(constraint, "base_constraint", None)
+        if inner is None and base is None:
+            yield constraint
+        found.extend(inner or [])
+        found.extend([] if base is None else [base])
+    if hasattr(prior, "base_dist"):
+        yield from _list_constraints(prior.base_dist)
+
+
+def _check_draws(name: str, theta: Tensor, log_prob: Tensor) -> None:
+    for rule, wrong, remedy in (
+        ("finite draws", ~theta.isfinite().all(dim=0), "Check its location and scale."),
+        (
+            "a width in every parameter, as float32 tells it",
+            (theta == theta[0]).all(dim=0),
+            "Leave this parameter out, or give it a range.",
+        ),
+    ):
+        if wrong.any():
+            index = int(wrong.nonzero()[0])
+            values = theta[:3, index].tolist()
+            raise ValueError(
+                f"`{name}` must have {rule}, got {values} for parameter {index + 1}. "
+                f"{remedy}"
+            )
+    # A draw may be rounded out of the prior, but not all of them.
+    if log_prob.isnan().any() or log_prob.isneginf().all():
+        raise ValueError(
+            f"`{name}` must give its own draws finite log-densities, got "
+            f"{log_prob[:3].tolist()}. Check its parameters: is a lower bound above an "
+            "upper one, or a scale not positive?"
+        )

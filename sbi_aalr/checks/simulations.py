@@ -1,0 +1,60 @@
+"""Checks of simulations that exist already, by whatever simulator they were made."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.checks.rows import check_finite, check_real, check_row_shapes
+from sbi_aalr.checks.support import check_inside
+
+
+def check_simulations(
+    theta: object,
+    x: object,
+    allow_invalid_x: bool = False,
+    earlier: Sequence[Tensor] | None = None,
+    prior: Distribution | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return stored simulations as float32 tensors without gradients, or raise.
+
+    Args:
+        theta: Parameters, shape `(N, D)`.
+        x: Data, shape `(N, *event_shape)`.
+        allow_invalid_x: Let NaN and infinity in `x` pass.
+        earlier: Parameters and data stored before, whose widths these must have.
+        prior: The prior that allows the parameters, where it is known.
+
+    Raises:
+        TypeError: If either is no tensor of real numbers.
+        ValueError: If they are empty, differ in their number of rows, from `earlier` or
+            from the prior in their width, lie outside the prior, or hold NaN or
+            infinity.
+    """
+    for name, value in (("theta", theta), ("x", x)):
+        check_real(name, value)
+        shape = cast(Tensor, value).shape
+        if len(shape) < 2 or shape.numel() == 0:
+            raise ValueError(
+                f"`{name}` must have at least one row and one column, got shape "
+                f"{tuple(shape)}."
+            )
+    theta, x = check_real("theta", theta), check_real("x", x)
+    if theta.ndim != 2:
+        raise ValueError(f"`theta` must be (N, D), got shape {tuple(theta.shape)}.")
+    if theta.shape[0] != x.shape[0]:
+        raise ValueError(
+            "`theta` and `x` must have the same number of rows, got "
+            f"{theta.shape[0]} and {x.shape[0]}."
+        )
+    if earlier:
+        shapes = [before.shape[1:] for before in earlier]
+        check_row_shapes(theta, x, shapes, "the simulations appended before")
+    check_finite("theta", theta)
+    if prior is not None:
+        check_inside("theta", theta, prior)
+    if not allow_invalid_x:
+        advice = "Repair these rows, or leave them out by `exclude_invalid_x=True`."
+        check_finite("x", x, advice)
+    return theta, x

@@ -1,0 +1,112 @@
+"""Checks of single values: numbers, seeds, choices, devices."""
+
+from collections.abc import Collection
+from numbers import Integral, Real
+
+import torch
+
+
+def check_positive_int(name: str, value: object) -> int:
+    """Return `value` as an int, or raise if it is not a whole number above zero."""
+    return _check_int(name, value, minimum=1, rule="a positive int")
+
+
+def check_non_negative_int(name: str, value: object) -> int:
+    """Return `value` as an int, or raise if it is not a whole number from zero up."""
+    return check_int_from(name, value, 0)
+
+
+def check_int_from(name: str, value: object, minimum: int) -> int:
+    """Return `value` as an int, or raise if it is not a whole number from there up."""
+    return _check_int(name, value, minimum, rule=f"an int of at least {minimum}")
+
+
+def check_seed(name: str, value: object) -> int:
+    """Return `value` as an int that torch takes, or raise if it is no int from zero up.
+
+    torch takes 64 bits; of a longer seed, such as `SeedSequence().entropy`, the last 63
+    count, so that numbers may be added to it.
+    """
+    return check_non_negative_int(name, value) % 2**63
+
+
+def check_positive_float(name: str, value: object) -> float:
+    """Return `value` as a float, or raise if it is not finite and above zero."""
+    number = _check_real(name, value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"`{name}` must be a positive finite number, got {value!r}.")
+    return number
+
+
+def check_non_negative_float(name: str, value: object) -> float:
+    """Return `value` as a float, or raise if it is not finite and at least zero."""
+    number = _check_real(name, value)
+    if not 0 <= number < float("inf"):
+        raise ValueError(
+            f"`{name}` must be a finite number of at least 0, got {value!r}."
+        )
+    return number
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as a float, or raise if it is not strictly between 0 and 1."""
+    number = _check_real(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"`{name}` must lie strictly between 0 and 1, got {value!r}.")
+    return number
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> str:
+    """Return `value`, or raise if it is not one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        options = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {options}, got {value!r}.")
+    return value
+
+
+def check_device(name: str, value: object) -> str:
+    """Return `value` as a string, or raise if torch cannot compute there.
+
+    `"gpu"` is sbi's word for whatever accelerator there is.
+    """
+    if not isinstance(value, str | torch.device):
+        raise TypeError(
+            f"`{name}` must be a torch device such as 'cpu' or 'cuda:0', got {value!r} "
+            f"of type {type(value).__name__}."
+        )
+    gpu = "cuda" if torch.cuda.is_available() else "mps"
+    try:
+        device = torch.device(gpu if value == "gpu" else value)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`{name}` must be a torch device such as 'cpu' or 'cuda:0', got "
+            f"{str(value)!r}."
+        ) from error
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        # The rest of its first line is a list of some forty backends.
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise ValueError(
+            f"`{name}` must be a torch device that works here, got {str(value)!r}, "
+            f"for which torch says: {reason}. 'cpu' works everywhere."
+        ) from error
+    return str(device)
+
+
+def _check_int(name: str, value: object, minimum: int, rule: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(
+            f"`{name}` must be {rule}, got {value!r} of type {type(value).__name__}."
+        )
+    if value < minimum:
+        raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
+    return int(value)
+
+
+def _check_real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            f"`{name}` must be a number, got {value!r} of type {type(value).__name__}."
+        )
+    return float(value)

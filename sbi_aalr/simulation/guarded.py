@@ -1,0 +1,150 @@
+"""Call a simulator so that it cannot spoil what its data are used for.
+
+It gets a copy of theta, so that what it writes there reaches nobody. What it returns is
+copied, so that it may use the same memory again, and checked.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class GuardedSimulator:
+    """A simulator whose data can be trusted to be finite rows of float32.
+
+    Args:
+        simulate: Over a batch `(N, D)`, or over one row `(D,)`.
+        by_row: Whether it takes one parameter set at a time.
+        device: Where it wants theta; None for where theta is.
+        no_batch: What it raised when it was given a batch, for the message if it fails
+            on a row as well.
+    """
+
+    def __init__(
+        self,
+        simulate: Callable[..., Any],
+        *,
+        by_row: bool = False,
+        device: str | None = None,
+        no_batch: str = "",
+    ) -> None:
+        self._simulate = simulate
+        self._by_row = by_row
+        self._device = device
+        self._no_batch = no_batch
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """Simulate data and check them.
+
+        Args:
+            theta: Parameters, shape `(N, D)`.
+
+        Returns:
+            Data, shape `(N, *event_shape)`, float32, on the device of theta, which
+            nothing else refers to and no gradient flows through.
+
+        Raises:
+            ValueError: If the simulator raises, returns another number of rows, or
+                returns NaN or infinity.
+            TypeError: If it does not return real numbers.
+        """
+        x = self.run(theta)
+        if x.ndim < 2 or x.shape[0] != theta.shape[0] or x.numel() == 0:
+            raise ValueError(
+                "`simulator` must return one row for each parameter set: "
+                f"({theta.shape[0]}, *event_shape), got {tuple(x.shape)}. Give a "
+                "single number the shape (1,)."
+            )
+        valid = torch.isfinite(x).flatten(1).all(dim=1)
+        if not valid.all():
+            failed = theta[~valid]
+            raise ValueError(
+                "`simulator` must return numbers that are finite as float32, got NaN "
+                f"or infinity in {len(failed)} of {len(theta)} rows (first: theta = "
+                f"{failed[0].tolist()}). Let it return a finite value there, leave "
+                "such parameters out of the prior, or simulate first and pass "
+                "`exclude_invalid_x=True` to `append_simulations`."
+            )
+        return x
+
+    def run(self, theta: Tensor) -> Tensor:
+        """Simulate without a look at the data: float32, whatever their shape."""
+        given = theta.detach().clone().to(self._device or theta.device)
+        if not self._by_row:
+            return self._call(given, theta).to(theta.device)
+        rows = [self._call(*pair) for pair in zip(given, theta, strict=True)]
+        for row, known in zip(rows, theta, strict=True):
+            if row.shape != rows[0].shape:
+                raise ValueError(
+                    "`simulator` must return rows of one shape, got "
+                    f"{tuple(rows[0].shape)} at theta = {theta[0].tolist()} and "
+                    f"{tuple(row.shape)} at theta = {known.tolist()}."
+                )
+        return torch.stack(rows).to(theta.device)
+
+    def _call(self, given: Tensor, theta: Tensor) -> Tensor:
+        """Give the simulator its copy; `theta` is named if it fails."""
+        try:
+            x = self._simulate(given)
+        except Exception as error:
+            where = f"theta = {theta.tolist()}"
+            if theta.ndim > 1:
+                where = f"{len(theta)} parameter sets, the first is {theta[0].tolist()}"
+            message = (
+                f"`simulator` raised {type(error).__name__}: {error} (for {where})."
+            )
+            if self._no_batch:
+                message += f" It takes no batch either, which raised {self._no_batch}."
+            raise ValueError(message) from error
+        return copy_numbers(x)
+
+
+def copy_numbers(x: Any) -> Tensor:
+    """Copy what a simulator returned to a float32 tensor without gradients.
+
+    Args:
+        x: A tensor, or anything that NumPy makes an array of numbers of. What is masked
+            becomes NaN.
+
+    Raises:
+        TypeError: If it is not made of real numbers.
+        ValueError: If its rows differ in length.
+    """
+    try:
+        if isinstance(x, list | tuple) and x and all(isinstance(v, Tensor) for v in x):
+            # NumPy makes no array of tensors that have gradients.
+            x = torch.stack(list(x))
+        x = x if isinstance(x, Tensor) else np.asanyarray(x)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"`simulator` must return rows of one shape, got {type(x).__name__} of "
+            f"which is said: {error}."
+        ) from error
+    if isinstance(x, Tensor):
+        kind = "complex" if x.is_complex() else "real"
+    else:
+        kind = {"c": "complex", **dict.fromkeys("biuf", "real")}.get(x.dtype.kind, "")
+    if kind != "real":
+        remedy = "Return an array or a tensor of floats"
+        if kind:
+            remedy = (
+                "Return real and imaginary parts, or modulus and phase, side by side"
+            )
+        raise TypeError(
+            f"`simulator` must return real numbers, got {_describe(x)}. {remedy}."
+        )
+    if isinstance(x, Tensor):
+        return x.detach().to_dense().to(torch.float32, copy=True)
+    with np.errstate(over="ignore"):
+        values = np.ma.filled(x.astype(np.float32, order="C"), np.nan)
+    return torch.from_numpy(np.asarray(values))
+
+
+def _describe(x: Any) -> str:
+    """Name what is in an array, or an array of one thing."""
+    if not isinstance(x, Tensor) and x.dtype.kind == "O" and x.ndim == 0:
+        return type(x.item()).__name__
+    return f"{type(x).__name__} of {x.dtype}"
