@@ -63,6 +63,9 @@ def rebuild_cuts(
     Raises:
         ValueError: If the tensors are not those of the cuts.
     """
+    numbers = {name.partition(".")[0] for name in tensors}
+    if numbers != {str(number) for number in range(len(documents))}:
+        raise ValueError(f"There are {len(documents)} cuts, and tensors of others.")
     if not documents:
         return prior
     cuts = []
