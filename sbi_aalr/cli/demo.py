@@ -1,7 +1,6 @@
 """The command `sbi-aalr demo`."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,9 +14,7 @@ def demo(
         int, typer.Option(help="Simulations to train on; 50000 for a quick look.")
     ] = 1_000_000,
     seed: Seed = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(
-        "runs/slcp"
-    ),
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/slcp",
     num_samples: NumSamples = 10_000,
     device: Device = "cpu",
 ) -> None:

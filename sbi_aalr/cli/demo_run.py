@@ -20,17 +20,20 @@ from sbi_aalr.diagnostics import (
     summary,
 )
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
-from sbi_aalr.files import write_datatree, write_figure
+from sbi_aalr.files import check_output_folder, check_replaceable, write_figure
 from sbi_aalr.persistence.run_folder import (
     CHAINS,
     CORNER,
     POSTERIOR_SETTINGS,
     POSTERIOR_WEIGHTS,
+    REPORT,
     TRACE_RANK,
     TRAINING,
 )
-from sbi_aalr.persistence.training_json import write_training
+from sbi_aalr.persistence.run_store import write_chains
+from sbi_aalr.persistence.training_json import read_training, write_training
 from sbi_aalr.posterior import MHPosterior
+from sbi_aalr.report.page import is_report
 from sbi_aalr.simulators import SLCP
 from sbi_aalr.trainer import AALR
 
@@ -38,6 +41,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NUM_EXACT_DRAWS = 10_000
+_NAME = "slcp"
+# What it is of comes last, as it is removed last.
+_FILES = (
+    CHAINS,
+    CORNER,
+    TRACE_RANK,
+    POSTERIOR_SETTINGS,
+    POSTERIOR_WEIGHTS,
+    TRAINING,
+)
 
 
 class DemoResult(NamedTuple):
@@ -74,7 +87,8 @@ def run_demo(
 
     The observation is simulated at SLCP's true parameters. The estimator is
     written as soon as it is fitted, the rest at the end; each file appears whole or not
-    at all.
+    at all. An earlier demo in the folder is removed when the new estimator is fitted;
+    files that are of none are never replaced.
 
     Args:
         out: Folder to write to, made if needed: `posterior.safetensors` and
@@ -93,8 +107,8 @@ def run_demo(
     Raises:
         TypeError: If a count is no int.
         ValueError: If a count is not positive, the seed is negative or the device
-            does not work.
-        OSError: If `out` is a file, or cannot be made.
+            does not work; if `out` holds files of these names that no demo wrote.
+        OSError: If `out` is a file, or cannot be made or written to.
 
     Warns:
         ConvergenceWarning: If the chains did not converge; the files are written all
@@ -114,10 +128,9 @@ def run_demo(
     check_positive_int("num_samples", num_samples)
     seed = check_seed("seed", seed)
     check_device("device", device)
-    folder = Path(out)
     # Before the long part: a folder that cannot be made should not cost a fit.
-    if folder.is_file():
-        raise NotADirectoryError(f"`out` must be a folder, but {folder} is a file.")
+    folder = check_output_folder("out", out)
+    check_replaceable("out", folder, _FILES, _is_of_demo)
     folder.mkdir(parents=True, exist_ok=True)
 
     slcp = SLCP(device)
@@ -133,10 +146,8 @@ def run_demo(
     fitted = time.perf_counter()
     on_phase("Sampling the posterior of one observation")
     posterior = trainer.build_posterior().set_default_x(x_o)
-    # At once, so that a fit is not lost with what comes after it.
-    posterior.save(folder)
     training = {
-        "simulator": "slcp",
+        "simulator": _NAME,
         "num_simulations": num_simulations,
         "num_samples": num_samples,
         "seed": seed,
@@ -144,7 +155,11 @@ def run_demo(
         "training_loss": trainer.summary["training_loss"],
         "validation_loss": trainer.summary["validation_loss"],
     }
+    # Before anything is written: what is there is never of two runs. What it is of is
+    # written first, and the fit at once, lest it be lost with what comes after it.
+    _remove_earlier(folder)
     write_training(folder, training)
+    posterior.save(folder)
     posterior.sample((num_samples,), seed=seed, show_progress_bars=show_progress_bars)
     sampled = time.perf_counter()
 
@@ -160,7 +175,7 @@ def run_demo(
         folder / POSTERIOR_WEIGHTS,
         folder / POSTERIOR_SETTINGS,
         folder / TRAINING,
-        write_datatree(folder / CHAINS, tree),
+        write_chains(folder / CHAINS, tree, run.target),
         write_figure(folder / CORNER, corner),
         write_figure(folder / TRACE_RANK, plot_trace_rank(tree)),
     )
@@ -172,3 +187,19 @@ def run_demo(
         sample_seconds=sampled - fitted,
         files=files,
     )
+
+
+def _is_of_demo(folder: Path) -> bool:
+    try:
+        return read_training(folder).get("simulator") == _NAME
+    except ValueError:
+        return False
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove what an earlier demo wrote, and the report about it."""
+    report = folder / REPORT
+    if report.is_file() and is_report(report):
+        report.unlink()
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from sbi_aalr.files.formats import (
     hash_document,
     hash_tensors,
+    read_datatree,
     read_headed_tensors,
     read_sealed,
     read_tensors,
@@ -29,6 +30,7 @@ __all__ = [
     "hash_document",
     "hash_tensors",
     "lock",
+    "read_datatree",
     "read_headed_tensors",
     "read_sealed",
     "read_tensors",

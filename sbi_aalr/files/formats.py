@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DPI = 150
 _SEAL = "sha256"
+_TAIL = b"\nsbi_aalr sha256 "
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -170,9 +171,41 @@ def write_figure(path: Path, figure: "Figure") -> Path:
 
 
 def write_datatree(path: Path, tree: "xr.DataTree") -> Path:
-    """Write a DataTree, whole or not at all: as Zarr if it ends so, else as NetCDF."""
+    """Write a DataTree, whole or not at all: as Zarr if it ends so, else as NetCDF.
+
+    A NetCDF file has a hash of its content behind it, which other readers pass over.
+    """
     if path.suffix == ".zarr":
         # Version 3 has no specification yet for the text that names parameters.
         return write_folder(path, lambda target: tree.to_zarr(target, zarr_format=2))
     # In memory first: on a full disk HDF5 takes the whole process down.
-    return write_bytes(path, tree.to_netcdf(engine="h5netcdf"))
+    content = bytes(tree.to_netcdf(engine="h5netcdf"))
+    return write_bytes(path, content + _TAIL + _hash_bytes(content))
+
+
+def read_datatree(path: Path) -> "xr.DataTree":
+    """Read a NetCDF file that `write_datatree` wrote, or another without a hash.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged, be it by one bit, or no NetCDF file.
+    """
+    import xarray as xr
+
+    # HDF5 reads no further than its content, and a hash may stand behind.
+    content, tail, found = path.read_bytes().rpartition(_TAIL)
+    if not tail:
+        content = found
+    # Before HDF5 sees it, which not every damaged file leaves alive.
+    elif found != _hash_bytes(content):
+        raise ValueError(f"{path} is damaged: its content does not fit its hash.")
+    try:
+        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as stored:
+            return stored.load()
+    # Damage shows in many ways.
+    except Exception as error:
+        raise ValueError(f"{path} is no NetCDF file of chains: {error}.") from error
+
+
+def _hash_bytes(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()

@@ -13,13 +13,20 @@ from torch import Tensor
 from sbi_aalr.diagnostics.convergence import read_convergence
 from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
-from sbi_aalr.files import check_output_file, check_path, write_datatree
+from sbi_aalr.files import (
+    check_output_file,
+    check_path,
+    hash_tensors,
+    read_datatree,
+    write_datatree,
+)
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.persistence.finished_chunks import remove_if_finished
 from sbi_aalr.sampling.run import Run
-from sbi_aalr.sampling.target import Target
+from sbi_aalr.sampling.target import RatioTarget, Target
 
+_ESTIMATOR = "estimator"
 SUFFIXES = (".nc", ".zarr")
 
 
@@ -65,7 +72,20 @@ def write_run(path: Path, run: Run) -> Path:
         path: File for NetCDF, or folder for Zarr, by its ending.
         run: The run.
     """
-    return write_datatree(path, run_to_datatree(run))
+    return write_chains(path, run_to_datatree(run), run.target)
+
+
+def write_chains(path: Path, tree: xr.DataTree, target: Target) -> Path:
+    """Write the chains of a run, whatever else the tree holds, whole or not at all.
+
+    Args:
+        path: File for NetCDF, or folder for Zarr, by its ending.
+        tree: What `run_to_datatree` gave, perhaps with more groups.
+        target: What was sampled, to be known again.
+    """
+    tree = tree.copy(deep=False)
+    tree.attrs = {**tree.attrs, **_identify(target)}
+    return write_datatree(path, tree)
 
 
 def read_run(path: Path, target: Target) -> Run:
@@ -77,9 +97,15 @@ def read_run(path: Path, target: Target) -> Run:
 
     Raises:
         ValueError: If the file is damaged, or its chains are of another width than the
-            target.
+            target or were drawn with another estimator.
     """
     tree = _read_tree(path)
+    wanted = _identify(target)
+    if wanted.get(_ESTIMATOR) != tree.attrs.pop(_ESTIMATOR, wanted.get(_ESTIMATOR)):
+        raise ValueError(
+            "`chains` must be drawn with the estimator that is there, but those in "
+            f"{path} were drawn with another. Sample again."
+        )
     draws = read_draws(tree)
     width = draws.theta.shape[-1]
     if target.ratio_dim not in (None, width):
@@ -103,11 +129,7 @@ def read_run(path: Path, target: Target) -> Run:
 
 
 def _read_tree(path: Path) -> xr.DataTree:
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as stored:
-            tree = stored.load()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no NetCDF file of chains: {error}.") from error
+    tree = read_datatree(path)
     for group in ("posterior", "observed_data"):
         if group not in tree.children:
             raise ValueError(
@@ -115,6 +137,13 @@ def _read_tree(path: Path) -> xr.DataTree:
                 f"{sorted(tree.children)}. Write it with `to_datatree`."
             )
     return tree
+
+
+def _identify(target: Target) -> dict[str, str]:
+    """What tells one estimator from another; nothing where there is none."""
+    if not isinstance(target, RatioTarget):
+        return {}
+    return {_ESTIMATOR: hash_tensors(target.estimator.state_dict())}
 
 
 def _read_chains(tree: xr.DataTree, prefix: str = "") -> Chains:

@@ -1,12 +1,46 @@
 """How an estimator was fitted, as JSON beside it."""
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sbi_aalr.files import write_json
+from sbi_aalr.files import read_sealed, write_sealed
 from sbi_aalr.persistence.run_folder import TRAINING
+
+_LARGEST_COUNT = 2**63 - 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return _is_seed(value) and 0 < cast(int, value) <= _LARGEST_COUNT
+
+
+def _is_seed(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(cast(float, value))
+
+
+def _are_finite(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_finite, value))
+
+
+# Those that are read again: what each must be.
+_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "simulator": (_is_text, "text"),
+    "num_simulations": (_is_count, "a positive int"),
+    "num_samples": (_is_count, "a positive int"),
+    "seed": (_is_seed, "an int of at least 0"),
+    "fit_seconds": (_is_finite, "a finite number"),
+    "training_loss": (_are_finite, "a list of finite numbers"),
+    "validation_loss": (_are_finite, "a list of finite numbers"),
+}
 
 
 def write_training(folder: Path, training: Mapping[str, Any]) -> Path:
@@ -16,22 +50,26 @@ def write_training(folder: Path, training: Mapping[str, Any]) -> Path:
         folder: Folder of the run.
         training: Names and values that JSON can hold.
     """
-    return write_json(folder / TRAINING, dict(training), indent=None)
+    return write_sealed(folder / TRAINING, training, indent=None)
 
 
 def read_training(folder: Path) -> dict[str, Any]:
     """Read what `write_training` wrote; nothing if it is not there.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, or a value is not what it must be.
     """
     path = folder / TRAINING
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return {}
     try:
-        training = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        training = read_sealed(path, must_be_finite=False)
+    except OSError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
-    if not isinstance(training, dict):
-        raise ValueError(f"{path} is damaged: it must hold an object.")
+    for name, (is_right, rule) in _RULES.items():
+        if name in training and not is_right(training[name]):
+            raise ValueError(
+                f"{path} is damaged: `{name}` must be {rule}, got "
+                f"{training[name]!r:.60}."
+            )
     return training

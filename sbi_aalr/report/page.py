@@ -71,10 +71,11 @@ def check_path(path: str | Path, name: str = "path") -> Path:
         OSError: If nothing can be written there.
         ValueError: If it does not end in `.html`, or is there and no report.
     """
-    return check_output_file(name, path, (".html", ".htm"), _is_report)
+    return check_output_file(name, path, (".html", ".htm"), is_report)
 
 
-def _is_report(path: Path) -> bool:
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that this package wrote."""
     return _FOOTER in path.read_bytes()
 
 

@@ -1,14 +1,20 @@
-import json
+import errno
+import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.cli.demo_run import run_demo
+from sbi_aalr.files import write_text
+from sbi_aalr.persistence.training_json import read_training, write_training
+from sbi_aalr.report.page import is_report
 from sbi_aalr.simulators import SLCP
 
 
@@ -66,7 +72,7 @@ def test_chains_come_back(result):
 
 
 def test_history_of_the_fit_is_written(result):
-    history = json.loads((result.files[0].parent / "training.json").read_text())
+    history = read_training(result.files[0].parent)
     losses = history.pop("training_loss")
     # The recipe passes over so few simulations many times, in batches of its choice.
     assert len(losses) > 20
@@ -131,9 +137,64 @@ def test_wrong_value_is_refused_before_anything_is_made(
     assert not out.exists()
 
 
-def test_file_in_place_of_the_folder_is_refused(tmp_path):
-    out = tmp_path / "runs"
-    out.write_text("mine")
-    with pytest.raises(NotADirectoryError, match="`out` must be a folder"):
-        run_demo(out)
-    assert out.read_text() == "mine"
+@pytest.mark.parametrize(
+    ("out", "error", "match"),
+    [
+        ("file", NotADirectoryError, "`out` must be a folder, but .*file is a file"),
+        ("file/runs", NotADirectoryError, "`out` must be a folder, but .*file is"),
+        ("", ValueError, "`out` must be a path that is not empty"),
+        ("/proc/runs", OSError, "`out` must lie where files can be written"),
+        ("/dev/null", NotADirectoryError, "/dev/null is a device"),
+    ],
+)
+def test_what_cannot_be_a_folder_is_refused(tmp_path, out, error, match):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(error, match=match):
+        run_demo(tmp_path / out if out.startswith("file") else out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["posterior.json", "chains.nc", "corner.png"])
+@pytest.mark.parametrize("training", [None, {"simulator": "mine"}])
+def test_files_of_no_demo_are_not_replaced(tmp_path, name, training):
+    (tmp_path / name).write_text("mine")
+    if training is not None:
+        write_training(tmp_path, training)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=f"`out` must be a folder where .*{name}"):
+        run_demo(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_demo_over_a_demo_never_leaves_files_of_both(tmp_path, monkeypatch):
+    """Stopped at the first write and at the chains, over an earlier one's report."""
+    quick = {"num_simulations": 500, "num_samples": 100, "show_progress_bars": False}
+    earlier, sync, count = tmp_path / "earlier", os.fsync, []
+    monkeypatch.setattr("sbi_aalr.cli.demo_run.plot_corner", lambda *_, **__: Figure())
+    monkeypatch.setattr("sbi_aalr.cli.demo_run.plot_trace_rank", lambda *_: Figure())
+    run_demo(earlier, **quick)
+    write_text(earlier / "report.html", "<footer><p>Made by sbi_aalr 0.1.0 on")
+    write_text(earlier / "notes.txt", "mine")
+    assert is_report(earlier / "report.html")
+
+    def stop(handle):
+        count.append(handle)
+        if len(count) == room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    for room in (1, 4):
+        out = tmp_path / f"run_{room}"
+        shutil.copytree(earlier, out)
+        count.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", stop)
+            with pytest.raises(OSError, match="No space left"):
+                run_demo(out, seed=2, **quick)
+        assert not (out / "report.html").exists()
+        assert (out / "notes.txt").read_text() == "mine"
+        assert not [path for path in out.iterdir() if path.suffix == ".tmp"]
+        for path in out.glob("[!n]*"):
+            assert path.read_bytes() != (earlier / path.name).read_bytes()
+    run_demo(out, seed=2, **quick)
+    assert len(list(out.iterdir())) == 7
