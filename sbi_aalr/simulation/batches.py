@@ -38,6 +38,7 @@ def stream(
     prior: Distribution,
     num_simulations: int,
     batch_size: int,
+    least_rows: int = 1,
 ) -> Iterator[Batch]:
     """Yield batches of fresh simulations until the budget is spent.
 
@@ -46,6 +47,8 @@ def stream(
         prior: Where theta and theta' come from.
         num_simulations: Budget, in simulations.
         batch_size: Most rows in a batch.
+        least_rows: Fewest rows in a batch, for which batches may be larger than
+            `batch_size`.
 
     Yields:
         Batches on the device of the prior's draws.
@@ -56,7 +59,8 @@ def stream(
         TypeError: If it does not return real numbers.
     """
     left = num_simulations
-    for steps_left in range(-(-num_simulations // batch_size), 0, -1):
+    count = min(-(-left // batch_size), max(1, left // least_rows))
+    for steps_left in range(count, 0, -1):
         # Spread evenly, so that no last batch of a few rows is left over.
         rows = -(-left // steps_left)
         theta = prior.sample((rows,))

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from sbi_aalr.checks import check_device, check_prior
+from sbi_aalr.checks import check_device, check_positive_int, check_prior
+from sbi_aalr.seeding import generators_kept
 from sbi_aalr.trainer.online import fit_online
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.stored import NO_LIMIT, fit_stored
@@ -64,6 +65,7 @@ class AALR(SbiTrainer):
         >>> posterior = trainer.build_posterior()
     """
 
+    @generators_kept()
     def __init__(
         self,
         prior: Distribution | None = None,
@@ -148,6 +150,8 @@ class AALR(SbiTrainer):
         Warns:
             UserWarning: If `max_num_epochs` ended the training.
         """
+        if training_batch_size is not None:
+            check_positive_int("training_batch_size", training_batch_size)
         return fit_stored(
             self,
             TrainingSettings(

@@ -5,14 +5,17 @@ most of them in attributes that sbi named.
 """
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from typing import Any
 
+import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 from sbi_aalr.networks import is_separable
+from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.classifiers import build_network
@@ -22,20 +25,36 @@ from sbi_aalr.training.passes import Passes
 from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss
 from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
 
+# What a fit changes, other than the summary, which is written at its end.
+_STATE = ("_neural_net", "_truncated_prior", "_split", "train_indices", "val_indices")
+
 
 @contextlib.contextmanager
-def keep_estimator_if_failing(trainer: SbiTrainer) -> Iterator[None]:
-    """Go on with a copy of the estimator; bring the old one back if that fails.
+def fitting(trainer: SbiTrainer, seed: int | None) -> Iterator[None]:
+    """Seed, and go on with a copy of the estimator; bring the old one back if it fails.
 
-    Not after Ctrl-C, when what was learnt so far is still of use.
+    Training needs gradients, also where it is called inside `torch.no_grad` or
+    `torch.inference_mode`.
     """
-    before = trainer._neural_net, trainer._truncated_prior
-    trainer._neural_net = deepcopy(trainer._neural_net)
-    try:
-        yield
-    except Exception:
-        trainer._neural_net, trainer._truncated_prior = before
-        raise
+    before = {name: getattr(trainer, name) for name in _STATE if hasattr(trainer, name)}
+    with seeded(seed), torch.inference_mode(False), torch.enable_grad():
+        trainer._neural_net = deepcopy(trainer._neural_net)
+        try:
+            yield
+        except BaseException:
+            for name in _STATE:
+                trainer.__dict__.pop(name, None)
+            trainer.__dict__.update(before)
+            raise
+
+
+def has_to_begin(trainer: SbiTrainer, retrain_from_scratch: bool) -> bool:
+    """Whether there is no estimator that could be trained further.
+
+    One for a prior that was cut has inputs scaled to what was left of it.
+    """
+    is_new = trainer._neural_net is None or trainer._truncated_prior is not None
+    return is_new or retrain_from_scratch
 
 
 def begin_anew(trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry) -> None:
@@ -55,6 +74,7 @@ def fit_by_recipe(
     recipe: Recipe,
     settings: TrainingSettings,
     *,
+    started: float,
     held_out: Iterable[Batch] | None,
     stop_after: int | None = None,
 ) -> History:
@@ -65,26 +85,38 @@ def fit_by_recipe(
         passes: Where batches come from.
         recipe: How to train.
         settings: Whose limits of the gradient and of time hold.
+        started: When the time began to run, by `time.perf_counter`.
         held_out: Batches to choose the best pass by; None to take the last.
         stop_after: Passes without a better held-out loss after which to end.
 
     Returns:
         The history of the fit.
+
+    Raises:
+        ValueError: If the time was up before the first step.
     """
     estimator = trainer._neural_net.to(trainer._device)
     loss = get_loss(trainer)
     trainer._truncated_prior = None
+    time_limit = settings.time_limit
+    if time_limit is not None:
+        time_limit = max(1e-9, time_limit - (time.perf_counter() - started))
     history = fit(
         estimator,
         passes,
         recipe=recipe,
         loss=loss,
         clip_max_norm=settings.clip_max_norm,
-        time_limit=settings.time_limit,
+        time_limit=time_limit,
         held_out=held_out,
         stop_after=stop_after,
         show_progress_bars=trainer._show_progress_bars,
     )
+    if not history.losses:
+        raise ValueError(
+            "`time_limit` must be long enough to simulate and to take one step, got "
+            f"{settings.time_limit}, which were over before. Give more seconds."
+        )
     chosen = {
         **_describe_network(estimator),
         "num_simulations": passes.num_simulations,
@@ -94,6 +126,14 @@ def fit_by_recipe(
     trainer._summary.setdefault("recipe", []).append(chosen)
     trainer._tracker.log_params(chosen)
     return history
+
+
+def describe_end(history: History) -> dict[str, list[float]]:
+    """What every way to fit writes into the summary about how a fit ended."""
+    return {
+        "fit_seconds": [history.seconds],
+        "interrupted": [history.interruption is not None],
+    }
 
 
 def _describe_network(estimator: RatioEstimator) -> dict[str, Any]:

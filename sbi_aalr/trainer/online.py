@@ -4,34 +4,32 @@ References:
     Hermans et al. (2020), arXiv:1903.04057, Algorithm 1.
 """
 
+import time
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
-from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_positive_int
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.adapt import prepare
-from sbi_aalr.simulation.batches import Batch, divide, simulate, stream
 from sbi_aalr.trainer.fitting import (
     begin_anew,
+    describe_end,
     fit_by_recipe,
+    fitting,
     get_loss,
-    keep_estimator_if_failing,
+    has_to_begin,
+)
+from sbi_aalr.trainer.opening import (
+    check_rows,
+    divide_simulations,
+    simulate_opening,
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses
-from sbi_aalr.training.recipe import Recipe, TrainingSettings, choose_recipe, find_entry
-from sbi_aalr.types import Simulator
-
-# Enough rows for the quantiles that the inputs are scaled by, and to tell passes apart.
-_OPENING_ROWS = 1024
-# Share of a small budget that is held out where there are several passes.
-_HELD_OUT_SHARE = 0.1
+from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
 
 
 def fit_online(
@@ -61,10 +59,6 @@ def fit_online(
     Returns:
         The fitted estimator.
     """
-    if not callable(simulator):
-        raise TypeError(
-            f"`simulator` must be callable, got {type(simulator).__name__}."
-        )
     check_positive_int("num_simulations", num_simulations)
     if num_passes is not None:
         check_positive_int("num_passes", num_passes)
@@ -72,15 +66,22 @@ def fit_online(
         raise CallOrderError(
             "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
         )
-    begins = trainer._neural_net is None or retrain_from_scratch
-    with seeded(seed), keep_estimator_if_failing(trainer):
+    started = time.perf_counter()
+    with fitting(trainer, seed):
         batched, prior = prepare(simulator, trainer._prior)
-        opening = _simulate_opening(batched, prior, num_simulations)
+        opening = simulate_opening(
+            batched,
+            prior,
+            num_simulations,
+            trainer._ratio_loss.num_contrasts if trainer._ratio_loss else None,
+            settings.time_limit,
+        )
+        theta, _, x = opening.batch
         entry = find_entry(num_simulations, settings.time_limit)
-        if begins:
-            begin_anew(trainer, opening.theta, opening.x, entry)
+        if has_to_begin(trainer, retrain_from_scratch):
+            begin_anew(trainer, theta, x, entry)
         else:
-            check_fits(trainer._neural_net, opening.theta, opening.x)
+            check_fits(trainer._neural_net, theta, x)
         num_contrasts = get_loss(trainer).num_contrasts
         recipe = choose_recipe(
             entry,
@@ -90,45 +91,32 @@ def fit_online(
             is_streamed=True,
             num_passes=num_passes,
         )
-        num_held_out = _count_held_out(num_simulations, recipe, num_contrasts or 1)
-        held_out = opening.take(slice(num_held_out))
-        first = divide(opening.take(slice(num_held_out, None)), recipe.batch_size)
-        num_fresh = num_simulations - len(opening.theta)
-        fresh = stream(batched, prior, num_fresh, recipe.batch_size)
+        check_rows(num_simulations, recipe.batch_size, num_contrasts)
+        division = divide_simulations(
+            batched, prior, opening, num_simulations, recipe, num_contrasts
+        )
         passes = StreamedPasses(
-            chain(first, fresh),
-            num_simulations - num_held_out,
+            division.first_pass,
+            division.num_trained,
             recipe.batch_size,
             prior,
             is_single=recipe.num_passes == 1,
         )
-        parts = list(divide(held_out, recipe.batch_size, num_contrasts or 1))
         history = fit_by_recipe(
-            trainer, passes, recipe, settings, held_out=parts or None
+            trainer,
+            passes,
+            recipe,
+            settings,
+            started=started,
+            held_out=division.held_out or None,
         )
     trainer._record(
         {
             "training_loss": history.losses,
             "learning_rate": history.learning_rates,
             "validation_loss": history.validation_losses,
-            "fit_seconds": [history.seconds],
+            **describe_end(history),
         }
     )
+    history.raise_interruption()
     return trainer._neural_net
-
-
-def _simulate_opening(
-    simulator: Simulator, prior: Distribution, num_simulations: int
-) -> Batch:
-    rows = min(num_simulations, _OPENING_ROWS)
-    theta, theta_prime = prior.sample((rows,)), prior.sample((rows,))
-    return Batch(theta, theta_prime, simulate(simulator, theta).to(theta.device))
-
-
-def _count_held_out(num_simulations: int, recipe: Recipe, num_contrasts: int) -> int:
-    """How many simulations of the opening to hold out: none where all are fresh."""
-    rows = int(_HELD_OUT_SHARE * num_simulations)
-    if recipe.num_passes == 1 or rows < 2:
-        return 0
-    # Fewer would not have as many contrasts.
-    return min(max(rows, num_contrasts), _OPENING_ROWS)

@@ -6,6 +6,7 @@ is a bar that can be switched off. Posteriors are `MHPosterior` unless one of sb
 is asked for.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -15,17 +16,21 @@ from sbi.inference.posteriors.posterior_parameters import PosteriorParameters
 from sbi.inference.trainers.nre.nre_base import RatioEstimatorTrainer
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
+from sbi.utils import mask_sims_from_prior
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from sbi_aalr.checks import (
     check_choice,
+    check_device,
     check_non_negative_int,
     check_prior,
     check_simulations,
 )
-from sbi_aalr.errors import CallOrderError
+from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
+from sbi_aalr.seeding import generators_kept
 from sbi_aalr.training.loaders import TensorLoader
 from sbi_aalr.training.ratio_loss import RatioLoss
 
@@ -60,6 +65,8 @@ class SbiTrainer(RatioEstimatorTrainer):
     _neural_net: Any
     # What to train on; None for what suits the network.
     _ratio_loss: RatioLoss | None = None
+    # Rows trained on and rows held out in the last fit, by their place among all rows.
+    _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
     _truncated_prior: Distribution | None = None
 
@@ -80,7 +87,7 @@ class SbiTrainer(RatioEstimatorTrainer):
             exclude_invalid_x: Leave out rows of `x` with NaN or infinity. The ratio is
                 then systematically wrong wherever such rows are common.
             from_round: Round the simulations come from; 0 means from the prior.
-            algorithm: Name for sbi's messages.
+            algorithm: Name for sbi's messages, of which there are none.
             data_device: Where to keep the data, by default the training device.
 
         Returns:
@@ -89,14 +96,26 @@ class SbiTrainer(RatioEstimatorTrainer):
         Raises:
             TypeError: If `theta` or `x` is no tensor.
             ValueError: If they are empty, differ in their number of rows or from what
-                was appended before in their width, or hold NaN or infinity.
+                was appended before in their width, or hold NaN or infinity, or the
+                prior rules out parameters.
+
+        Warns:
+            InvalidSimulationsWarning: If rows were left out.
         """
-        check_non_negative_int("from_round", from_round)
+        from_round = check_non_negative_int("from_round", from_round)
+        device = self._device
+        if data_device is not None:
+            device = check_device("data_device", data_device)
         earlier = (self._theta_roundwise[:1] + self._x_roundwise[:1]) or None
-        theta, x = check_simulations(theta, x, exclude_invalid_x, earlier)
-        return super().append_simulations(
-            theta, x, exclude_invalid_x, from_round, algorithm, data_device
-        )
+        theta, x = check_simulations(theta, x, exclude_invalid_x, earlier, self._prior)
+        if exclude_invalid_x:
+            theta, x = _leave_out_invalid(theta, x)
+        # Not by sbi's own method: it warns of z-scoring, which there is none of here.
+        self._theta_roundwise.append(theta.to(device))
+        self._x_roundwise.append(x.to(device))
+        self._prior_masks.append(mask_sims_from_prior(from_round, len(theta)))
+        self._data_round_index.append(from_round)
+        return self
 
     def get_dataloaders(
         self,
@@ -106,22 +125,41 @@ class SbiTrainer(RatioEstimatorTrainer):
         resume_training: bool = False,
         dataloader_kwargs: dict[str, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """Return sbi's loaders, or faster ones unless `dataloader_kwargs` are given."""
-        loaders = super().get_dataloaders(
-            starting_round,
-            training_batch_size,
-            validation_fraction,
-            resume_training,
-            dataloader_kwargs,
-        )
-        if dataloader_kwargs is not None:
-            return loaders
-        tensors = loaders[0].dataset.tensors
-        return (
-            TensorLoader(tensors, self.train_indices, loaders[0].batch_size),
-            TensorLoader(tensors, self.val_indices, loaders[1].batch_size, False),
-        )
+        """Return loaders of the rows to train on, and of those held out.
 
+        As in sbi, but with a faster loader unless `dataloader_kwargs` are given.
+        """
+        tensors = self.get_simulations(starting_round)
+        if not resume_training:
+            order = torch.randperm(len(tensors[0]))
+            num_training = int((1 - validation_fraction) * len(order))
+            self.train_indices, self.val_indices = order.split(
+                (num_training, len(order) - num_training)
+            )
+
+        def load(rows: Tensor, is_shuffled: bool) -> Any:
+            size = min(training_batch_size, len(rows))
+            if dataloader_kwargs is None:
+                return TensorLoader(tensors, rows, size, is_shuffled)
+            settings: Any = {
+                "batch_size": size,
+                "drop_last": True,
+                "sampler": SubsetRandomSampler(rows.tolist()),
+                **dataloader_kwargs,
+            }
+            return DataLoader(TensorDataset(*tensors), **settings)
+
+        try:
+            return load(self.train_indices, True), load(self.val_indices, False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                "`dataloader_kwargs` must be a dict of arguments of torch's DataLoader "
+                f"that agree with a sampler, got {dataloader_kwargs!r}, for which it "
+                f"says: {error}."
+            ) from error
+
+    @generators_kept()
+    @torch.inference_mode(False)
     def build_posterior(
         self,
         density_estimator: RatioEstimator | None = None,
@@ -222,3 +260,26 @@ class SbiTrainer(RatioEstimatorTrainer):
         It is an abstract method of sbi's, without which there is no trainer.
         """
         raise NotImplementedError("`RatioLoss` says what is trained on.")
+
+
+def _leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows whose x is finite, with a warning of the others."""
+    valid = torch.isfinite(x).flatten(1).all(dim=1)
+    num_invalid = int((~valid).sum())
+    if num_invalid == len(x):
+        raise ValueError(
+            f"`x` must be finite in some rows, got NaN or infinity in all {len(x)}. "
+            "Repair the simulator."
+        )
+    if num_invalid:
+        warnings.warn(
+            InvalidSimulationsWarning(
+                f"{num_invalid} of {len(x)} simulations have NaN or infinity in `x` "
+                "and were left out. The posterior is systematically wrong wherever "
+                "such are common; better give them a finite value of their own.",
+                num_invalid / len(x),
+            ),
+            # Past `append_simulations`, to whoever called it.
+            stacklevel=3,
+        )
+    return theta[valid], x[valid]

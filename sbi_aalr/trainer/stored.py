@@ -1,5 +1,7 @@
 """Fit to stored simulations: sbi's interface, the loop and losses of AALR."""
 
+import math
+import time
 import warnings
 from typing import Any
 
@@ -8,14 +10,15 @@ from sbi.inference.trainers._contracts import StartIndexContext
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from tqdm.auto import tqdm
 
-from sbi_aalr.checks import check_fraction, check_positive_int, check_split
+from sbi_aalr.checks import check_fraction, check_positive_int
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.seeding import seeded
 from sbi_aalr.trainer.fitting import (
     begin_anew,
+    describe_end,
     fit_by_recipe,
+    fitting,
     get_loss,
-    keep_estimator_if_failing,
+    has_to_begin,
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.classifiers import check_fits
@@ -63,7 +66,7 @@ def fit_stored(
             "There are no simulations to train on. Call "
             "`append_simulations(theta, x)` first, or `train_online(simulator)`."
         )
-    if resume_training and not hasattr(trainer, "train_indices"):
+    if resume_training and trainer._split is None:
         raise CallOrderError(
             "There is no training to resume. Call `train` without "
             "`resume_training` first."
@@ -71,27 +74,37 @@ def fit_stored(
     check_positive_int("max_num_epochs", max_num_epochs)
     check_positive_int("stop_after_epochs", stop_after_epochs)
     check_fraction("validation_fraction", validation_fraction)
+    started = time.perf_counter()
     first_round = trainer._get_start_index(StartIndexContext(discard_prior_samples))
-    theta, x, _ = trainer.get_simulations(first_round)
-    begins = trainer._neural_net is None or retrain_from_scratch
-    if not begins:
-        check_fits(trainer._neural_net, theta, x)
-    with seeded(seed), keep_estimator_if_failing(trainer):
-        if not resume_training:
-            _split(trainer, len(theta), validation_fraction)
+    with fitting(trainer, seed):
+        theta, x, _ = trainer.get_simulations(first_round)
+        begins = has_to_begin(trainer, retrain_from_scratch)
+        if not begins:
+            check_fits(trainer._neural_net, theta, x)
+        split_rows(trainer, first_round, validation_fraction, resume_training)
         rows = trainer.train_indices
+        smallest = min(len(rows), len(trainer.val_indices))
+        _check_parts(smallest, 2, len(theta), validation_fraction)
         entry = find_entry(len(rows), settings.time_limit)
         if begins:
             begin_anew(trainer, theta[rows], x[rows], entry)
+        num_contrasts = get_loss(trainer).num_contrasts
         recipe = choose_recipe(
             entry,
             len(rows),
             settings,
-            is_separable=get_loss(trainer).num_contrasts is None,
+            is_separable=num_contrasts is None,
             is_streamed=False,
             most_passes=None if max_num_epochs == NO_LIMIT else max_num_epochs,
         )
-        check_split(len(theta), validation_fraction, recipe.batch_size)
+        least_rows = (num_contrasts or 1) + 1
+        _check_parts(smallest, least_rows, len(theta), validation_fraction)
+        if recipe.batch_size < least_rows:
+            raise ValueError(
+                f"`training_batch_size` must be at least {least_rows}, got "
+                f"{recipe.batch_size}. The contrasts of each row are other rows of its "
+                "batch."
+            )
         training, validation = trainer.get_dataloaders(
             first_round,
             recipe.batch_size,
@@ -106,6 +119,7 @@ def fit_stored(
             StoredPasses(training, len(rows), device),
             recipe,
             settings,
+            started=started,
             held_out=StoredPasses(validation, len(trainer.val_indices), device),
             stop_after=stop_after_epochs,
         )
@@ -115,10 +129,11 @@ def fit_stored(
             "validation_loss": history.validation_losses,
             "epoch_durations_sec": history.pass_seconds,
             "epochs_trained": [len(history.pass_losses)],
-            "best_validation_loss": [min(history.validation_losses)],
-            "fit_seconds": [history.seconds],
+            "best_validation_loss": [min(history.validation_losses, default=math.nan)],
+            **describe_end(history),
         }
     )
+    history.raise_interruption()
     if show_train_summary:
         tqdm.write(trainer._describe_round(trainer._round, trainer.summary))
     if history.is_finished and recipe.num_passes == max_num_epochs:
@@ -131,10 +146,58 @@ def fit_stored(
     return trainer._neural_net
 
 
-def _split(trainer: SbiTrainer, num_rows: int, validation_fraction: float) -> None:
-    """Choose the rows to train on and those to hold out, as sbi does."""
-    num_training = int((1 - validation_fraction) * num_rows)
-    order = torch.randperm(num_rows)
-    trainer.train_indices, trainer.val_indices = order.split(
-        (num_training, num_rows - num_training)
+def split_rows(
+    trainer: SbiTrainer, first_round: int, validation_fraction: float, resumes: bool
+) -> None:
+    """Choose the rows to train on and those to hold out, as sbi does.
+
+    A trainer that resumes keeps to its choice for the rows it knows, and holds out the
+    same share of those that were appended since.
+
+    Args:
+        trainer: Whose `train_indices` and `val_indices` to set, which count the rows
+            from `first_round` on.
+        first_round: Round of the first rows to use.
+        validation_fraction: Share of the rows to hold out.
+        resumes: Whether to keep to the last choice.
+    """
+    rounds = [
+        torch.full((len(theta),), number)
+        for theta, number in zip(
+            trainer._theta_roundwise, trainer._data_round_index, strict=True
+        )
+    ]
+    is_used = torch.cat(rounds) >= first_round
+    nothing = torch.tensor([], dtype=torch.long)
+    known = (resumes and trainer._split) or (nothing, nothing)
+    is_new = is_used.clone()
+    is_new[torch.cat(known)] = False
+    fresh = is_new.nonzero().squeeze(1)
+    if len(fresh):
+        fresh = fresh[torch.randperm(len(fresh))]
+    num_training = int((1 - validation_fraction) * len(fresh))
+    parts = fresh.split((num_training, len(fresh) - num_training))
+    trainer._split = tuple(
+        torch.cat((old, new)) for old, new in zip(known, parts, strict=True)
     )
+    # Rows of all rounds are known by their place among all, sbi's by that among the
+    # rounds that are used.
+    place = is_used.cumsum(0) - 1
+    trainer.train_indices, trainer.val_indices = (
+        place[rows[is_used[rows]]] for rows in trainer._split
+    )
+
+
+def _check_parts(
+    smallest: int, least_rows: int, num_rows: int, validation_fraction: float
+) -> None:
+    """Raise if the training or the validation part has too few rows."""
+    if smallest < least_rows:
+        remedy = "Simulate more."
+        if least_rows > 2:
+            remedy = "Simulate more, or lower `num_contrasts` of the loss."
+        raise ValueError(
+            "`append_simulations` must be given enough rows for "
+            f"{least_rows} in both the training and the validation part, got "
+            f"{num_rows} with `validation_fraction` = {validation_fraction}. {remedy}"
+        )

@@ -11,6 +11,7 @@ References:
     arXiv:2107.01214.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,15 +20,16 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_fraction, check_positive_int
+from sbi_aalr.checks import check_finite, check_fraction, check_positive_int
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior, cut_prior
-from sbi_aalr.seeding import seeded
+from sbi_aalr.seeding import generators_kept, seeded
 from sbi_aalr.simulation.adapt import prepare
 from sbi_aalr.simulation.batches import simulate
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.recipe import TrainingSettings
+from sbi_aalr.types import Simulator
 
 _NUM_DRAWS = 5_000
 # What a cut needs to know of the posterior is less than what is reported of one.
@@ -71,8 +73,10 @@ def fit_truncated(
         raise CallOrderError(
             "Rounds draw from the prior. Give it at the start: `AALR(prior)`."
         )
-    with seeded(seed):
+    x_o = _read_observation(x_o)
+    with seeded(seed), torch.inference_mode(False):
         batched, prior = prepare(simulator, trainer._prior)
+        x_o = _check_shape(x_o, batched, prior)
         truncated: TruncatedPrior | None = None
         theta = prior.sample((1,))[:0]
         x = torch.zeros(0)
@@ -80,28 +84,75 @@ def fit_truncated(
         for index in range(num_rounds):
             rows = -(-left // (num_rounds - index))
             left -= rows
-            fresh = (truncated or prior).sample((rows,))
+            with _watch(trainer, truncated, settings):
+                fresh = (truncated or prior).sample((rows,))
             made = simulate(batched, fresh).to(fresh.device)
             if truncated is not None:
                 kept = truncated.keeps(theta)
                 theta, x = theta[kept], x[kept]
             theta = torch.cat((theta, fresh))
             x = torch.cat((x.reshape(-1, *made.shape[1:]), made))
-            for_round = _make_trainer(trainer, truncated or prior)
-            for_round.append_simulations(theta, x).train(time_limit=settings.time_limit)
-            trainer._neural_net = for_round._neural_net
-            trainer._truncated_prior = truncated
-            _write_round(trainer, for_round, truncated)
+            for_round = _make_trainer(trainer)
+            for_round.append_simulations(theta, x)
+            try:
+                for_round.train(time_limit=settings.time_limit)
+            except KeyboardInterrupt:
+                # What the round before has learnt is of more use, if there was one.
+                if index == 0 and for_round._neural_net is not None:
+                    _take_over(trainer, for_round, truncated)
+                raise
+            _take_over(trainer, for_round, truncated)
             if index < num_rounds - 1:
-                estimator = trainer._neural_net
-                truncated = _cut(estimator, truncated or prior, x_o, epsilon)
+                with _watch(trainer, truncated, settings):
+                    truncated = _cut(
+                        trainer._neural_net, truncated or prior, x_o, epsilon
+                    )
     return trainer._neural_net
 
 
-def _make_trainer(trainer: SbiTrainer, prior: Distribution) -> Any:
+def _read_observation(x_o: object) -> Tensor:
+    """Return the observation as float32, or raise if it is not made of numbers."""
+    try:
+        values = torch.as_tensor(x_o)
+    except (TypeError, ValueError, RuntimeError):
+        values = None
+    if values is None or values.is_complex():
+        raise TypeError(
+            "`x_o` must be a tensor or an array of real numbers, got "
+            f"{type(x_o).__name__ if values is None else values.dtype}."
+        )
+    return check_finite("x_o", values.float())
+
+
+def _check_shape(x_o: Tensor, simulator: Simulator, prior: Distribution) -> Tensor:
+    """Return the observation as one row, or raise if it is not what is simulated.
+
+    Found by a simulation of its own, as a whole round of them may take days.
+    """
+    with generators_kept():
+        shape = simulate(simulator, prior.sample((1,))).shape[1:]
+    if x_o.shape not in (shape, (1, *shape)):
+        raise ValueError(
+            f"`x_o` must be one observation of shape {tuple(shape)} or {(1, *shape)}, "
+            f"as the simulator returns, got {tuple(x_o.shape)}. For several, or for "
+            "i.i.d. trials, use `train_online`."
+        )
+    return x_o.reshape(1, *shape)
+
+
+def _watch(
+    trainer: SbiTrainer, truncated: TruncatedPrior | None, settings: TrainingSettings
+) -> contextlib.AbstractContextManager[None]:
+    """Show and limit what is drawn by rejection inside; the prior itself needs none."""
+    if truncated is None:
+        return contextlib.nullcontext()
+    return truncated.watched(trainer._show_progress_bars, settings.time_limit)
+
+
+def _make_trainer(trainer: SbiTrainer) -> Any:
     """A trainer like this one, for a round of its own."""
     return type(trainer)(
-        prior,
+        trainer._prior,
         trainer._build_neural_net,
         trainer._device,
         show_progress_bars=trainer._show_progress_bars,
@@ -109,16 +160,18 @@ def _make_trainer(trainer: SbiTrainer, prior: Distribution) -> Any:
     )
 
 
-def _write_round(
+def _take_over(
     trainer: SbiTrainer, for_round: SbiTrainer, truncated: TruncatedPrior | None
 ) -> None:
-    """Add what a round wrote down to the summary."""
+    """Take over the estimator of a round, and what it wrote down."""
+    trainer._neural_net = for_round._neural_net
+    trainer._truncated_prior = truncated
     share = 1.0
     if truncated is not None:
         share = truncated.num_accepted / truncated.num_proposed
     summary = for_round.summary
     trainer._summary.setdefault("recipe", []).extend(summary["recipe"])
-    names = ("training_loss", "validation_loss", "fit_seconds")
+    names = ("training_loss", "validation_loss", "fit_seconds", "interrupted")
     trainer._record(
         {**{name: summary[name] for name in names}, "accepted_share": [share]}
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from sbi.neural_nets import classifier_nn
 from sbi.neural_nets.net_builders.classifier import build_resnet_classifier
 from sbi.neural_nets.net_builders.estimator_configs import ClassifierConfig
@@ -96,9 +97,15 @@ def build_network(
         The ratio estimator, on the CPU.
     """
     rows = theta.cpu(), x.cpu()
-    if isinstance(builder, NamedBuilder):
-        return builder(*rows, entry)
-    return builder(*rows)
+    default = torch.get_default_dtype()
+    # Simulations are float32, whatever else the user computes with.
+    torch.set_default_dtype(torch.float32)
+    try:
+        if isinstance(builder, NamedBuilder):
+            return builder(*rows, entry)
+        return builder(*rows).float()
+    finally:
+        torch.set_default_dtype(default)
 
 
 def check_fits(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> None:

@@ -24,6 +24,8 @@ class History(NamedTuple):
         seconds: Wall time of the whole fit.
         is_finished: Whether it ended by itself: its passes were done, or the held-out
             loss no longer fell. False where the time was up.
+        interruption: What Ctrl-C raised, for whoever has more to write down before it
+            goes on; None if nobody interrupted.
     """
 
     losses: list[float]
@@ -33,6 +35,12 @@ class History(NamedTuple):
     pass_seconds: list[float]
     seconds: float
     is_finished: bool
+    interruption: KeyboardInterrupt | None = None
+
+    def raise_interruption(self) -> None:
+        """Let Ctrl-C go on, if there was one."""
+        if self.interruption is not None:
+            raise self.interruption
 
 
 class Recorder:
@@ -44,7 +52,6 @@ class Recorder:
     """
 
     def __init__(self, learning_rate: float) -> None:
-        self.validation_losses: list[float] = []
         self._learning_rate = learning_rate
         self._losses: list[Tensor] = []
         self._rates: list[float] = []
@@ -63,8 +70,9 @@ class Recorder:
         self._rates.append(rate_factor * self._learning_rate)
 
     def end_pass(self) -> None:
-        """Write down that a pass is over."""
-        self._ends.append((self.num_steps, time.perf_counter()))
+        """Write down that a pass is over, if it had a step."""
+        if self.num_steps > self._ends[-1][0]:
+            self._ends.append((self.num_steps, time.perf_counter()))
 
     def average_last(self, num_steps: int) -> float:
         """Mean loss of the last steps, nats."""
@@ -80,24 +88,28 @@ class Recorder:
                     f"`learning_rate` (now {self._learning_rate}) or scale `x`."
                 )
 
-    def finish(self, is_finished: bool) -> History:
+    def finish(
+        self,
+        validation_losses: list[float],
+        is_finished: bool,
+        interruption: KeyboardInterrupt | None = None,
+    ) -> History:
         """Sum up, where a fit has ended by itself or not."""
         losses = _read(self._losses)
         spans = [
-            losses[begin:end]
-            for (begin, _), (end, _) in itertools.pairwise(self._ends)
-            if end > begin
+            losses[begin:end] for (begin, _), (end, _) in itertools.pairwise(self._ends)
         ]
         return History(
             losses=losses,
             learning_rates=self._rates,
             pass_losses=[sum(span) / len(span) for span in spans],
-            validation_losses=self.validation_losses,
+            validation_losses=validation_losses,
             pass_seconds=[
                 end - begin for (_, begin), (_, end) in itertools.pairwise(self._ends)
             ],
             seconds=time.perf_counter() - self._started,
             is_finished=is_finished,
+            interruption=interruption,
         )
 
 

@@ -6,27 +6,24 @@ simulations or in seconds, whichever is spent sooner.
 """
 
 import contextlib
-import copy
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from tqdm.auto import tqdm
 
 from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.training.held_out import HeldOut
 from sbi_aalr.training.history import History, Recorder
 from sbi_aalr.training.optimisers import build_optimizers
-from sbi_aalr.training.passes import Passes
+from sbi_aalr.training.passes import Passes, detach
+from sbi_aalr.training.progress import Bar
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.training.recipe import Recipe
 from sbi_aalr.training.schedule import WeightAverage, compute_rate_factor
 
-_SECONDS_BETWEEN_LOOKS = 0.3
 # Steps whose mean loss is shown.
 _SHOWN_STEPS = 100
 
@@ -45,17 +42,23 @@ def fit(
 ) -> History:
     """Minimise the loss over passes of batches; the weights are averaged at the end.
 
+    After Ctrl-C the estimator has the averaged weights of the last steps, or those of
+    the best pass, and the history tells of the interruption, which is for the caller to
+    raise again. Before the first step nothing is caught.
+
     Args:
         estimator: Fitted in place, on the device it is on.
         passes: Where batches come from.
-        recipe: How to train; `num_passes` of None passes until `time_limit`.
+        recipe: How to train; `num_passes` of None passes until `time_limit`, or until
+            the held-out loss no longer falls.
         loss: What to train on.
         clip_max_norm: Largest norm of the gradient; None for no limit.
-        time_limit: Seconds after which to end, the learning rate having come down.
+        time_limit: Seconds after which to end, the learning rate having come down and
+            the held-out loss been measured. There may be too few for a single step.
         held_out: Batches never trained on. After each pass their loss is computed, with
             averaged weights; those of the pass with the least are kept.
         stop_after: Passes without a better held-out loss after which to end.
-        show_progress_bars: Whether to show the loss, simulations and batches a second.
+        show_progress_bars: Whether to show the loss and the simulations of each pass.
 
     Returns:
         The history of the fit.
@@ -63,35 +66,42 @@ def fit(
     Raises:
         RuntimeError: If the loss becomes NaN or infinite.
     """
+    num_passes = recipe.num_passes
+    # First, as torch may take seconds to set up the first optimizer of a process.
+    budget = _Budget(num_passes and num_passes * passes.num_simulations, time_limit)
     updates = _Updates(estimator, recipe, loss, clip_max_norm)
     recorder = Recorder(recipe.learning_rate)
-    num_passes = recipe.num_passes
-    num_simulations = num_passes and num_passes * passes.num_simulations
-    budget = _Budget(num_simulations, time_limit)
-    best: _Best | None = None
-    is_finished = False
+    others = None if held_out is None else HeldOut(estimator, loss, held_out)
+    is_finished, interruption = False, None
     with (
-        _Bar(num_simulations, show_progress_bars) as bar,
+        Bar(passes.num_simulations, num_passes, show_progress_bars) as bar,
         _train_mode(estimator),
     ):
-        for index in itertools.count() if num_passes is None else range(num_passes):
-            is_finished = _run_pass(passes, updates, budget, recorder, bar)
-            if held_out is not None and recorder.num_steps:
-                with updates.average.applied(), _eval_mode(estimator):
-                    value = _measure_loss(estimator, loss, held_out)
-                    recorder.validation_losses.append(value)
-                    bar.show(recorder.num_steps, validation=value)
-                    if best is None or value < best.loss:
-                        weights = copy.deepcopy(estimator.state_dict())
-                        best = _Best(value, index, weights)
-            waited = index - best.pass_index if best is not None else 0
-            if not is_finished or (stop_after is not None and waited >= stop_after):
-                break
-    if best is not None:
-        estimator.load_state_dict(best.weights)
-    else:
+        if others is not None and time_limit is not None:
+            # Measured once in vain, to know how many seconds to leave for it.
+            others.measure()
+        try:
+            for index in itertools.count() if num_passes is None else range(num_passes):
+                bar.begin_pass(index)
+                if others is not None:
+                    budget.reserved = others.seconds
+                num_steps = recorder.num_steps
+                is_finished = _run_pass(passes, updates, budget, recorder, bar)
+                if others is not None and recorder.num_steps > num_steps:
+                    with updates.average.applied():
+                        bar.show(validation=others.end_pass())
+                waited = others.passes_since_best if others is not None else 0
+                if not is_finished or (stop_after is not None and waited >= stop_after):
+                    break
+        except KeyboardInterrupt as error:
+            if not recorder.num_steps:
+                raise
+            is_finished, interruption = False, error
+            recorder.end_pass()
+    if others is None or not others.restore_best():
         updates.average.apply()
-    return recorder.finish(is_finished)
+    losses = [] if others is None else others.losses
+    return recorder.finish(losses, is_finished, interruption)
 
 
 def _run_pass(
@@ -99,45 +109,42 @@ def _run_pass(
     updates: "_Updates",
     budget: "_Budget",
     recorder: Recorder,
-    bar: "_Bar",
+    bar: Bar,
 ) -> bool:
     """Take a step for each batch; tell whether the budget was enough for all."""
     is_whole = True
     for batch in passes:
-        progress = budget.measure_progress()
-        if progress >= 1:
+        if budget.measure_progress() >= 1:
             is_whole = False
             break
-        factor = compute_rate_factor(progress) if budget.is_limited else 1.0
-        recorder.add_step(updates.take_step(batch, factor), factor)
+        factor = budget.compute_rate_factor()
+        recorder.add_step(updates.take_step(detach(batch), factor), factor)
         budget.spend(len(batch.theta))
         # Reading a loss waits for the device, so look at it now and then only.
         if bar.is_due():
             recorder.check_finite()
-            bar.show(recorder.num_steps, loss=recorder.average_last(_SHOWN_STEPS))
+            bar.show(loss=recorder.average_last(_SHOWN_STEPS))
         bar.update(len(batch.theta))
+    if is_whole:
+        bar.end_pass()
     recorder.end_pass()
     recorder.check_finite()
     return is_whole
 
 
-class _Best(NamedTuple):
-    """The pass with the least held-out loss so far, nats, and its weights."""
-
-    loss: float
-    pass_index: int
-    weights: dict[str, Tensor]
-
-
 class _Budget:
-    """How much of the simulations and of the seconds is spent."""
+    """How much of the simulations and of the seconds is spent.
+
+    Attributes:
+        reserved: Seconds to be left at the end.
+    """
 
     def __init__(self, num_simulations: int | None, time_limit: float | None) -> None:
+        self.reserved = 0.0
         self._num_simulations = num_simulations
         self._time_limit = time_limit
         self._started = time.perf_counter()
         self._spent = 0
-        self.is_limited = num_simulations is not None or time_limit is not None
 
     def spend(self, num_simulations: int) -> None:
         self._spent += num_simulations
@@ -148,9 +155,18 @@ class _Budget:
         if self._num_simulations is not None:
             progress = self._spent / self._num_simulations
         if self._time_limit is not None:
+            # What was measured first may be slower than it will be.
+            reserved = min(self.reserved, self._time_limit / 2)
             elapsed = time.perf_counter() - self._started
-            progress = max(progress, elapsed / self._time_limit)
+            progress = max(progress, (elapsed + reserved) / self._time_limit)
         return progress
+
+    def compute_rate_factor(self) -> float:
+        """Factor of the learning rate; 1 if there is no end to come down to."""
+        if self._num_simulations is None and self._time_limit is None:
+            return 1.0
+        progress = min(1.0, self.measure_progress())
+        return compute_rate_factor(progress, self._num_simulations is not None)
 
 
 class _Updates:
@@ -186,53 +202,6 @@ class _Updates:
         return loss.detach()
 
 
-class _Bar:
-    """A progress bar with the last values of what is shown."""
-
-    def __init__(self, num_simulations: int | None, show_progress_bars: bool) -> None:
-        self._values: dict[str, str] = {}
-        self._started = self._looked = time.perf_counter()
-        self._bar = tqdm(
-            total=num_simulations,
-            desc="Fitting AALR",
-            unit=" simulations",
-            unit_scale=True,
-            disable=not show_progress_bars,
-            mininterval=0.5,
-        )
-        self.update = self._bar.update
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def is_due(self) -> bool:
-        """Whether it is time to show new values."""
-        now = time.perf_counter()
-        is_due = now - self._looked > _SECONDS_BETWEEN_LOOKS
-        if is_due:
-            self._looked = now
-        return is_due
-
-    def show(self, num_steps: int, **values: float) -> None:
-        """Show values, and how many batches a second there have been."""
-        self._values |= {name: f"{value:.4f}" for name, value in values.items()}
-        speed = num_steps / (time.perf_counter() - self._started)
-        shown = ", ".join(f"{name}={value}" for name, value in self._values.items())
-        self._bar.set_postfix_str(f"{shown}, {speed:.1f} batches/s", refresh=False)
-
-
-@torch.no_grad()
-def _measure_loss(
-    estimator: RatioEstimator, loss: RatioLoss, batches: Iterable[Batch]
-) -> float:
-    """Mean loss of batches, nats."""
-    means = [loss.of_batch(estimator, batch).mean() for batch in batches]
-    return float(torch.stack(means).mean())
-
-
 @contextlib.contextmanager
 def _train_mode(estimator: nn.Module) -> Iterator[None]:
     """Train inside, and leave an estimator that can be used, after Ctrl-C too."""
@@ -242,12 +211,3 @@ def _train_mode(estimator: nn.Module) -> Iterator[None]:
     finally:
         estimator.eval()
         estimator.zero_grad(set_to_none=True)
-
-
-@contextlib.contextmanager
-def _eval_mode(estimator: nn.Module) -> Iterator[None]:
-    estimator.eval()
-    try:
-        yield
-    finally:
-        estimator.train()

@@ -99,3 +99,18 @@ class StoredPasses:
     def __iter__(self) -> Iterator[Batch]:
         for theta, x, *_ in self._loader:
             yield Batch(theta.to(self._device), None, x.to(self._device))
+
+
+def detach(batch: Batch) -> Batch:
+    """A batch that training can use, whatever it was made with.
+
+    Simulations of a torch emulator have a graph of their own, through which nobody
+    wants to go back; those made in `torch.inference_mode` could not be trained on.
+    """
+
+    def detach_rows(rows: Tensor) -> Tensor:
+        return rows.clone() if rows.is_inference() else rows.detach()
+
+    theta, theta_prime, x = batch
+    prime = None if theta_prime is None else detach_rows(theta_prime)
+    return Batch(detach_rows(theta), prime, detach_rows(x))

@@ -95,6 +95,7 @@ class RatioLoss:
         used = [(TERMS[name], weight) for name, weight in weights.items() if weight]
         total = torch.zeros((), device=x.device)
         if self.num_contrasts is None:
+            _check_rows(len(theta), 2)
             log_ratio = compute_all_pairs(estimator, theta, x)
             for term, weight in used:
                 total = total + weight * term.of_all_pairs(log_ratio)
@@ -117,12 +118,7 @@ class RatioLoss:
         row's own theta; rows of theta' may stay where they are.
         """
         rows, count = len(theta), self.num_contrasts or 1
-        if rows <= count and (theta_prime is None or rows < count):
-            raise ValueError(
-                f"A batch of stored simulations must have at least {count + 1} rows, "
-                f"got {rows}, for `num_contrasts` = {count}: each row's contrast is "
-                "another row. Set `drop_last` in `dataloader_kwargs`."
-            )
+        _check_rows(rows, count if theta_prime is not None else count + 1)
         if theta_prime is None:
             shifts = (torch.randperm(rows - 1)[:count] + 1).tolist()
         else:
@@ -137,6 +133,16 @@ class RatioLoss:
         logits = parts.combine(stacked, tiled_x)
         joint, *marginal = logits.float().reshape(count + 1, rows)
         return joint, torch.stack(marginal, dim=1)
+
+
+def _check_rows(rows: int, least_rows: int) -> None:
+    """Raise if a batch has too few rows to take the contrasts of each from."""
+    if rows < least_rows:
+        raise ValueError(
+            f"A batch must have at least {least_rows} rows, got {rows}: contrasts of "
+            "each row are taken from its batch. Lower `num_contrasts` of the loss, or "
+            "set `drop_last` in `dataloader_kwargs` where those are given."
+        )
 
 
 def compute_all_pairs(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ class Recipe(NamedTuple):
 
     Attributes:
         batch_size: Simulations in a step.
-        num_passes: Passes over the simulations; None for as many as the time limit or
-            the held-out loss allow.
+        num_passes: Passes over the simulations, fewer if the time limit comes first;
+            None for as many as the held-out loss allows.
         learning_rate: Largest learning rate of AdamW.
         matrix_learning_rate: Largest learning rate of Muon, which trains the matrices
             of gated blocks.
@@ -126,12 +126,13 @@ def find_entry(num_simulations: int, time_limit: float | None = None) -> Entry:
         >>> find_entry(1_000_000).towers["hidden_features"]
         192
     """
+    *_, usual = (e for e in _ENTRIES if e.least_simulations <= num_simulations)
     is_short = time_limit is not None and time_limit < _SHORT
     if is_short and num_simulations >= _HURRIED.least_simulations:
-        return _HURRIED
-    return [entry for entry in _ENTRIES if entry.least_simulations <= num_simulations][
-        -1
-    ]
+        # A limit never makes training longer.
+        num_passes = usual.recipe.num_passes
+        return _HURRIED._replace(recipe=_HURRIED.recipe._replace(num_passes=num_passes))
+    return usual
 
 
 def choose_recipe(
@@ -153,8 +154,7 @@ def choose_recipe(
         is_separable: Whether the network is trained on all pairs of a batch. Others
             are trained as the paper does online, and as sbi does on stored simulations.
         is_streamed: Whether the simulations are made on the way.
-        num_passes: Passes that the user wants. Without it the recipe's, or as many as
-            the time limit allows.
+        num_passes: Passes that the user wants; None for the recipe's.
         most_passes: Passes after which to end in any case; None for no limit.
 
     Returns:
@@ -174,7 +174,7 @@ def choose_recipe(
         recipe = Recipe(batch_size=256, num_passes=1, learning_rate=5e-3)
     else:
         recipe = Recipe(batch_size=200, num_passes=None, learning_rate=5e-4)
-    usual = None if settings.time_limit is not None else recipe.num_passes
+    usual = recipe.num_passes
     if usual is not None and is_streamed:
         usual = min(usual, _MOST_STREAMED_PASSES)
     limits = [count for count in (usual, most_passes) if count is not None]

@@ -15,11 +15,13 @@ _WARM_UP_SHARE = 0.03
 _AVERAGED_SHARE = 0.03
 
 
-def compute_rate_factor(progress: float) -> float:
+def compute_rate_factor(progress: float, warms_up: bool = True) -> float:
     """Factor of the learning rate: up over the first 3 %, then down to zero in a line.
 
     Args:
         progress: Share of the budget that is spent, from 0 to 1.
+        warms_up: Whether to go up first. Where seconds alone are counted, training may
+            end long before they have passed, and the first 3 % of them be most of it.
 
     Returns:
         A factor between 0 and 1.
@@ -28,7 +30,7 @@ def compute_rate_factor(progress: float) -> float:
         >>> [compute_rate_factor(progress) for progress in (0.0, 0.03, 1.0)]
         [0.0, 1.0, 0.0]
     """
-    if progress < _WARM_UP_SHARE:
+    if warms_up and progress < _WARM_UP_SHARE:
         return progress / _WARM_UP_SHARE
     return min(1.0, (1 - progress) / (1 - _WARM_UP_SHARE))
 

@@ -62,6 +62,8 @@ def _train_streamed(classifier, **settings):
 def _train_stored(classifier):
     torch.manual_seed(2)
     theta = _PRIOR.sample((800,))
+    # As a trainer once did when it was set up, between these draws.
+    _PRIOR.sample((1,))
     trainer = _make_trainer(classifier).append_simulations(theta, _simulate(theta))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,7 +9,9 @@ from torch import nn
 from torch.distributions import Independent, Normal
 from trainers import append, make_trainer
 
-from sbi_aalr import AALR
+from sbi_aalr import AALR, networks
+from sbi_aalr.errors import InvalidSimulationsWarning
+from sbi_aalr.training import RatioLoss
 
 THETA, _, X = draw_pairs(40, seed=1)
 NAN = torch.full((40, 2), math.nan)
@@ -56,12 +58,89 @@ def test_wrong_loss_is_named():
         ({"clip_max_norm": -1.0}, ValueError, "`clip_max_norm` must .*got -1"),
         ({"seed": -1}, ValueError, "`seed` must .*got -1"),
         ({"seed": 1.5}, TypeError, "`seed` must .*got 1.5"),
+        ({"num_passes": 1.5}, TypeError, "`num_passes` must .*got 1.5"),
     ],
 )
 def test_wrong_settings_online_are_named(settings, error, message):
     settings = {"simulator": simulate, "num_simulations": 9, **settings}
     with pytest.raises(error, match=message):
         make_trainer().train_online(**settings)
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "message"),
+    [
+        (None, {"num_simulations": 1}, "`num_simulations` must be at least 2.*got 1"),
+        (None, {"batch_size": 1}, "`batch_size` must be at least 2.*got 1"),
+        (RatioLoss(50), {"num_simulations": 49}, "`num_sim.*at least 50.*`num_contr"),
+        (RatioLoss(300), {}, "`batch_size` must be at least 300.*`num_contr.*got 256"),
+        (RatioLoss(9), {"batch_size": 8}, "`batch_size` must be at least 9.*got 8"),
+    ],
+)
+def test_too_few_rows_for_contrasts_online_are_named(loss, settings, message):
+    trainer = make_trainer(networks.two_towers(8, 1), loss=loss)
+    with pytest.raises(ValueError, match=message):
+        trainer.train_online(simulate, **{"num_simulations": 500, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "enough rows for 51 .*got 40 with.*`num_contrasts`"),
+        ({"training_batch_size": 9}, "enough rows for 51"),
+    ],
+)
+def test_too_few_stored_rows_for_contrasts_are_named(settings, message):
+    trainer = append(make_trainer(loss=RatioLoss(50)), 40)
+    with pytest.raises(ValueError, match=message):
+        trainer.train(**settings)
+    append(trainer, 1_000, seed=2)
+    with pytest.raises(ValueError, match="`training_batch_size` must be at least 51"):
+        trainer.train(training_batch_size=50)
+    trainer.train(training_batch_size=51, stop_after_epochs=1)
+
+
+@pytest.mark.parametrize("num_simulations", [2, 3, 5, 1_025, 1_027, 10_235])
+@pytest.mark.parametrize("num_contrasts", [None, 2])
+def test_no_batch_is_too_small_for_its_contrasts(num_simulations, num_contrasts):
+    sizes = []
+
+    class Spy(RatioLoss):
+        def of_batch(self, estimator, batch):
+            sizes.append(len(batch.theta))
+            return super().of_batch(estimator, batch)
+
+    trainer = make_trainer(networks.two_towers(4, 1), loss=Spy(num_contrasts))
+    size = 2 if num_simulations < 10 else 256
+    trainer.train_online(simulate, num_simulations, batch_size=size, num_passes=2)
+    assert min(sizes) >= 2
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 - 1, 2**64, 2**128 + 5])
+def test_seeds_of_any_size_are_taken(seed):
+    first, second = (
+        make_trainer().train_online(simulate, 50, seed=seed) for _ in range(2)
+    )
+    assert all(map(torch.equal, first.parameters(), second.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("device", "error"),
+    [("gpux", ValueError), ("", ValueError), (3, TypeError), ("cuda:99", ValueError)],
+)
+def test_wrong_device_is_named(device, error):
+    with pytest.raises(error, match=r"`device` must be a torch device .*got"):
+        make_trainer(device=device)
+    with pytest.raises(error, match=r"`data_device` must be a torch device .*got"):
+        append(make_trainer(), data_device=device)
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="has a GPU"
+)
+def test_missing_gpu_is_named():
+    with pytest.raises(ValueError, match=r"`device` must be .* works here, got 'gpu'"):
+        make_trainer(device="gpu")
 
 
 def raise_error(theta):
@@ -87,9 +166,9 @@ def fail_on_the_second_batch():
             r"one row .*one number.*\(1,\)",
         ),
         (lambda theta: theta[:, :0], ValueError, r"one row for each.*got \(100, 0\)"),
-        (lambda theta: None, ValueError, "`simulator` raised TypeError"),
+        (lambda theta: None, TypeError, "`simulator` must return real .*got NoneType"),
         (raise_error, ValueError, "`simulator` raised KeyError: 'no such table'"),
-        (lambda theta: theta / 0, ValueError, "finite numbers.*100 of 100 rows"),
+        (lambda theta: theta / 0, ValueError, "NaN or infinity in 100 of 100 rows"),
     ],
 )
 def test_wrong_simulator_is_named(simulator, error, message):
@@ -102,7 +181,7 @@ def test_wrong_simulator_is_named(simulator, error, message):
 
 def test_simulator_that_fails_later_is_named():
     trainer = make_trainer()
-    with pytest.raises(ValueError, match=r"finite numbers.*49 of 49 rows"):
+    with pytest.raises(ValueError, match="NaN or infinity in 49 of 49 rows"):
         trainer.train_online(
             fail_on_the_second_batch(), num_simulations=2_000, batch_size=50
         )
@@ -140,9 +219,23 @@ def test_invalid_x_can_be_left_out():
     x = X.clone()
     x[3, 1] = math.nan
     trainer = make_trainer()
-    with pytest.warns(UserWarning, match="systematically wrong|invalid"):
+    with pytest.warns(InvalidSimulationsWarning, match="1 of 40 .*wrong") as caught:
         trainer.append_simulations(THETA, x, exclude_invalid_x=True)
+    assert len(caught) == 1 and caught[0].message.value == 1 / 40
+    assert caught[0].filename == __file__
     assert len(trainer.get_simulations()[0]) == 39
+    with pytest.raises(ValueError, match=r"`x` must be finite in some rows.* all 40"):
+        trainer.append_simulations(THETA, NAN, exclude_invalid_x=True)
+    # Nothing is left out, so there is nothing to warn of.
+    trainer.append_simulations(THETA, X, exclude_invalid_x=True)
+
+
+def test_no_warning_of_scaling_that_there_is_none_of(recwarn, caplog):
+    outlier, constant = X.clone(), X.clone()
+    outlier[0, 0], constant[:, 1] = 1e6, 3.0
+    for theta, x in ((THETA, outlier), (THETA, constant), (THETA[:1], X[:1])):
+        make_trainer().append_simulations(theta, x)
+    assert not recwarn.list and not caplog.records
 
 
 def test_negative_round_is_named():
@@ -153,9 +246,16 @@ def test_negative_round_is_named():
 @pytest.mark.parametrize(
     ("num_rows", "settings", "error", "message"),
     [
-        (9, {}, ValueError, "enough rows for two in both .*got 9 rows"),
+        (9, {}, ValueError, "enough rows for 2 in both .*got 9 with"),
         (400, {"validation_fraction": 1.5}, ValueError, "`validation_fraction` .*1.5"),
         (400, {"training_batch_size": 1}, ValueError, "`training_batch_size` .*got 1"),
+        (400, {"training_batch_size": 0}, ValueError, "`training_batch_size` .*got 0"),
+        (400, {"training_batch_size": "a"}, TypeError, "`training_batch_size` .*'a'"),
+        (1, {}, ValueError, "enough rows for 2 in both .*got 1 with"),
+        (400, {"dataloader_kwargs": {"shuffle": True}}, ValueError, "`dataloader_kw"),
+        (400, {"dataloader_kwargs": {"speed": 3}}, TypeError, "`dataloader_kw.*speed"),
+        (400, {"dataloader_kwargs": 3}, TypeError, "`dataloader_kwargs` must .*got 3"),
+        (400, {"max_num_epochs": 0}, ValueError, "`max_num_epochs` .*got 0"),
         (400, {"resume_training": True}, RuntimeError, "no training to resume"),
         (400, {"seed": 1.5}, TypeError, "`seed` must .*got 1.5"),
         (

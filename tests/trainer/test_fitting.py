@@ -1,7 +1,5 @@
 """What all ways to fit share: seeds, failures, and what is written down."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -107,7 +105,8 @@ def test_progress_is_a_bar_and_not_printed(capsys):
     trainer.train(**SOON)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "200/200" in err and "simulations/s" in err and "validation=" in err
+    # A pass of all 200, and not eight of them.
+    assert "200/200 simulations" in err and "Pass 1/" in err and "validation=" in err
 
 
 def test_frozen_weights_stay():
@@ -151,23 +150,6 @@ def test_same_code_trains_on_the_gpu():
     assert next(estimator.parameters()).is_cuda
     theta, _, x = draw_pairs(400, seed=1)
     trainer.append_simulations(theta, x).train(time_limit=2.0, seed=1)
-
-
-@pytest.mark.parametrize("is_stored", [True, False])
-def test_time_limit_ends_training_with_the_rate_down(is_stored):
-    trainer = make_trainer("two_towers")
-    theta, _, x = draw_pairs(600, seed=1)
-    trainer.append_simulations(theta, x)
-    trainer.train_online(simulate, num_simulations=200, num_passes=1)  # imports
-    started = time.perf_counter()
-    if is_stored:
-        trainer.train(time_limit=1.0, seed=1, stop_after_epochs=10**6)
-    else:
-        trainer.train_online(simulate, num_simulations=600, time_limit=1.0, seed=1)
-        rates = trainer.summary["learning_rate"]
-        assert rates[-1] < 0.2 * max(rates)
-    assert 0.9 < time.perf_counter() - started < 5
-    assert trainer.summary["recipe"][-1]["num_passes"] is None
 
 
 def test_short_time_gets_a_smaller_network():

@@ -21,8 +21,9 @@ def test_rounds_spend_the_budget_and_cut_the_prior_of_the_posterior():
     estimator = trainer.train_truncated(
         remember, X_O, 801, num_rounds=2, epsilon=0.2, seed=1
     )
-    # Two and three parameter sets found out that the simulator takes batches.
-    assert [len(theta) for theta in given] == [2, 3, 401, 400]
+    # Two and three parameter sets found out that the simulator takes batches, and one
+    # what an observation looks like.
+    assert [len(theta) for theta in given] == [2, 3, 1, 401, 400]
     whole, share = trainer.summary["accepted_share"]
     assert whole == 1 and 0 < share < 0.9
     assert [len(trainer.summary[name]) for name in ("recipe", "fit_seconds")] == [2, 2]
@@ -74,6 +75,40 @@ def test_posterior_after_rounds_is_that_of_the_original_prior():
 def test_wrong_settings_are_named(settings, error, message):
     with pytest.raises(error, match=message):
         AALR(PRIOR).train_truncated(simulate, X_O, **settings)
+
+
+@pytest.mark.parametrize(
+    ("x_o", "error", "message"),
+    [
+        (torch.zeros(2, 2), ValueError, r"`x_o` must be one .*\(2,\).* got \(2, 2\)"),
+        (torch.zeros(3), ValueError, r"`x_o` must be one .*got \(3,\)"),
+        (torch.zeros(2, 1), ValueError, r"`x_o` must be one .*got \(2, 1\)"),
+        (torch.zeros(0, 2), ValueError, r"`x_o` must be one .*got \(0, 2\)"),
+        (torch.tensor([0.0, torch.nan]), ValueError, "`x_o` must be finite"),
+        (X_O.to(torch.complex64), TypeError, "`x_o` must .*real .*got torch.complex64"),
+        ("a", TypeError, "`x_o` must be a tensor or an array .*got str"),
+        (None, TypeError, "`x_o` must be a tensor or an array .*got NoneType"),
+        ([[1.0], [1.0, 2.0]], TypeError, "`x_o` must be a tensor .*got list"),
+    ],
+)
+def test_wrong_observation_is_named_before_the_first_round(x_o, error, message):
+    given = []
+
+    def remember(theta):
+        given.append(len(theta))
+        return simulate(theta)
+
+    trainer = make_trainer()
+    with pytest.raises(error, match=message):
+        trainer.train_truncated(remember, x_o, 500, num_rounds=2)
+    assert sum(given) <= 6
+    with pytest.raises(RuntimeError, match="no estimator"):
+        trainer.build_posterior()
+
+
+def test_wrong_simulator_of_rounds_is_named():
+    with pytest.raises(TypeError, match="`simulator` must be callable, got int"):
+        make_trainer().train_truncated(3, X_O)
 
 
 def test_rounds_without_prior_are_named():

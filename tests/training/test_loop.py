@@ -100,6 +100,99 @@ def test_time_limit_ends_within_a_pass_with_the_rate_down():
     assert not history.is_finished
 
 
+def test_time_limit_that_is_far_changes_nothing():
+    passes = [Repeated(), Repeated()]
+    held_out = [Batch(*draw_pairs(100, seed=99))]
+    histories = [
+        run(build(), of, held_out=held_out, time_limit=limit)
+        for of, limit in zip(passes, (None, 900.0), strict=True)
+    ]
+    for name in ("losses", "validation_losses", "learning_rates"):
+        first, second = (getattr(history, name) for history in histories)
+        assert first == pytest.approx(second, rel=1e-3, abs=1e-5)
+
+
+def test_time_limit_does_not_delay_the_end_where_the_held_out_loss_decides():
+    recipe = RECIPE._replace(num_passes=None, learning_rate=0.02)
+    held_out = [Batch(*draw_pairs(100, seed=99))]
+    counts = []
+    for limit in (None, 900.0):
+        estimator = build(networks.mlp((64,)))
+        history = run(
+            estimator, recipe=recipe, held_out=held_out, stop_after=3, time_limit=limit
+        )
+        assert history.is_finished
+        counts.append(len(history.pass_losses))
+    # A warm-up over a share of the seconds would take 27 of them.
+    assert counts[0] == counts[1]
+
+
+def test_time_limit_includes_the_held_out_loss():
+    class Slow(RatioLoss):
+        def of_batch(self, estimator, batch):
+            if not estimator.training:
+                time.sleep(0.1)
+            return super().of_batch(estimator, batch)
+
+    held_out = [Batch(*draw_pairs(50, seed=i)) for i in range(3)]
+    passes = Repeated(num_batches=200, seconds=0.01)
+    started = time.perf_counter()
+    history = fit(
+        build(),
+        passes,
+        recipe=RECIPE,
+        loss=Slow(1, info_nce=0.0),
+        held_out=held_out,
+        time_limit=1.5,
+    )
+    assert len(history.validation_losses) == 1 and history.losses
+    # Without seconds left for it, 1.8.
+    assert time.perf_counter() - started < 1.65
+
+
+class Interrupted(Repeated):
+    """Batches until somebody presses Ctrl-C."""
+
+    def __init__(self, num_steps):
+        super().__init__()
+        self.num_steps = num_steps
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            if not self.num_steps:
+                raise KeyboardInterrupt
+            self.num_steps -= 1
+            yield batch
+
+
+def test_ctrl_c_leaves_averaged_weights_and_tells():
+    estimator, first = build(), build()
+    history = run(estimator, Interrupted(6))
+    assert isinstance(history.interruption, KeyboardInterrupt)
+    assert not history.is_finished and not estimator.training
+    assert len(history.losses) == 6 and len(history.pass_losses) == 2
+    with pytest.raises(KeyboardInterrupt):
+        history.raise_interruption()
+    run(first, Interrupted(5))
+    assert not torch.equal(weights(first), weights(estimator))
+    assert all(p.grad is None for p in estimator.parameters())
+
+
+def test_ctrl_c_after_a_pass_leaves_the_best_weights():
+    held_out = [Batch(*draw_pairs(100, seed=99))]
+    estimator = build()
+    history = run(estimator, Interrupted(6), held_out=held_out)
+    assert len(history.validation_losses) == 1
+    with torch.no_grad():
+        kept = LOSS.of_batch(estimator, held_out[0]).mean()
+    assert float(kept) == pytest.approx(history.validation_losses[0], rel=1e-5)
+
+
+def test_ctrl_c_before_the_first_step_is_not_caught():
+    with pytest.raises(KeyboardInterrupt):
+        run(build(), Interrupted(0))
+
+
 def test_loss_that_is_not_finite_is_named_with_its_step():
     passes = Repeated()
     passes.batches[2] = passes.batches[2]._replace(x=torch.full((50, 2), torch.nan))
@@ -125,4 +218,6 @@ def test_bar_shows_the_held_out_loss(capsys):
     run(build(), held_out=held_out, show_progress_bars=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "400/400" in err and "validation=" in err and "batches/s" in err
+    lines = err.replace("\n", "\r").split("\r")
+    assert "Pass 2/2" in lines[-2] and "200/200 simulations" in lines[-2]
+    assert "validation=" in lines[-2]

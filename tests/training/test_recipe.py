@@ -53,15 +53,23 @@ def test_batches_are_no_larger_than_the_budget():
     assert choose(10, TrainingSettings(batch_size=20)).batch_size == 10
 
 
-def test_time_limit_takes_the_place_of_passes_unless_they_are_asked_for():
-    limited = TrainingSettings(time_limit=9.0)
-    assert choose(settings=limited).num_passes is None
-    assert choose(settings=limited, num_passes=2).num_passes == 2
+@pytest.mark.parametrize("num_simulations", [100, 10_000, 60_000, 600_000, 6_000_000])
+@pytest.mark.parametrize("is_separable", [True, False])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_time_limit_asks_for_no_more_passes(num_simulations, is_separable, is_streamed):
+    kind = {"is_separable": is_separable, "is_streamed": is_streamed}
+    found = []
+    for time_limit in (None, 9.0, 900.0):
+        settings = TrainingSettings(time_limit=time_limit)
+        entry = find_entry(num_simulations, time_limit)
+        recipe = choose_recipe(entry, num_simulations, settings, **kind)
+        found.append(recipe.num_passes)
+    assert found == [found[0]] * 3
 
 
 @pytest.mark.parametrize(
     ("time_limit", "most_passes", "expected"),
-    [(None, 3, 3), (None, 999, 60), (None, None, 60), (9.0, 3, 3), (9.0, None, None)],
+    [(None, 3, 3), (None, 999, 60), (None, None, 60), (9.0, 3, 3), (9.0, None, 60)],
 )
 def test_passes_end_at_the_most_that_are_wanted(time_limit, most_passes, expected):
     settings = TrainingSettings(time_limit=time_limit)

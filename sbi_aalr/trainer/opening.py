@@ -1,0 +1,179 @@
+"""The first simulations of online training, which are made before the first step.
+
+A new network is scaled by them, held-out ones are taken from them, and under a time
+limit they tell how long a simulation takes. So there are fewer of them where they take
+long: a limit counts from the first simulation on.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.distributions import Distribution
+
+from sbi_aalr.simulation.batches import Batch, divide, simulate, stream
+from sbi_aalr.training.recipe import Recipe
+from sbi_aalr.types import Simulator
+
+# Enough rows for the quantiles that the inputs are scaled by, and to tell passes apart.
+_OPENING_ROWS = 1024
+# Share of a small budget that is held out where there are several passes.
+_HELD_OUT_SHARE = 0.1
+# Shares of a time limit that the opening and each later batch may take.
+_OPENING_SHARE = 0.2
+_BATCH_SHARE = 0.05
+
+
+class Opening(NamedTuple):
+    """The first simulations.
+
+    Attributes:
+        batch: The simulations.
+        is_cut: Whether the time limit kept them few.
+        most_rows: Rows of a batch that may be simulated at once; None for any number.
+    """
+
+    batch: Batch
+    is_cut: bool = False
+    most_rows: int | None = None
+
+
+class Division(NamedTuple):
+    """Simulations, divided into those trained on and those held out.
+
+    Attributes:
+        first_pass: Batches to train on, most of them not simulated yet.
+        num_trained: Simulations in these batches.
+        held_out: Batches to choose the best pass by.
+    """
+
+    first_pass: Iterator[Batch]
+    num_trained: int
+    held_out: list[Batch]
+
+
+def simulate_opening(
+    simulator: Simulator,
+    prior: Distribution,
+    num_simulations: int,
+    num_contrasts: int | None,
+    time_limit: float | None,
+) -> Opening:
+    """Make the first simulations.
+
+    Args:
+        simulator: Batched simulator.
+        prior: Where theta and theta' come from.
+        num_simulations: Budget, in simulations.
+        num_contrasts: Contrasts of each x, if that is known already.
+        time_limit: Seconds for simulations and training; None for no limit.
+
+    Returns:
+        All rows that are wanted, or under a time limit as many as a share of it allows.
+    """
+    least_rows = num_contrasts or 2
+    wanted = min(num_simulations, max(_OPENING_ROWS, least_rows))
+    if time_limit is None:
+        return Opening(_make(simulator, prior, wanted))
+    started = time.perf_counter()
+    made = _make(simulator, prior, min(wanted, 2 * least_rows))
+    while True:
+        rows = len(made.theta)
+        more = min(rows, wanted - rows)
+        seconds = (time.perf_counter() - started) / rows
+        if not more or seconds * (rows + more) > _OPENING_SHARE * time_limit:
+            most_rows = int(_BATCH_SHARE * time_limit / max(seconds, 1e-12))
+            return Opening(made, bool(more), most_rows)
+        made = _join(made, _make(simulator, prior, more))
+
+
+def check_rows(
+    num_simulations: int, batch_size: int, num_contrasts: int | None
+) -> None:
+    """Raise if a batch would have fewer rows than contrasts are taken from.
+
+    Args:
+        num_simulations: Budget, in simulations.
+        batch_size: Rows of a batch.
+        num_contrasts: Contrasts of each x; None for all other rows of its batch.
+    """
+    least_rows = num_contrasts or 2
+    reason = "each row's contrasts are the other rows of its batch"
+    if num_contrasts is not None:
+        reason = f"`num_contrasts` = {num_contrasts} rows of a batch are contrasts"
+    for name, value in (
+        ("num_simulations", num_simulations),
+        ("batch_size", batch_size),
+    ):
+        if value < least_rows:
+            raise ValueError(
+                f"`{name}` must be at least {least_rows}, as {reason}, got {value}."
+            )
+
+
+def divide_simulations(
+    simulator: Simulator,
+    prior: Distribution,
+    opening: Opening,
+    num_simulations: int,
+    recipe: Recipe,
+    num_contrasts: int | None,
+) -> Division:
+    """Hold out some of the opening; train on the rest, and on all that is to come.
+
+    Args:
+        simulator: Batched simulator.
+        prior: Where theta and theta' come from.
+        opening: The first simulations.
+        num_simulations: Budget, in simulations.
+        recipe: Whose passes and batches are meant.
+        num_contrasts: Contrasts of each x; None for all other rows of its batch.
+
+    Returns:
+        Batches, none with fewer rows than there are contrasts.
+    """
+    least_rows = num_contrasts or 2
+    batch_size, made = recipe.batch_size, opening.batch
+    left = num_simulations - len(made.theta)
+    if 0 < left < least_rows:
+        made = _join(made, _make(simulator, prior, left))
+        left = 0
+    held_out = _count_held_out(num_simulations, opening, recipe, least_rows)
+    if 0 < len(made.theta) - held_out < least_rows:
+        held_out = len(made.theta) if left else 0
+    most_rows = batch_size
+    if opening.most_rows is not None:
+        most_rows = max(min(batch_size, opening.most_rows), least_rows)
+    return Division(
+        itertools.chain(
+            divide(made.take(slice(held_out, None)), batch_size, least_rows),
+            stream(simulator, prior, left, most_rows, least_rows),
+        ),
+        num_simulations - held_out,
+        list(divide(made.take(slice(held_out)), batch_size, least_rows)),
+    )
+
+
+def _count_held_out(
+    num_simulations: int, opening: Opening, recipe: Recipe, least_rows: int
+) -> int:
+    """How many simulations of the opening to hold out: none where all are fresh."""
+    rows = int(_HELD_OUT_SHARE * num_simulations)
+    if recipe.num_passes == 1 or rows < 2:
+        return 0
+    made = len(opening.batch.theta)
+    # Fewer than `least_rows` would not have as many contrasts.
+    rows = min(max(rows, least_rows), made // 2 if opening.is_cut else made)
+    return rows if num_simulations - rows >= least_rows else 0
+
+
+def _make(simulator: Simulator, prior: Distribution, rows: int) -> Batch:
+    theta, theta_prime = prior.sample((rows,)), prior.sample((rows,))
+    return Batch(theta, theta_prime, simulate(simulator, theta).to(theta.device))
+
+
+def _join(first: Batch, second: Batch) -> Batch:
+    columns: Any = zip(first, second, strict=True)
+    return Batch(*(torch.cat(rows) for rows in columns))

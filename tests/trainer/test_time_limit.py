@@ -1,0 +1,116 @@
+"""A time limit ends training sooner, and never makes it longer."""
+
+import time
+from functools import partial
+
+import pytest
+import torch
+from linear_gaussian import PRIOR, draw_pairs, simulate
+from trainers import make_trainer
+
+from sbi_aalr import networks
+from sbi_aalr.sampling.truncated_prior import cut_prior
+from sbi_aalr.trainer import truncated
+
+
+def simulate_slowly(theta):
+    """A hundredth of a second for each row."""
+    time.sleep(0.01 * len(theta))
+    return simulate(theta)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    """Torch takes seconds to set up the first optimizer of a process."""
+    make_trainer("two_towers").train_online(simulate, 200, num_passes=1)
+
+
+def measure(act, *arguments, **settings):
+    started = time.perf_counter()
+    act(*arguments, **settings)
+    return time.perf_counter() - started
+
+
+def test_slow_simulations_count_from_the_first():
+    trainer = make_trainer("two_towers")
+    seconds = measure(
+        trainer.train_online, simulate_slowly, 5_000, time_limit=1.0, seed=1
+    )
+    # A thousand of them would take ten.
+    assert 0.7 < seconds < 1.3
+    assert len(trainer.summary["training_loss"]) > 5
+    assert len(trainer.summary["validation_loss"]) == 1
+    rates = trainer.summary["learning_rate"]
+    assert rates[-1] < 0.3 * max(rates)
+
+
+def test_fast_simulations_are_as_many_as_without_a_limit():
+    calls = []
+
+    def remember(theta):
+        calls.append(len(theta))
+        return simulate(theta)
+
+    trainer = make_trainer("selu_mlp")
+    trainer.train_online(remember, 3_000, time_limit=100.0, seed=1)
+    assert sum(calls) == 3_000 + 5
+
+
+def test_stored_simulations_get_no_more_passes_than_without_a_limit():
+    theta, _, x = draw_pairs(300, seed=1)
+    counts = []
+    for limit in (None, 100.0):
+        trainer = make_trainer(networks.two_towers(16, 1))
+        trainer.append_simulations(theta, x).train(time_limit=limit, seed=1)
+        counts.append(trainer.summary["epochs_trained"])
+    assert counts[0] == counts[1]
+
+
+def test_streamed_simulations_get_no_more_passes_than_without_a_limit():
+    counts = []
+    for limit in (None, 100.0):
+        trainer = make_trainer(networks.two_towers(16, 1))
+        trainer.train_online(simulate, 300, time_limit=limit, seed=1)
+        counts.append(len(trainer.summary["validation_loss"]))
+    assert counts == [8, 8]
+
+
+def test_stored_simulations_end_in_time():
+    theta, _, x = draw_pairs(2_000, seed=1)
+    trainer = make_trainer("two_towers").append_simulations(theta, x)
+    seconds = measure(trainer.train, time_limit=0.5, seed=1)
+    assert seconds < 0.8 and len(trainer.summary["training_loss"]) < 60
+    assert not trainer.summary["interrupted"][-1]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_limit_without_time_for_a_step_is_named(is_stored):
+    trainer = make_trainer()
+    theta, _, x = draw_pairs(100, seed=1)
+    trainer.append_simulations(theta, x)
+    message = "`time_limit` must be long enough to simulate .*got 1e-06"
+    train = trainer.train if is_stored else partial(trainer.train_online, simulate, 100)
+    with pytest.raises(ValueError, match=message):
+        train(time_limit=1e-6)
+    with pytest.raises(RuntimeError, match="no estimator"):
+        trainer.build_posterior()
+
+
+def test_drawing_inside_cuts_ends_in_time(monkeypatch):
+    """All but nothing passes the cut, so that drawing would take for ever."""
+
+    def cut_nearly_all(*arguments):
+        cut = cut_prior(*arguments)
+        last = cut.cuts[-1]._replace(least_log_ratio=1e9)
+        return type(cut)(cut.prior, (last,))
+
+    monkeypatch.setattr(truncated, "cut_prior", cut_nearly_all)
+    trainer = make_trainer(networks.two_towers(16, 1))
+    message = r"Only 0 of [\d,]+ draws .* a share of 0, and 150 .*`time_limit`"
+    with pytest.raises(RuntimeError, match=message):
+        trainer.train_truncated(
+            simulate, torch.zeros(2), 300, num_rounds=2, time_limit=0.3, seed=1
+        )
+    # The estimator of the first round stays, and what it is for.
+    assert trainer.summary["accepted_share"] == [1.0]
+    assert trainer.build_posterior().potential_fn.prior is PRIOR
