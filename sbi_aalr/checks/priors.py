@@ -61,8 +61,8 @@ def check_prior(
         )
     if num_parameters not in {None, theta.shape[1]}:
         raise ValueError(
-            f"`{name}` must have {num_parameters} parameters, as the ratio estimator, "
-            f"got {theta.shape[1]}. Pass the prior that it was trained with."
+            f"`{name}` must have {num_parameters} parameters, got {theta.shape[1]}. "
+            "Pass the prior that the ratio was trained with."
         )
     _check_draws(name, theta, log_prob)
     return value

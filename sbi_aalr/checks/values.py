@@ -13,12 +13,12 @@ def check_positive_int(name: str, value: object) -> int:
 
 def check_non_negative_int(name: str, value: object) -> int:
     """Return `value` as an int, or raise if it is not a whole number from zero up."""
-    return check_int_from(name, value, 0)
+    return _check_int(name, value, minimum=0, rule="an int of at least 0")
 
 
 def check_int_from(name: str, value: object, minimum: int) -> int:
-    """Return `value` as an int, or raise if it is not a whole number from there up."""
-    return _check_int(name, value, minimum, rule=f"an int of at least {minimum}")
+    """Return `value` as an int, or raise if it is not a whole number from `minimum`."""
+    return _check_int(name, value, minimum, rule=f"a positive int, at least {minimum}")
 
 
 def check_seed(name: str, value: object) -> int:

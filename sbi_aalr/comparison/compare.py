@@ -27,7 +27,7 @@ from sbi_aalr.comparison.rows import (
     read_table,
     write_table,
 )
-from sbi_aalr.comparison.tasks import TASKS, Task
+from sbi_aalr.comparison.tasks import TASKS, Task, adapt_task
 from sbi_aalr.comparison.unit import Unit, run_unit
 from sbi_aalr.files import (
     check_output_folder,
@@ -87,7 +87,7 @@ def compare(
         ValueError: If a name is unknown or not made of letters, digits and
             underscores, there is none, a count is not positive, or `out` holds a
             comparison with another number of draws, a damaged one, or files of the same
-            names that are of none.
+            names that are of none, or a task's prior or simulator cannot be used.
         OSError: If `out` is a file, or cannot be written to, or the disk is full; rows
             that are done are kept, and the same call goes on from there.
         MemoryError: If memory runs out; as for `OSError`.
@@ -103,16 +103,10 @@ def compare(
         [['two_moons', 'npe', 100, 1, 1]]
     """
     chosen_tasks = {
-        name: task() if isinstance(task, type) else task
+        name: adapt_task(name, task() if isinstance(task, type) else task)
         for name, task in _resolve("tasks", tasks, TASKS).items()
     }
     chosen_methods = _resolve("methods", methods, METHODS)
-    for name, task in chosen_tasks.items():
-        if not (hasattr(task, "prior") and callable(getattr(task, "simulate", None))):
-            raise TypeError(
-                f"`tasks` must have a `prior` and a method `simulate`, got {task!r} "
-                f"for {name!r}."
-            )
     for name, method in chosen_methods.items():
         if not isinstance(method, Method):
             raise TypeError(

@@ -1,14 +1,17 @@
 """The tasks, and for each its observations with draws from their exact posteriors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 from torch.distributions import Distribution
 
+from sbi_aalr.checks import check_prior
 from sbi_aalr.files import read_tensors, write_tensors
 from sbi_aalr.seeding import seeded
+from sbi_aalr.simulation.adapt import adapt
 from sbi_aalr.simulators import (
     MG1,
     SLCP,
@@ -17,6 +20,7 @@ from sbi_aalr.simulators import (
     SLCPDistractors,
     TwoMoons,
 )
+from sbi_aalr.types import Simulator
 
 # Far from any seed of a fit, so that no observation is among the simulations.
 _FIRST_SEED = 1_000_000
@@ -32,7 +36,7 @@ class Task(Protocol):
     prior: Distribution
 
     def simulate(self, theta: Tensor, /) -> Tensor:
-        """Map parameters `(N, D)` to data `(N, E)`."""
+        """Map parameters `(N, D)` to data `(N, E)`; or as sbi accepts it."""
         ...
 
 
@@ -44,6 +48,38 @@ TASKS: Mapping[str, type] = {
     "mg1": MG1,
     "lotka_volterra": LotkaVolterra,
 }
+
+
+@dataclass
+class AdaptedTask:
+    """A task whose simulator takes batches and cannot spoil what is made with it."""
+
+    prior: Distribution
+    simulate: Simulator
+    sample_posterior: Callable[..., Tensor] | None
+
+
+def adapt_task(name: str, task: Any) -> AdaptedTask:
+    """Check a task, whose simulator may be any that sbi accepts.
+
+    Args:
+        name: What it is called, for messages.
+        task: What should be a `Task`.
+
+    Raises:
+        TypeError: If it has no prior or simulator.
+        ValueError: If one of them cannot be used.
+    """
+    if not (hasattr(task, "prior") and callable(getattr(task, "simulate", None))):
+        raise TypeError(
+            f"`tasks` must have a `prior` and a method `simulate`, got {task!r} for "
+            f"{name!r}."
+        )
+    return AdaptedTask(
+        check_prior(f"{name}.prior", task.prior),
+        adapt(task.simulate, task.prior),
+        getattr(task, "sample_posterior", None),
+    )
 
 
 class KnownObservation(NamedTuple):

@@ -74,12 +74,15 @@ def plot_corner(
         >>> figure.savefig("corner.png")  # doctest: +SKIP
     """
     draws, names = _flatten(samples, parameter_names, observation)
-    exact = None if reference is None else to_array(reference)
-    if exact is not None and (exact.ndim != 2 or exact.shape[1] != len(names)):
+    exact = None if reference is None else to_array("reference", reference)
+    if exact is not None and (
+        exact.ndim != 2 or exact.shape[1] != len(names) or exact.size == 0
+    ):
         raise ValueError(
-            f"`reference` must have shape (N, {len(names)}), got {exact.shape}."
+            f"`reference` must have shape (N, {len(names)}) with a row at least, got "
+            f"{exact.shape}."
         )
-    marks = None if truth is None else to_array(truth)
+    marks = None if truth is None else to_array("truth", truth)
     if marks is not None and marks.shape != (len(names),):
         raise ValueError(
             f"`truth` must have shape ({len(names)},), one value a parameter, got "
@@ -124,10 +127,10 @@ def _flatten(
     samples: DrawsLike, parameter_names: Sequence[str] | None, observation: int | None
 ) -> tuple[Array, list[str]]:
     if not isinstance(samples, Chains | xr.DataTree):
-        array = to_array(samples)
+        array = to_array("samples", samples)
         if array.ndim == 2 and array.size:
             return array, check_parameter_names(parameter_names, array.shape[1])
-    read = read_draws(samples, parameter_names=parameter_names)
+    read = read_draws(samples, parameter_names=parameter_names, name="samples")
     theta = read.for_observation(observation)
     return theta.reshape(-1, theta.shape[-1]), read.parameter_names
 

@@ -22,8 +22,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_finite, check_fraction, check_positive_int
+from sbi_aalr.checks import (
+    check_finite,
+    check_fraction,
+    check_inside,
+    check_positive_int,
+)
 from sbi_aalr.diagnostics.draws import Array, check_parameter_names
 from sbi_aalr.diagnostics.inputs import check_rows
 from sbi_aalr.diagnostics.plot_style import (
@@ -163,7 +169,8 @@ def expected_coverage(
 
     Raises:
         TypeError: If the posterior lacks a method or an argument is of another type.
-        ValueError: If shapes do not fit or a number is out of range.
+        ValueError: If shapes do not fit, a number is out of range, or theta lies
+            outside the posterior's prior.
 
     References:
         Talts et al. (2018), arXiv:1804.06788; Hermans et al. (2022), arXiv:2110.06581.
@@ -180,6 +187,9 @@ def expected_coverage(
             "`theta` must have shape (B, D) with one row for each of x, got "
             f"{tuple(truth.shape)} and {tuple(rows.shape)}."
         )
+    prior = getattr(getattr(posterior, "potential_fn", None), "prior", None)
+    if isinstance(prior, Distribution):
+        check_inside("theta", truth, prior)
     count = check_positive_int("num_samples", num_samples)
     names = check_parameter_names(parameter_names, truth.shape[1])
     false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)

@@ -83,7 +83,9 @@ def to_datatree(
     # Imported here because it takes a second, which `import sbi_aalr` should not.
     from arviz_base import from_dict
 
-    draws = read_draws(chains, parameter_names=parameter_names, batched=batched)
+    draws = read_draws(
+        chains, parameter_names=parameter_names, batched=batched, name="chains"
+    )
     groups = {"posterior": {"theta": _drop_observation(draws.theta, draws)}}
     if isinstance(chains, Chains):
         groups["sample_stats"] = _collect_statistics(chains, draws)
@@ -100,7 +102,9 @@ def to_datatree(
         "accepted": per_draw,
     }
     if observed_data is not None:
-        x, dims["x"] = _arrange_observed(to_array(observed_data), draws)
+        x, dims["x"] = _arrange_observed(
+            to_array("observed_data", observed_data), draws
+        )
         groups["observed_data"] = {"x": x}
     made_by = {
         "created_at": datetime.now(UTC).isoformat(),
@@ -193,7 +197,7 @@ def _collect_statistics(chains: Chains, draws: Draws) -> dict[str, Array]:
         "accepted": chains.accepted,
     }
     return {
-        name: _drop_observation(to_array(value), draws)
+        name: _drop_observation(to_array(name, value), draws)
         for name, value in statistics.items()
     }
 

@@ -4,10 +4,11 @@ The rest of this room works on one form: an array `(C, S, B, D)`, one name a par
 and whether the observation axis is the user's or was put in here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -56,6 +57,7 @@ def read_draws(
     *,
     parameter_names: Sequence[str] | None = None,
     batched: bool | None = None,
+    name: str = "draws",
 ) -> Draws:
     """Bring draws into the one form that diagnostics work on.
 
@@ -67,6 +69,7 @@ def read_draws(
         batched: Whether there is a dimension of observations. By default there is if
             there are several, if a bare array has four dimensions, or if the DataTree
             has it.
+        name: What the caller's user knows the draws by, for messages.
 
     Returns:
         The draws, a view of the memory passed in where that is possible.
@@ -77,10 +80,10 @@ def read_draws(
     """
     if isinstance(draws, xr.DataTree):
         return _read_datatree(draws, parameter_names)
-    theta = to_array(draws.theta if isinstance(draws, Chains) else draws)
+    theta = to_array(name, draws.theta if isinstance(draws, Chains) else draws)
     if theta.ndim not in (3, 4) or 0 in theta.shape:
         raise ValueError(
-            "`draws` must have shape (chains, draws, parameters) or (chains, draws, "
+            f"`{name}` must have shape (chains, draws, parameters) or (chains, draws, "
             f"observations, parameters), none of them empty, got {theta.shape}."
         )
     if batched is None:
@@ -95,18 +98,33 @@ def read_draws(
     return Draws(theta, names, batched)
 
 
-def to_array(value: Tensor | ArrayLike) -> Array:
+def to_array(name: str, value: Tensor | ArrayLike) -> Array:
     """Return a tensor of any device, or anything array-like, as a numpy array.
 
+    Args:
+        name: Name of the argument, for the message.
+        value: The numbers.
+
     Raises:
-        TypeError: If the value is neither a tensor nor made of numbers.
+        TypeError: If the value is neither a tensor nor made of real numbers.
+        ValueError: If its rows differ in length.
     """
     if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
-    array = np.asarray(value)
+        value = value.detach().cpu()
+        # NumPy has no such type.
+        value = value.float() if value.dtype == torch.bfloat16 else value
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must have rows of one length, got {type(value).__name__} of "
+            f"which NumPy says: {error}."
+        ) from error
     if array.dtype.kind not in "biuf":
+        kind = f" of {array.dtype}" if isinstance(value, Tensor | np.ndarray) else ""
         raise TypeError(
-            f"Expected a tensor or an array of numbers, got {type(value).__name__}."
+            f"`{name}` must be a tensor or an array of real numbers, got "
+            f"{type(value).__name__}{kind}."
         )
     return array
 
@@ -121,8 +139,13 @@ def check_parameter_names(
     """
     if parameter_names is None:
         return [f"theta_{index}" for index in range(1, num_parameters + 1)]
-    names = list(parameter_names)
-    if isinstance(parameter_names, str) or not all(isinstance(n, str) for n in names):
+    is_listed = isinstance(parameter_names, Iterable)
+    names = list(parameter_names) if is_listed else []
+    if (
+        isinstance(parameter_names, str)
+        or not is_listed
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise ValueError(
             f"`parameter_names` must be a list of strings, got {parameter_names!r}."
         )

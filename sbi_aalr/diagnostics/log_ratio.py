@@ -1,7 +1,7 @@
 """Evaluate a log-ratio, whoever made it, and refuse what cannot be one."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ def evaluate_log_ratio(log_ratio: LogRatio, theta: Tensor, x: Tensor) -> Tensor:
 
     Raises:
         TypeError: If `log_ratio` is no callable or returns no tensor.
-        ValueError: If it returns another shape, NaN or plus infinity.
+        ValueError: If it raises, or returns another shape, NaN or plus infinity.
     """
     device = _find_device(log_ratio, theta.device)
     rows = len(theta)
@@ -37,7 +37,8 @@ def evaluate_log_ratio(log_ratio: LogRatio, theta: Tensor, x: Tensor) -> Tensor:
     with torch.no_grad():
         for start in range(0, rows, size):
             block = slice(start, start + size)
-            values = log_ratio(theta[block].to(device), x[block].to(device))
+            rows_of_both = theta[block].to(device), x[block].to(device)
+            values = _call(log_ratio, *rows_of_both)
             blocks.append(_check_values(values, len(theta[block])))
     return torch.cat(blocks)
 
@@ -64,7 +65,7 @@ def fix_rows(log_ratio: LogRatio, x: Tensor) -> Callable[[Tensor], Tensor]:
 
     device = _find_device(log_ratio, x.device)
     with torch.no_grad():
-        evaluate = fix_observations(log_ratio, x.to(device))
+        evaluate = _call(fix_observations, log_ratio, x.to(device))
     # One matrix product makes all pairs, or each pair is a row of a block.
     each = 1 if is_separable(log_ratio) else len(x)
     size = max(1, _BLOCK_ROWS.get(device.type, _BLOCK_ROWS_ELSEWHERE) // each)
@@ -72,9 +73,22 @@ def fix_rows(log_ratio: LogRatio, x: Tensor) -> Callable[[Tensor], Tensor]:
     @torch.no_grad()
     def evaluate_all(theta: Tensor) -> Tensor:
         parts = theta.to(device).split(size)
-        return _refuse_nan(torch.cat([evaluate(part) for part in parts]))
+        return _refuse_nan(torch.cat([_call(evaluate, part) for part in parts]))
 
     return evaluate_all
+
+
+def _call(evaluate: Callable[..., Any], *values: Any) -> Any:
+    """Call what evaluates a log-ratio, and name it and the shapes if it fails."""
+    try:
+        return evaluate(*values)
+    except Exception as error:
+        shapes = [tuple(v.shape) for v in values if isinstance(v, Tensor)]
+        raise ValueError(
+            f"`log_ratio` must take theta (N, D) and x (N, *event_shape), but raised "
+            f"{type(error).__name__}: {error} (for {', '.join(map(str, shapes))}). Is "
+            "it for this prior and these data?"
+        ) from error
 
 
 def _find_device(log_ratio: LogRatio, otherwise: torch.device) -> torch.device:

@@ -61,8 +61,13 @@ def add_predictive(
     """
     from arviz_base import from_dict
 
+    if not isinstance(datatree, xr.DataTree):
+        raise TypeError(
+            f"`datatree` must be a DataTree, got {type(datatree).__name__}. Make it with "
+            "`to_datatree`."
+        )
     draws = read_draws(datatree)
-    check_prior("prior", prior)
+    check_prior("prior", prior, draws.theta.shape[-1])
     num_draws = check_positive_int("num_draws", num_draws)
     if "observed_data" not in datatree.children:
         raise ValueError(

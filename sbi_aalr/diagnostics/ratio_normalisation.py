@@ -18,8 +18,8 @@ from torch.distributions import Distribution
 
 from sbi_aalr.checks import (
     check_fraction,
+    check_int_from,
     check_positive_float,
-    check_positive_int,
     check_prior,
 )
 from sbi_aalr.diagnostics.draws import Array
@@ -145,7 +145,7 @@ def ratio_normalisation(
         log_ratio: A ratio estimator or any callable (theta, x) -> `(N,)`, nats.
         prior: The prior that the ratio was trained with.
         x: Observations, shape `(B, *event_shape)`.
-        num_draws: Prior draws, the same for all observations.
+        num_draws: Prior draws, two at least, the same for all observations.
         false_alarm_rate: Probability with which an exact ratio fails for any of them.
         min_effective_sample_size: Observations for which fewer prior draws count, as
             weighted by the ratio, are not judged.
@@ -170,7 +170,7 @@ def ratio_normalisation(
     """
     check_prior("prior", prior)
     rows = check_rows("x", x)
-    num_draws = check_positive_int("num_draws", num_draws)
+    num_draws = check_int_from("num_draws", num_draws, 2)
     false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
     minimum = check_positive_float(
         "min_effective_sample_size", min_effective_sample_size

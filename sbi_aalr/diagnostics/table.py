@@ -70,7 +70,7 @@ def summary(
     for name in ("ess_bulk", "ess_tail", "r_hat"):
         columns[name] = convergence[name].values
     if truth is not None:
-        true_values = to_array(truth)
+        true_values = to_array("truth", truth)
         shape = convergence["r_hat"].shape
         if true_values.shape != shape:
             raise ValueError(

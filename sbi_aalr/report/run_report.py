@@ -98,7 +98,7 @@ def report_run(
         tree=tree,
         title=title,
         truth=true_values,
-        reference=None if reference is None else to_array(reference),
+        reference=None if reference is None else to_array("reference", reference),
         training=training or {},
         facts=facts or {},
         commands=commands,
@@ -108,7 +108,7 @@ def report_run(
 
 
 def _check_truth(truth: Any, run: Run) -> Any:
-    values = to_array(truth)
+    values = to_array("truth", truth)
     count, width = run.convergence.r_hat.shape
     if values.shape == (1, width):
         values = values[0]

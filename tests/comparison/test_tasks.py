@@ -1,9 +1,15 @@
 """Observations of a task: made once, and with exact draws where there are some."""
 
-import torch
+import pickle
 
-from sbi_aalr.comparison import TASKS
-from sbi_aalr.comparison.tasks import observe
+import numpy as np
+import pytest
+import torch
+from sbi.utils import BoxUniform
+from torch.distributions import Poisson
+
+from sbi_aalr.comparison import TASKS, compare
+from sbi_aalr.comparison.tasks import adapt_task, observe
 
 
 def test_observations_are_cached_and_differ(tmp_path):
@@ -16,6 +22,50 @@ def test_observations_are_cached_and_differ(tmp_path):
     again = observe(tmp_path, "moons", None, 1, 50)
     assert torch.equal(again.reference, first.reference)
     assert files == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+class RowTask:
+    """Simulates one row at a time, in NumPy, and writes into what it is given."""
+
+    prior = BoxUniform(-torch.ones(2), torch.ones(2))
+
+    def simulate(self, theta):
+        first, second = np.asarray(theta)
+        theta.fill_(7.0)
+        return np.array([first, second]) + 0.1 * np.random.standard_normal(2)
+
+
+def test_a_task_may_have_any_simulator_that_sbi_accepts(tmp_path):
+    seen = {"row": RowTask()}
+    table = compare(
+        seen,
+        ["aalr"],
+        [200],
+        out=tmp_path,
+        observations=1,
+        num_samples=50,
+        show_progress_bars=False,
+    )
+    assert table["error"].isna().all() or (table["error"] == "").all()
+    task = pickle.loads(pickle.dumps(adapt_task("row", RowTask())))
+    theta = task.prior.sample((50,))
+    assert (task.simulate(theta) - theta).abs().max() < 0.7
+
+
+def test_a_task_that_cannot_work_is_told_before_anything_is_fitted(tmp_path):
+    class Discrete(RowTask):
+        prior = Poisson(torch.ones(1))
+
+    class Bare:
+        prior = RowTask.prior
+
+    with pytest.raises(ValueError, match=r"`odd.prior` must be a distribution of cont"):
+        compare({"odd": Discrete()}, ["aalr"], [200], out=tmp_path)
+    with pytest.raises(
+        TypeError, match="`tasks` must have a `prior` and a method `sim"
+    ):
+        compare({"bare": Bare()}, ["aalr"], [200], out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_tasks_without_exact_posterior_have_no_reference(tmp_path):

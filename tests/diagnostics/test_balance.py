@@ -38,3 +38,10 @@ def test_balance_of_a_constant_ratio_by_hand():
     result = classifier_balance(one, simulate, PRIOR, num_simulations=100, seed=1)
     assert (result.joint, result.marginal, result.total) == (0.5, 0.5, 1.0)
     assert result.passed
+
+
+def test_one_simulation_tells_no_error():
+    with pytest.raises(
+        ValueError, match="`num_simulations` must be a positive int, at least 2"
+    ):
+        classifier_balance(log_ratio, simulate, PRIOR, num_simulations=1)

@@ -88,6 +88,9 @@ def test_plot_corner_draws_what_does_not_vary(num_draws, tmp_path):
     [
         ({"truth": [0.0]}, r"`truth` must have shape \(2,\).*got \(1,\)"),
         ({"reference": torch.ones(9, 3)}, r"`reference` must have shape \(N, 2\)"),
+        ({"reference": torch.ones(0, 2)}, r"with a row at least, got \(0, 2\)"),
+        ({"reference": [[1.0], [1.0, 2.0]]}, "`reference` must have rows of one len"),
+        ({"parameter_names": 3}, "`parameter_names` must be a list of strings, got 3"),
         ({"reference": torch.ones(9)}, r"`reference` must have shape \(N, 2\)"),
         ({"samples": torch.full((9, 2), torch.nan)}, "`samples` must be finite"),
         ({"truth": [0.0, float("inf")]}, "`truth` must be finite"),

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from linear_gaussian import draw_pairs
+from sbi.utils import BoxUniform
 from spoiled import KINDS, POSTERIORS, GaussianPosterior, draw_joint
 
 from sbi_aalr.diagnostics import expected_coverage
@@ -108,3 +111,16 @@ def test_what_does_not_fit_is_refused():
     wrong.sample_batched = lambda sample_shape, x, **settings: x
     with pytest.raises(ValueError, match=r"draws of shape \(200, 60, 2\), got"):
         expected_coverage(wrong, theta, x)
+
+
+def test_parameters_outside_the_prior_are_told():
+    posterior = GaussianPosterior()
+    posterior.potential_fn = SimpleNamespace(
+        prior=BoxUniform(-torch.ones(2), torch.ones(2))
+    )
+    theta, x = draw_joint(20, seed=1)
+    with pytest.raises(
+        ValueError, match=r"`theta` must lie inside the prior, got 1. of"
+    ):
+        expected_coverage(posterior, theta, x)
+    assert len(expected_coverage(posterior, theta.clamp(-1, 1), x).ranks) == 20

@@ -281,8 +281,19 @@ def test_to_datatree_refuses_wrong_shapes(arguments, message):
 
 @pytest.mark.parametrize("chains", ["chains.nc", None, [["a"]]])
 def test_to_datatree_refuses_other_types(chains):
-    with pytest.raises(TypeError, match="Expected a tensor or an array of numbers"):
+    with pytest.raises(
+        TypeError, match="`chains` must be a tensor or an array of real"
+    ):
         to_datatree(chains)
+
+
+def test_to_datatree_names_what_else_is_no_number():
+    with pytest.raises(TypeError, match="`observed_data` must be a tensor or an array"):
+        to_datatree(make_chains(), observed_data="x.csv")
+    with pytest.raises(TypeError, match="real numbers, got Tensor of complex64"):
+        to_datatree(make_chains().theta + 0j)
+    with pytest.raises(ValueError, match="`chains` must have rows of one length"):
+        to_datatree([[[1.0], [2.0, 3.0]]])
 
 
 def test_to_inference_data_without_arviz_says_how_to_get_it(monkeypatch):

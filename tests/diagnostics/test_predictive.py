@@ -6,6 +6,7 @@ import pytest
 import torch
 import xarray as xr
 from linear_gaussian import NOISE, PRIOR, X_O, exact_posterior, simulate
+from torch.distributions import MultivariateNormal
 
 from sbi_aalr.diagnostics import add_predictive, to_datatree
 
@@ -151,5 +152,10 @@ def test_what_does_not_fit_is_refused(tree):
         add_predictive(tree, lambda theta: theta[:, :1], PRIOR)
     with pytest.raises(TypeError, match="`prior` must be a torch Distribution"):
         add_predictive(tree, simulate, None)
+    with pytest.raises(TypeError, match="`datatree` must be a DataTree, got str"):
+        add_predictive("chains.nc", simulate, PRIOR)
+    wide = MultivariateNormal(torch.zeros(3), torch.eye(3))
+    with pytest.raises(ValueError, match="`prior` must have 2 parameters, got 3"):
+        add_predictive(tree, simulate, wide)
     with pytest.raises(ValueError, match="`num_draws` must be a positive int"):
         add_predictive(tree, simulate, PRIOR, num_draws=0)

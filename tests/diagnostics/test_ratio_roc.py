@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import PRIOR, log_ratio, simulate
+from sbi.utils import BoxUniform
+from sbi.utils.user_input_checks import process_prior
 from sklearn.linear_model import LogisticRegression
 from spoiled import KINDS, RATIOS
+from torch.distributions import Exponential, Poisson
 
 from sbi_aalr.diagnostics import ratio_roc
 from sbi_aalr.diagnostics.marginal import thin
 from sbi_aalr.diagnostics.ratio_roc import RatioROC
 
 THETA = torch.tensor([1.0, -0.5])
+BOX = BoxUniform(-2 * torch.ones(2), 2 * torch.ones(2))
 
 
 def check(ratio, **settings):
@@ -173,6 +177,15 @@ def test_nan_figures_are_never_a_pass():
             "above minus infinity somewhere",
         ),
         ({"simulator": lambda theta: theta[:3]}, ValueError, "one row for each"),
+        ({"simulator": 3}, TypeError, "`simulator` must be callable, got int"),
+        ({"theta": THETA + 0j}, TypeError, "`theta` must hold real numbers"),
+        (
+            {"log_ratio": lambda t, x: 1 / 0},
+            ValueError,
+            r"`log_ratio` must take theta .*ZeroDivisionError.*\(500, 2\), \(500, 2\)",
+        ),
+        ({"prior": BOX, "theta": THETA + 9}, ValueError, "`theta` must lie inside the"),
+        ({"prior": Poisson(torch.ones(1))}, ValueError, "of continuous parameters"),
         ({"prior": "wide"}, TypeError, "`prior` must be a torch Distribution"),
         ({"num_simulations": 0}, ValueError, "`num_simulations` must be a positive"),
         ({"false_alarm_rate": 1.0}, ValueError, "`false_alarm_rate` must lie strictly"),
@@ -184,3 +197,18 @@ def test_wrong_arguments_are_refused(arguments, error, message):
     given |= {"theta": THETA, "num_simulations": 500, **arguments}
     with pytest.raises(error, match=message):
         ratio_roc(**given)
+
+
+def test_a_prior_of_one_parameter_without_an_event_shape_is_taken():
+    prior, _, _ = process_prior(Exponential(torch.tensor([2.0])))
+    assert prior.event_shape == ()
+    found = ratio_roc(
+        lambda theta, x: -(x - theta).square()[:, 0] / 2,
+        lambda theta: theta + torch.randn_like(theta),
+        prior,
+        torch.tensor([0.5]),
+        num_simulations=500,
+        classifier=LogisticRegression(),
+        seed=1,
+    )
+    assert found.passed
