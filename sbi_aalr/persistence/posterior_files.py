@@ -31,6 +31,7 @@ from sbi_aalr.persistence.cut_files import (
     select,
 )
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
+from sbi_aalr.persistence.posterior_folder import check_posterior_folder
 from sbi_aalr.persistence.prior_json import decode_prior, encode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS
 from sbi_aalr.sampling.settings import Settings
@@ -85,10 +86,15 @@ def write(folder: str | Path, saved: Saved) -> Path:
     Returns:
         The folder.
 
+    Raises:
+        NotADirectoryError: If it is something else already.
+        OSError: If it cannot be written to.
+        ValueError: If it holds files of these names that are no saved posterior.
+
     Warns:
         UnsavedPriorWarning: If JSON cannot hold the prior.
     """
-    folder = Path(folder)
+    folder = check_posterior_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     prior, cuts, cut_tensors = encode_cuts(saved.prior)
     weights = saved.estimator.state_dict()
