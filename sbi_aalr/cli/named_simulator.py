@@ -1,14 +1,22 @@
-"""The simulator that a name stands for, on the command line or in a run's folder."""
+"""The simulator or the prior that a name stands for, on the command line.
+
+A run's folder may name a simulator too, but only one that this package knows.
+"""
 
 import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from torch.distributions import Distribution
+
+from sbi_aalr.checks import check_prior
 from sbi_aalr.simulators import SLCP
 
 # Those whose name `training.json` may give.
 _KNOWN: dict[str, Callable[[], Any]] = {"slcp": SLCP}
+# What things are called in messages.
+_USUAL = {"simulator": "simulate", "prior": "prior"}
 
 
 class NamedSimulator(NamedTuple):
@@ -43,10 +51,41 @@ def import_simulator(path: str) -> NamedSimulator:
         TypeError: If what the name stands for is no simulator.
         ValueError: If the path has another form, or the module no such name.
     """
+    found = _import("simulator", path)
+    simulator = _describe(found)
+    if not callable(simulator.simulate):
+        raise TypeError(
+            "`simulator` must be callable or have a method `simulate`, got "
+            f"{type(found).__name__}."
+        )
+    return simulator
+
+
+def import_prior(path: str) -> Distribution:
+    """Import `package.module:name`, from the current folder too.
+
+    Args:
+        path: Module and name of a distribution, or of an object or a class with one in
+            `prior`, such as `sbi_aalr.simulators:TwoMoons`.
+
+    Raises:
+        ImportError: If the module cannot be imported.
+        TypeError: If what the name stands for is no distribution.
+        ValueError: If the path has another form, or the module no such name, or the
+            distribution is no prior.
+    """
+    found = _import("prior", path)
+    is_prior = isinstance(found, Distribution)
+    return check_prior("prior", found if is_prior else getattr(found, "prior", found))
+
+
+def _import(option: str, path: str) -> Any:
+    """What `package.module:name` stands for; of a class, an object."""
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
         raise ValueError(
-            f"`simulator` must be module:name, such as my_model:simulate, got {path!r}."
+            f"`{option}` must be module:name, such as my_model:{_USUAL[option]}, got "
+            f"{path!r}."
         )
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -54,21 +93,15 @@ def import_simulator(path: str) -> NamedSimulator:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise ImportError(
-            f"`simulator` must name a module that can be imported, but {module_name} "
+            f"`{option}` must name a module that can be imported, but {module_name} "
             f"raised {type(error).__name__}: {error}."
         ) from error
     found = getattr(module, name, None)
     if found is None:
         raise ValueError(
-            f"`simulator` must name something in {module_name}, got {name}."
+            f"`{option}` must name something in {module_name}, got {name}."
         )
-    simulator = _describe(found() if isinstance(found, type) else found)
-    if not callable(simulator.simulate):
-        raise TypeError(
-            "`simulator` must be callable or have a method `simulate`, got "
-            f"{type(found).__name__}."
-        )
-    return simulator
+    return found() if isinstance(found, type) else found
 
 
 def _describe(found: Any) -> NamedSimulator:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sbi_aalr.cli.options import Seed
+from sbi_aalr.cli.options import Prior, Seed
 from sbi_aalr.cli.terminal import show_line
 
 _COLORS = {"good": "green", "doubtful": "yellow", "bad": "red", "unknown": ""}
@@ -37,6 +37,7 @@ def report(
             show_default="as in MHPosterior.report",
         ),
     ] = None,
+    prior: Prior = None,
     seed: Seed = 1,
 ) -> None:
     """Write one HTML page that says whether to trust a run.
@@ -57,6 +58,7 @@ def report(
         out,
         chains=chains,
         simulator=simulator,
+        prior=prior,
         seed=seed,
         on_phase=lambda what: show_line(f"{what} …"),
         **budget,

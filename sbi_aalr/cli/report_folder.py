@@ -5,6 +5,7 @@ how the posterior was fitted and on which simulator. With that one, if this pack
 knows it, or with one that the user names, the checks that need a simulator are run.
 """
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sbi_aalr.checks import check_positive_int, check_seed
-from sbi_aalr.cli.named_simulator import find_known, import_simulator
+from sbi_aalr.cli.named_simulator import find_known, import_prior, import_simulator
 from sbi_aalr.persistence.run_folder import CHAINS, find_chains
 from sbi_aalr.persistence.run_store import read_run
 from sbi_aalr.persistence.training_json import read_training
@@ -33,6 +34,7 @@ def report_folder(
     *,
     chains: str | Path | None = None,
     simulator: str | None = None,
+    prior: str | None = None,
     num_simulations: int = NUM_SIMULATIONS,
     seed: int = SEED,
     on_phase: Callable[[str], object] = lambda what: None,
@@ -46,6 +48,8 @@ def report_folder(
             the folder, or the only NetCDF file that is there.
         simulator: Where to import the simulator from, `package.module:name`; see
             `import_simulator`. By default the one that `training.json` names.
+        prior: Where to import the prior from, in the same way, where the folder does
+            not hold it; see `import_prior`.
         num_simulations: Budget of the checks.
         seed: Makes the checks repeatable.
         on_phase: Called with a few words at the start of each part of the work.
@@ -55,18 +59,19 @@ def report_folder(
 
     Raises:
         FileNotFoundError: If the folder holds no saved posterior or no chains.
-        ImportError: If the simulator cannot be imported.
-        TypeError: If it is no simulator.
+        ImportError: If the simulator or the prior cannot be imported.
+        TypeError: If it is no simulator, or no prior.
         ValueError: If a file is damaged, or the chains are not from this posterior.
     """
     check_positive_int("num_simulations", num_simulations)
     seed = check_seed("seed", seed)
-    folder, out = Path(folder), check_path(out)
+    folder, out = Path(folder), check_path(out, "out")
     task = None if simulator is None else import_simulator(simulator)
-    posterior = MHPosterior.load(folder)
+    given = None if prior is None else import_prior(prior)
+    training = read_training(folder)
+    posterior = MHPosterior.load(folder, prior=given)
     path = find_chains(folder, chains)
     run = read_run(path, posterior.target)
-    training = read_training(folder)
     task = task or find_known(training.get("simulator"))
     reference = None
     is_single = not run.batched and len(run.observed) == 1
@@ -85,7 +90,16 @@ def report_folder(
         title=f"Run {folder}" if path.name == CHAINS else f"Run {folder}, {path.name}",
         facts=_list_facts(training),
         commands=_list_commands(
-            folder, path, out, training, simulator, num_simulations, seed
+            folder,
+            training,
+            {
+                "--out": out,
+                "--seed": seed,
+                "--num-simulations": num_simulations,
+                "--chains": None if path == folder / CHAINS else path,
+                "--simulator": simulator,
+                "--prior": prior,
+            },
         ),
         num_simulations=num_simulations,
         seed=seed,
@@ -114,24 +128,24 @@ def _list_facts(training: dict[str, Any]) -> dict[str, str]:
 
 
 def _list_commands(
-    folder: Path,
-    chains: Path,
-    out: Path,
-    training: dict[str, Any],
-    simulator: str | None,
-    num_simulations: int,
-    seed: int,
+    folder: Path, training: dict[str, Any], options: dict[str, Any]
 ) -> str:
-    lines = []
-    if {"num_simulations", "num_samples", "seed"} <= training.keys():
-        lines.append(
-            f"sbi-aalr demo --num-simulations {training['num_simulations']} --seed "
-            f"{training['seed']} --num-samples {training['num_samples']} --out {folder}"
-        )
-    report = f"sbi-aalr report {folder} --out {out} --seed {seed}"
-    report += f" --num-simulations {num_simulations}"
-    if chains != folder / CHAINS:
-        report += f" --chains {chains}"
-    if simulator is not None:
-        report += f" --simulator {simulator}"
-    return "\n".join([*lines, report])
+    """Commands to paste into a shell, which takes every value as it is."""
+    lines: list[list[Any]] = []
+    names = ("num_simulations", "seed", "num_samples")
+    if training.keys() >= set(names):
+        words: list[Any] = ["sbi-aalr", "demo"]
+        for name in names:
+            words += [f"--{name.replace('_', '-')}", training[name]]
+        lines.append([*words, "--out", folder])
+    words = ["sbi-aalr", "report", folder]
+    for name, value in options.items():
+        if value is not None:
+            words += [name, value]
+    return "\n".join(shlex.join(map(_write_word, words)) for words in [*lines, words])
+
+
+def _write_word(value: object) -> str:
+    """A word of a command; a path that begins with a dash would be an option."""
+    is_dashed = isinstance(value, Path) and str(value).startswith("-")
+    return f"./{value}" if is_dashed else str(value)

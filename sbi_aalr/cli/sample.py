@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sbi_aalr.cli.options import Device, NumSamples, Seed
+from sbi_aalr.cli.options import Device, NumSamples, Prior, Seed
 from sbi_aalr.cli.terminal import (
     show_line,
     show_observations,
@@ -33,6 +33,7 @@ def sample(
         int | None,
         typer.Option(help="Chains for each observation.", show_default="as saved"),
     ] = None,
+    prior: Prior = None,
     seed: Seed = 1,
     device: Device = "cpu",
 ) -> None:
@@ -43,12 +44,14 @@ def sample(
     "observation" where the file has several rows. What is done is kept, and the same
     command goes on where it was stopped; a file that is there already is left alone.
     """
+    from sbi_aalr.cli.named_simulator import import_prior
     from sbi_aalr.files import check_output_file
     from sbi_aalr.persistence.csv_rows import read_csv_rows
     from sbi_aalr.persistence.run_store import SUFFIXES
     from sbi_aalr.posterior import MHPosterior
 
-    posterior = MHPosterior.load(run, device=device)
+    given = None if prior is None else import_prior(prior)
+    posterior = MHPosterior.load(run, prior=given, device=device)
     event_shape = posterior.potential_fn.ratio_estimator.condition_shape
     rows = read_csv_rows(
         x,

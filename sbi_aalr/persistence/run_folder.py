@@ -1,5 +1,6 @@
 """The files of a run's folder: every name, once, and what is in it."""
 
+import shlex
 from pathlib import Path
 
 POSTERIOR_WEIGHTS = "posterior.safetensors"
@@ -41,10 +42,11 @@ def find_chains(folder: Path, chains: str | Path | None = None) -> Path:
         return folder / CHAINS
     found = sorted(folder.glob("*.nc"))
     if len(found) != 1:
+        wanted = shlex.quote(str(folder / CHAINS))
         names = ", ".join(path.name for path in found) or "none"
         raise FileNotFoundError(
             f"`folder` must hold {CHAINS} or one other NetCDF file, but {folder} has "
-            f"{names}. Sample with `sbi-aalr sample --out {folder / CHAINS}`, or "
+            f"{names}. Sample with `sbi-aalr sample --out {wanted}`, or "
             "choose one with `--chains`."
         )
     return found[0]

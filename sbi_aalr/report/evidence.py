@@ -17,7 +17,7 @@ from sbi_aalr.diagnostics.convergence import read_convergence
 from sbi_aalr.diagnostics.draws import Array, read_draws
 from sbi_aalr.mcmc.convergence import meets_limits
 
-# Vehtari et al. (2021), where the chains do not say what they were held to.
+# Vehtari et al. (2021): what a run was held to counts only where that is stricter.
 _MAX_RHAT = 1.01
 _MIN_ESS = 400.0
 
@@ -53,6 +53,8 @@ class ChainCheck:
         stuck_chains: Chains that never moved, shape `(B, D)`.
         max_rhat: Largest R-hat that passes.
         min_ess: Smallest effective sample size that passes.
+        run_max_rhat: What the run was held to, where that was less strict; else None.
+        run_min_ess: The same for the effective sample size.
     """
 
     r_hat: Array
@@ -60,6 +62,8 @@ class ChainCheck:
     stuck_chains: Array
     max_rhat: float
     min_ess: float
+    run_max_rhat: float | None = None
+    run_min_ess: float | None = None
 
     @property
     def converged(self) -> Array:
@@ -119,15 +123,31 @@ class Evidence:
         return np.asarray(self.truth[observation])
 
     def measure_convergence(self) -> ChainCheck:
-        """Hold what was measured of the chains against the limits that the run had."""
+        """Hold what was measured of the chains against limits.
+
+        They are those of the run, or the usual ones where those are stricter: a run
+        that was asked for little has not converged by that.
+        """
         found = read_convergence(self.tree)
         if "observation" not in found.dims:
             found = found.expand_dims("observation")
-        limits = self.tree.attrs
+        max_rhat = _read_limit(self.tree, "max_rhat", _MAX_RHAT)
+        min_ess = _read_limit(self.tree, "min_ess", _MIN_ESS)
         return ChainCheck(
             r_hat=found["r_hat"].values,
             ess=np.minimum(found["ess_bulk"].values, found["ess_tail"].values),
             stuck_chains=found["stuck_chains"].values,
-            max_rhat=float(limits.get("max_rhat", _MAX_RHAT)),
-            min_ess=float(limits.get("min_ess", _MIN_ESS)),
+            max_rhat=min(max_rhat, _MAX_RHAT),
+            min_ess=max(min_ess, _MIN_ESS),
+            run_max_rhat=max_rhat if max_rhat > _MAX_RHAT else None,
+            run_min_ess=min_ess if min_ess < _MIN_ESS else None,
         )
+
+
+def _read_limit(tree: xr.DataTree, name: str, usual: float) -> float:
+    """The limit that a run had; the usual one where it says none that could be one."""
+    try:
+        limit = float(tree.attrs.get(name, usual))
+    except (TypeError, ValueError):
+        return usual
+    return limit if 0 < limit < float("inf") else usual

@@ -76,6 +76,19 @@ def judge_convergence(found: ChainCheck) -> Verdict:
         f"R-hat is at most {worst:.4f} (limit {found.max_rhat:g}), the effective "
         f"sample size at least {np.floor(least):,.0f} (limit {found.min_ess:g})."
     )
+    own = [
+        f"{name} {limit:g}"
+        for name, limit in (
+            ("R-hat", found.run_max_rhat),
+            ("the effective sample size", found.run_min_ess),
+        )
+        if limit is not None
+    ]
+    if own:
+        figures += (
+            f" The run itself was content with {' and '.join(own)}, less strict than "
+            "the usual limits, by which it is judged here."
+        )
     failed = int((~found.converged).sum())
     if not failed:
         return Verdict(question, "good", "Yes", figures)

@@ -114,10 +114,26 @@ def test_convergence_by_hand(r_hat, ess, stuck, state):
     assert ("Sample longer" in found.reason) == (state != "good")
 
 
-def test_limits_are_those_of_the_run():
+def test_limits_are_those_of_the_run_where_they_are_stricter():
     found = Evidence(make_tree(max_rhat=1.0001, min_ess=50), "").measure_convergence()
-    assert (found.max_rhat, found.min_ess) == (1.0001, 50)
-    assert judge_convergence(found).state == "doubtful"
+    assert (found.max_rhat, found.min_ess) == (1.0001, 400)
+    assert (found.run_max_rhat, found.run_min_ess) == (None, 50)
+    verdict = judge_convergence(found)
+    assert verdict.state == "doubtful" and "(limit 1.0001)" in verdict.reason
+    assert "was content with the effective sample size 50, less" in verdict.reason
+
+
+@pytest.mark.parametrize("max_rhat", [9.01, 1.05, -1.0, np.nan, np.inf, "much", [2, 3]])
+def test_loose_limit_of_the_run_does_not_decide(max_rhat):
+    tree = make_tree(max_rhat=max_rhat)
+    # Chains that tell different stories.
+    tree["posterior"]["theta"][0] += 1
+    found = Evidence(tree, "").measure_convergence()
+    assert found.max_rhat == 1.01
+    verdict = judge_convergence(found)
+    assert verdict.state == "bad" and "(limit 1.01)" in verdict.reason
+    is_told = max_rhat in (9.01, 1.05)
+    assert (f"was content with R-hat {max_rhat}" in verdict.reason) == is_told
 
 
 def test_order_puts_faults_first_then_r_hat_then_ess():
