@@ -31,6 +31,9 @@ class AALR(SbiTrainer):
     `train` and `build_posterior` mean the same, and `train_online` adds Algorithm 1,
     which simulates while it trains.
 
+    After Ctrl-C the estimator has the averaged weights that it had come to; `summary`
+    says how far that was. Before the first step, and after an error, all is as before.
+
     Args:
         prior: Prior over the parameters. May be left out where only stored simulations
             are used; then pass it to `build_posterior`.
@@ -124,8 +127,9 @@ class AALR(SbiTrainer):
             max_num_epochs: Most epochs to train for. A recipe that knows how many it
                 wants, as that for `"two_towers"` does, may need fewer.
             clip_max_norm: Largest norm of the gradient; None for no limit.
-            resume_training: Go on from the weights of the last call, with the same
-                rows held out, and with a learning rate that falls anew.
+            resume_training: Go on from the last call, with the same rows held out, and
+                with a learning rate that falls anew. Of rows appended since, as large a
+                share is held out, and the others are trained on.
             discard_prior_samples: Leave out round 0 in later rounds.
             retrain_from_scratch: Begin with new weights.
             show_train_summary: Print sbi's summary after training.
@@ -133,8 +137,8 @@ class AALR(SbiTrainer):
             loss_kwargs: sbi's arguments of the loss, which are not used; see the
                 trainer's `loss`.
             seed: Makes the run repeatable; the global generators are left untouched.
-            time_limit: Seconds after which to end. The learning rate has come down by
-                then; without `max_num_epochs`, there are as many epochs as fit.
+            time_limit: Seconds after which to end, the learning rate having come down.
+                A limit never makes training longer.
 
         Returns:
             The fitted ratio estimator: averaged weights, of the epoch with the least
@@ -196,13 +200,13 @@ class AALR(SbiTrainer):
             learning_rate: Largest learning rate of AdamW, which falls to zero in a
                 line; by default the recipe's.
             clip_max_norm: Largest norm of the gradient; None for no limit.
-            retrain_from_scratch: Begin with new weights where an estimator was fitted
-                before; else go on with that one.
+            retrain_from_scratch: Begin with new weights, and not with those fitted
+                before. After rounds, whose prior was cut, that is so in any case.
             seed: Makes the run repeatable; the global generators are left untouched.
-            num_passes: How often each simulation is used; by default the recipe's, or
-                as often as `time_limit` allows. With 1, no simulation is kept.
-            time_limit: Seconds after which to end, simulations included. The learning
-                rate has come down by then; the budget may not be spent.
+            num_passes: How often each simulation is used; with 1, none is kept.
+            time_limit: Seconds after which to end, simulations included, the learning
+                rate having come down; the budget may not be spent. A limit never makes
+                training longer.
 
         Returns:
             The fitted ratio estimator, its weights averaged over the last steps.
@@ -253,7 +257,7 @@ class AALR(SbiTrainer):
             num_simulations: Budget of all rounds together, in simulations.
             num_rounds: Number of rounds, of as many simulations each.
             epsilon: Share of the posterior that each round may cut off.
-            time_limit: Seconds of training in each round.
+            time_limit: Seconds of training in each round, and of drawing inside cuts.
             seed: Makes the run repeatable; the global generators are left untouched.
 
         Returns:
@@ -264,10 +268,10 @@ class AALR(SbiTrainer):
         Raises:
             CallOrderError: If there is no prior.
             RuntimeError: If the cuts leave so little of the prior that drawing from it
-                by rejection fails.
+                by rejection fails. The estimator of the round before stays.
             TypeError: If a count is no int.
-            ValueError: If a count is not positive, `epsilon` not between 0 and 1, or
-                the simulator returns something else than finite rows.
+            ValueError: If a count is not positive, `epsilon` not between 0 and 1, `x_o`
+                not one observation, or the simulator returns no finite rows.
 
         Warns:
             ConvergenceWarning: If the chains that a cut is made from did not converge.
