@@ -35,6 +35,10 @@ class PrecisionWarning(AALRWarning):
     """Numbers are so close together that float32 hardly tells them apart."""
 
 
+class LostModesWarning(AALRWarning):
+    """All chains descend from so few starts that a mode may have been lost."""
+
+
 class FarObservationWarning(AALRWarning):
     """An observation is farther from the simulations than any simulation is."""
 

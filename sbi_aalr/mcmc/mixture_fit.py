@@ -26,6 +26,7 @@ _MAX_COMPONENTS = 20
 _MAX_POINTS = 3_000
 _NUM_ITERATIONS = 8
 _RIDGE = 1e-4
+_POOLED_RIDGE = 1e-3
 # Share of its moments that a fit keeps when new draws come.
 _MEMORY = 0.9
 # Share of the draws, those with the largest weights, whose weights are made equal.
@@ -100,6 +101,29 @@ def update(fit: MixtureFit, points: Tensor, log_weight: Tensor) -> MixtureFit:
     return _make_fit(fit.centre, fit.width, moments)
 
 
+def pool(fit: MixtureFit) -> StudentMixture:
+    """Make the mixture of a fit whose components lend each other their shape.
+
+    A fit shrinks components with few points towards a ball that is as wide as all
+    modes together. Far narrower modes are better matched by what all components have
+    in common, their mean covariance within.
+
+    Args:
+        fit: The fit to points.
+
+    Returns:
+        The mixture.
+    """
+    count, mean, covariance = _average(fit.moments)
+    dim = mean.shape[-1]
+    share = (count / count.sum(dim=-1, keepdim=True))[..., None, None]
+    common = (share * covariance).sum(dim=1, keepdim=True)
+    trust = (count / (count + 2 * dim))[..., None, None]
+    ridge = torch.diag_embed(common.diagonal(dim1=-2, dim2=-1)).mul(_POOLED_RIDGE)
+    covariance = trust * covariance + (1 - trust) * common + ridge
+    return _build_mixture(fit.centre, fit.width, _weigh_counts(count), mean, covariance)
+
+
 def _fit_to_points(
     generator: Generator, points: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,10 +145,15 @@ def _fit_to_points(
 
 
 def _make_fit(centre: Tensor, width: Tensor, moments: Tensor) -> MixtureFit:
-    log_weight, mean, covariance = _maximise(moments)
-    cholesky = width.unsqueeze(-1) * _cholesky(covariance)
-    mixture = build(log_weight, mean * width + centre, cholesky)
+    mixture = _build_mixture(centre, width, *_maximise(moments))
     return MixtureFit(mixture, centre, width, moments)
+
+
+def _build_mixture(
+    centre: Tensor, width: Tensor, log_weight: Tensor, mean: Tensor, covariance: Tensor
+) -> StudentMixture:
+    cholesky = width.unsqueeze(-1) * _cholesky(covariance)
+    return build(log_weight, mean * width + centre, cholesky)
 
 
 def _collect_moments(
@@ -142,18 +171,29 @@ def _collect_moments(
 
 def _maximise(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log-weights, means and covariances of the components with these moments."""
-    # D from 1 + D + D^2.
-    dim = round((moments.shape[-1] - 0.75) ** 0.5 - 0.5)
-    count = moments[..., 0]
-    log_weight = (count + 1).log() - (count + 1).sum(dim=-1, keepdim=True).log()
-    average = moments[..., 1:] / count.clamp(min=1e-6).unsqueeze(-1)
-    mean = average[..., :dim]
-    covariance = (average[..., dim:] - _square(mean)).unflatten(-1, (dim, dim))
+    count, mean, covariance = _average(moments)
+    dim = mean.shape[-1]
     # Few points say little about a component's shape: shrink it towards a ball.
     trust = (count / (count + dim))[..., None, None]
     size = _ball_size(count.shape[-1], mean)
     eye = torch.eye(dim, dtype=mean.dtype, device=mean.device)
-    return log_weight, mean, trust * covariance + ((1 - trust) * size + _RIDGE) * eye
+    covariance = trust * covariance + ((1 - trust) * size + _RIDGE) * eye
+    return _weigh_counts(count), mean, covariance
+
+
+def _average(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Count, mean and covariance of the points that each component has."""
+    # D from 1 + D + D^2.
+    dim = round((moments.shape[-1] - 0.75) ** 0.5 - 0.5)
+    count = moments[..., 0]
+    average = moments[..., 1:] / count.clamp(min=1e-6).unsqueeze(-1)
+    mean = average[..., :dim]
+    return count, mean, (average[..., dim:] - _square(mean)).unflatten(-1, (dim, dim))
+
+
+def _weigh_counts(count: Tensor) -> Tensor:
+    """Log of weights in proportion to the counts, none of which is left at zero."""
+    return (count + 1).log() - (count + 1).sum(dim=-1, keepdim=True).log()
 
 
 def _ball_size(num_components: int, z: Tensor) -> float:

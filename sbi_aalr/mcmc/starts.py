@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.tempering import anneal, find_inverse_temperature
+from sbi_aalr.mcmc.tempering import Annealed, anneal, find_inverse_temperature
 from sbi_aalr.types import LogProbFn
 
 
@@ -29,7 +29,7 @@ def choose_starts(
     *,
     max_steps: int,
     on_step: Callable[[int], object] | None = None,
-) -> Tensor:
+) -> Annealed:
     """Choose the starts of all chains among candidates that observations share.
 
     Candidates are resampled by weights that are tempered until enough of them share the
@@ -47,13 +47,16 @@ def choose_starts(
         on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
-        Starts, shape `(C, B, D)`.
+        Starts, shape `(C, B, D)`, and on how few candidates they have collapsed.
     """
     num_chains, num_observations = shape
     if log_weight is None:
         rows = num_chains * num_observations
         index = torch.arange(rows, device=candidates.device) % candidates.shape[0]
-        return candidates[index].unflatten(0, (num_chains, -1))
+        return Annealed(
+            candidates[index].unflatten(0, (num_chains, -1)),
+            candidates.new_ones(num_observations),
+        )
     inverse_temperature = choose_inverse_temperature(log_weight, num_chains)
     positions = resample_candidates(
         generator, candidates, log_weight, inverse_temperature, num_chains

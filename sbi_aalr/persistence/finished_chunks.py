@@ -44,6 +44,7 @@ _FINISHED = "finished"
 _CHUNKS = "[0-9]" * 6 + ".safetensors"
 # What the groups of tensors are called in a file.
 _WARMUP, _CHAINS, _CONVERGENCE = "warmup", "chains", "figures"
+_STARTS = "starts"
 _NUM_PROBES = 16
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -123,6 +124,7 @@ class ChunkFiles:
                 Chains(**_collect(_WARMUP, tensors)),
                 Chains(**_collect(_CHAINS, tensors)),
                 Convergence(**_collect(_CONVERGENCE, tensors)),
+                **_collect(_STARTS, tensors),
             )
         except ValueError as error:
             raise ValueError(
@@ -136,6 +138,8 @@ class ChunkFiles:
             _CHAINS: vars(result.chains),
             _CONVERGENCE: result.convergence._asdict(),
         }
+        if result.ancestor_share is not None:
+            groups[_STARTS] = {"ancestor_share": result.ancestor_share}
         tensors = {
             f"{group}.{name}": tensor
             for group, fields in groups.items()

@@ -23,7 +23,7 @@ from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
 from sbi_aalr.sampling.plan import make_plan
 from sbi_aalr.sampling.run import Run
-from sbi_aalr.sampling.sample import pick_draws
+from sbi_aalr.sampling.sample import pick_draws, warn_if_collapsed
 from sbi_aalr.sampling.target import CallableTarget, RatioTarget, Target
 from sbi_aalr.sampling.truncated_prior import warn_if_other
 
@@ -111,6 +111,8 @@ class SbiPosterior(NeuralPosterior):
 
         Warns:
             ConvergenceWarning: If the chains did not converge in `max_steps`.
+            LostModesWarning: If the chains start from so few points that a mode may
+                have been lost.
         """
         trials = self._x_else_default_x(x).unsqueeze(0)
         options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
@@ -153,6 +155,8 @@ class SbiPosterior(NeuralPosterior):
 
         Warns:
             ConvergenceWarning: If the chains of any observation did not converge.
+            LostModesWarning: If the chains of any observation start from so few points
+                that a mode may have been lost.
         """
         observations = self._check_x(x).unsqueeze(1)
         options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
@@ -245,6 +249,7 @@ class SbiPosterior(NeuralPosterior):
         chosen, target = self.parameters.with_param(**settings), self.target
         plan = make_plan(chosen, num_samples, len(x), target.ratio_dim)
         self._run = run = sample_run(target, x, plan, **options)
+        warn_if_collapsed(run, stacklevel=3)
         if chosen.has_limits:
             warn_about_run(run, chosen.max_rhat, chosen.min_ess, stacklevel=3)
         return pick_draws(run, num_samples)

@@ -6,6 +6,7 @@ converged, so that the slow few of many groups run together. Chunks do not know 
 other, which is what lets a run that was killed go on where it stopped.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -13,7 +14,9 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.run import block_size
+from sbi_aalr.mcmc.search import search
 from sbi_aalr.mcmc.starts import choose_starts
+from sbi_aalr.mcmc.tempering import Annealed
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress
 from sbi_aalr.sampling.target import BatchLogProb, Target
@@ -35,6 +38,10 @@ _MAX_ROWS_ELSEWHERE = 2**20
 _CHUNK = 128
 # Chains in warm-up, enough to find the modes and to fit their shapes.
 _POPULATION = 100
+# Annealing alone was measured to lose modes in more dimensions.
+_MAX_ANNEALED_DIM = 12
+# Ancestors for each chain; modes that were lost had fewer.
+LEAST_ANCESTOR_SHARE = 0.04
 
 
 class FinishedChunks(Protocol):
@@ -121,21 +128,23 @@ def _sample_chunk(
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
     rows = max(1, rows // block_size(kernel))
     warmed_up: list[WarmedUp] = []
+    ancestor_shares: list[Tensor] = []
     bar.begin("warm-up")
     for index in torch.arange(len(x), device=x.device).split(
         max(1, rows // population)
     ):
         group: BatchLogProb = log_prob_fn.select(index)
-        positions = choose_starts(
+        positions, ancestor_share = _find_starts(
             generator,
             group,
-            target.log_proposal,
+            target,
             candidates,
             None if weigh is None else weigh(index),
             (population, len(index)),
             max_steps=settings.warmup_steps // 2,
             on_step=bar.step,
         )
+        ancestor_shares.append(ancestor_share)
         if kernel.unconstrained:
             group, positions = unconstrained.select(index), transform(positions)
         warmed_up.append(warm_up_chains(generator, group, positions, plan, bar.step))
@@ -149,12 +158,55 @@ def _sample_chunk(
         on_step=bar.step,
         on_done=lambda convergence: count_finished(bar, convergence),
     )
+    result = result._replace(ancestor_share=torch.cat(ancestor_shares))
     if not kernel.unconstrained:
         return result
     return result._replace(
         warmup=constrain(result.warmup, transform),
         chains=constrain(result.chains, transform),
     )
+
+
+def _find_starts(
+    generator: Generator,
+    log_prob_fn: BatchLogProb,
+    target: Target,
+    candidates: Tensor,
+    log_weight: Tensor | None,
+    shape: tuple[int, int],
+    *,
+    max_steps: int,
+    on_step: Callable[[int], object],
+) -> Annealed:
+    """Anneal the starts of all observations, and search where that loses modes."""
+    starts = choose_starts(
+        generator,
+        log_prob_fn,
+        target.log_proposal,
+        candidates,
+        log_weight,
+        shape,
+        max_steps=max_steps,
+        on_step=on_step,
+    )
+    if log_weight is None:
+        return starts
+    hard = starts.ancestor_share < LEAST_ANCESTOR_SHARE
+    hard = hard | (candidates.shape[-1] > _MAX_ANNEALED_DIM)
+    position, ancestor_share = (field.clone() for field in starts)
+    for observation in hard.nonzero()[:, 0]:
+        found = search(
+            generator,
+            log_prob_fn.select(observation.unsqueeze(0)),
+            target.log_proposal,
+            candidates,
+            log_weight[:, observation].unsqueeze(1),
+            on_step=on_step,
+        )
+        rows = torch.arange(shape[0], device=position.device) % len(found.position)
+        position[:, observation] = found.position[rows, 0]
+        ancestor_share[observation] = found.ancestor_share[0]
+    return Annealed(position, ancestor_share)
 
 
 def count_finished(bar: Progress, convergence: Convergence) -> None:

@@ -28,6 +28,8 @@ class Run:
         created_at: When it was finished.
         target: What was sampled.
         parameter_names: One name a parameter, where they have any.
+        ancestor_share: Draws that the starts of each observation descend from, for each
+            start, between 0 and 1, shape `(B,)`; None of a run that was read.
     """
 
     chains: Chains
@@ -39,3 +41,4 @@ class Run:
     created_at: datetime
     target: Target
     parameter_names: Sequence[str] | None = None
+    ancestor_share: Tensor | None = None

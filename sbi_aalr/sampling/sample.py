@@ -1,11 +1,17 @@
 """From a target and observations to a finished run."""
 
+import warnings
 from datetime import UTC, datetime
 
 import torch
 from torch import Tensor
 
-from sbi_aalr.sampling.chunks import FinishedChunks, sample_observations
+from sbi_aalr.errors import LostModesWarning
+from sbi_aalr.sampling.chunks import (
+    LEAST_ANCESTOR_SHARE,
+    FinishedChunks,
+    sample_observations,
+)
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.target import Target
@@ -36,7 +42,7 @@ def sample(
         The run.
     """
     with torch.no_grad():
-        warmup, chains, convergence = sample_observations(
+        warmup, chains, convergence, ancestor_share = sample_observations(
             target,
             x,
             plan,
@@ -53,7 +59,40 @@ def sample(
         settings={**plan.settings.to_dict(), "seed": seed},
         created_at=datetime.now(UTC),
         target=target,
+        ancestor_share=ancestor_share,
     )
+
+
+def warn_if_collapsed(run: Run, stacklevel: int) -> None:
+    """Warn if the starts of any observation descend from few draws.
+
+    Args:
+        run: The run.
+        stacklevel: As the caller would give it to `warnings.warn`.
+
+    Warns:
+        LostModesWarning: If fewer than four starts in a hundred have an ancestor of
+            their own. Its `value` is the least such share.
+    """
+    if run.ancestor_share is None:
+        return
+    collapsed = run.ancestor_share < LEAST_ANCESTOR_SHARE
+    if not bool(collapsed.any()):
+        return
+    worst, value = int(run.ancestor_share.argmin()), float(run.ancestor_share.min())
+    whose = "The starts of the chains"
+    if run.batched:
+        whose += (
+            f" of {int(collapsed.sum())} of {len(collapsed)} observations (the worst "
+            f"is observation {worst})"
+        )
+    message = (
+        f"{whose} descend from few draws, {100 * value:.1f} for every 100 starts, "
+        f"below {100 * LEAST_ANCESTOR_SHARE:.0f}: a mode of the posterior may be lost, "
+        "and R-hat cannot see it. Raise `num_candidates`, and compare runs with other "
+        "seeds."
+    )
+    warnings.warn(LostModesWarning(message, value), stacklevel=stacklevel + 1)
 
 
 def pick_draws(run: Run, num_samples: int) -> Tensor:

@@ -37,11 +37,14 @@ class Result(NamedTuple):
         warmup: Warm-up draws, thinned.
         chains: The draws.
         convergence: How far the chains have converged.
+        ancestor_share: Draws that the starts of each observation descend from, for each
+            start, between 0 and 1, shape `(B,)`; None where starts were given.
     """
 
     warmup: Chains
     chains: Chains
     convergence: Convergence
+    ancestor_share: Tensor | None = None
 
 
 class WarmedUp(NamedTuple):
@@ -229,9 +232,12 @@ def measure(
 
 def join(parts: Sequence[Result]) -> Result:
     """Put the results of several groups of observations side by side."""
-    warmups, chains, convergences = zip(*parts, strict=True)
+    warmups, chains, convergences, shares = zip(*parts, strict=True)
     return Result(
-        concatenate(warmups), concatenate(chains), concatenate_trees(convergences)
+        concatenate(warmups),
+        concatenate(chains),
+        concatenate_trees(convergences),
+        None if shares[0] is None else torch.cat(shares),
     )
 
 

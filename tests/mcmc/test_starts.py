@@ -135,6 +135,8 @@ def test_choose_starts_from_the_proposal_repeats_candidates_if_need_be():
         (6, 3),
         max_steps=0,
     )
+    assert starts.ancestor_share.tolist() == [1, 1, 1]
+    starts = starts.position
     assert starts.shape == (6, 3, 2)
     known = {tuple(row) for row in candidates.tolist()}
     assert {tuple(row) for row in starts.flatten(0, 1).tolist()} <= known

@@ -41,7 +41,7 @@ def run_annealing(seed, num_chains=400, max_steps=300, log_prob=log_two_modes):
         max_steps=max_steps,
         on_step=lambda steps: count.__setitem__(0, count[0] + steps),
     )
-    return positions, annealed, inverse_temperature, count[0]
+    return positions, annealed.position, inverse_temperature, count[0]
 
 
 def find_share(position):
@@ -119,7 +119,7 @@ def test_observations_anneal_at_their_own_pace():
     annealed = tempering.anneal(
         generator, positions, inverse_temperature, log_prob, log_base, max_steps=300
     )
-    ratio = annealed.square().mean(dim=(0, 2)).sqrt() / widths
+    ratio = annealed.position.square().mean(dim=(0, 2)).sqrt() / widths
     assert ((ratio - 1).abs() < 0.2).all()
 
 
