@@ -170,10 +170,11 @@ def remove_chunks(folder: Path) -> None:
 
 def remove_if_finished(folder: Path) -> None:
     """Remove what a run that was killed left after its file was written."""
-    if (folder / _FINISHED).is_file() and not folder.is_symlink():
-        # Whoever else has it removes it.
-        with contextlib.suppress(BlockingIOError), hold_folder(folder):
-            remove_chunks(folder)
+    if folder.is_dir():
+        # Whoever else has it removes it, and what is not ours stays.
+        with contextlib.suppress(BlockingIOError, ValueError), hold_folder(folder):
+            if (folder / _FINISHED).is_file():
+                remove_chunks(folder)
 
 
 def identify(target: Target, x: Tensor, settings: Settings) -> dict[str, Any]:
