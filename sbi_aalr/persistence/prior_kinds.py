@@ -6,6 +6,7 @@ What is not here, such as a class of your own, has no description.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from sbi.utils import BoxUniform, MultipleIndependent
 from sbi.utils.user_input_checks_utils import (
     OneDimPriorWrapper,
@@ -47,6 +48,15 @@ def _make_categorical(probs: Tensor, logits: Tensor, validate_args: bool) -> Any
     # Both, as either would be rounded anew when it is made from the other.
     made.probs, made.logits = probs, logits
     return made
+
+
+def _wrap(
+    batch_shape: list[int], event_shape: list[int], **arguments: Any
+) -> PytorchReturnTypeWrapper:
+    shapes = torch.Size(batch_shape), torch.Size(event_shape)
+    return PytorchReturnTypeWrapper(
+        **arguments, batch_shape=shapes[0], event_shape=shapes[1]
+    )
 
 
 def _make_inverse(inv: Transform) -> Transform:
@@ -135,7 +145,7 @@ KINDS: dict[type, Kind] = {
     MultipleIndependent: Kind(_join, _name_attributes(("dists",))),
     OneDimPriorWrapper: Kind(OneDimPriorWrapper, _name_attributes(("prior",))),
     PytorchReturnTypeWrapper: Kind(
-        PytorchReturnTypeWrapper,
+        _wrap,
         _name_attributes(("prior", "return_type", "batch_shape", "event_shape")),
     ),
 }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
+from sbi.utils.user_input_checks_utils import move_distribution_to_device
 from torch import Size, Tensor
 from torch.distributions import Distribution
 from tqdm.auto import tqdm
@@ -17,8 +18,6 @@ from sbi_aalr.errors import OtherObservationWarning
 from sbi_aalr.networks.pairs import fix_observations
 
 _BLOCK_ROWS = 2**17
-# For a few draws, such as those that tell a prior's shape, and how many are few.
-_SMALL_BLOCK_ROWS, _FEW = 2**12, 100
 # A network is evaluated on blocks that stay in the cache.
 _NETWORK_ROWS = 2_000
 _MOST_DRAWS = 10**9
@@ -95,6 +94,19 @@ class TruncatedPrior(Distribution):
         """Standard deviation of the prior itself."""
         return self.prior.stddev
 
+    def to(self, device: str | torch.device) -> None:
+        """Move the prior and its cuts to a device, in place as sbi's priors do."""
+        self.prior = move_distribution_to_device(self.prior, device)
+        self.cuts = tuple(
+            cut._replace(
+                estimator=cut.estimator.to(device),
+                x=cut.x.to(device),
+                low=cut.low.to(device),
+                high=cut.high.to(device),
+            )
+            for cut in self.cuts
+        )
+
     def keeps(self, theta: Tensor) -> Tensor:
         """Which rows of theta, `(N, D)`, pass all cuts, `(N,)`."""
         kept = torch.ones(len(theta), dtype=torch.bool, device=theta.device)
@@ -134,7 +146,6 @@ class TruncatedPrior(Distribution):
         started = time.perf_counter()
         shape = Size(sample_shape)
         wanted = shape.numel()
-        num_rows = _SMALL_BLOCK_ROWS if wanted <= _FEW else _BLOCK_ROWS
         pieces: list[Tensor] = []
         found = proposed = 0
         with tqdm(
@@ -155,7 +166,7 @@ class TruncatedPrior(Distribution):
                         f"were asked for. That took {seconds:.3g} s. Truncate in fewer "
                         "rounds, or give a larger `time_limit` where there is one."
                     )
-                theta = self._propose(num_rows)
+                theta = self._propose(_BLOCK_ROWS)
                 kept = theta[self.keeps(theta)]
                 self.num_proposed += len(theta)
                 self.num_accepted += len(kept)

@@ -112,6 +112,8 @@ def test_prior_comes_back_the_same(prior):
     copy = decode_prior(document)
     assert type(copy) is type(prior)
     assert copy._validate_args == prior._validate_args
+    assert repr(copy.batch_shape) == repr(prior.batch_shape)
+    assert repr(copy.event_shape) == repr(prior.event_shape)
     # A copy, as transforms know again what they drew last.
     draws = draw(prior).clone()
     assert torch.equal(draw(copy), draws) and draw(copy).dtype == draws.dtype

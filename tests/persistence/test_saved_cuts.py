@@ -121,6 +121,15 @@ def test_another_observation_is_warned_about_where_it_is_asked_for(tmp_path):
     whole.sample_batched((4,), x=rows, seed=1, **quick)
 
 
+def test_cuts_move_to_a_device_with_their_prior():
+    prior = make().potential_fn.prior
+    prior.to("meta")
+    parts = [part for cut in prior.cuts for part in (cut.x, cut.low, cut.high)]
+    parts += [next(cut.estimator.parameters()) for cut in prior.cuts]
+    parts.append(prior.prior.base_dist.low)
+    assert {part.device.type for part in parts} == {"meta"}
+
+
 @pytest.mark.slow
 def test_posterior_after_rounds_is_the_same_after_loading(tmp_path):
     trainer = AALR(BOX, show_progress_bars=False)

@@ -84,7 +84,7 @@ def page(checked, tmp_path_factory):
 @pytest.fixture(scope="module")
 def hostile_page(tmp_path_factory):
     """Many observations, one of them stuck, and text that tries to be markup."""
-    tree = make_tree(count=30, names=(HOSTILE, "a/b"), num_draws=150)
+    tree = make_tree(count=30, names=(HOSTILE, "a/b"), num_draws=600)
     tree["posterior"]["theta"].values[2, :, 17] = 3.0
     evidence = Evidence(
         tree, HOSTILE, facts={HOSTILE: HOSTILE}, commands=HOSTILE, truth=np.zeros(2)
