@@ -26,6 +26,7 @@ from sbi_aalr.posterior.sbi_posterior import SbiPosterior
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
 from sbi_aalr.report.run_report import report_run
 from sbi_aalr.sampling.run import Run
+from sbi_aalr.seeding import generators_kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,7 @@ class MHPosterior(SbiPosterior):
         Hermans et al. (2020), arXiv:1903.04057, Algorithm 2.
     """
 
+    @generators_kept()
     def __init__(
         self,
         potential_fn: Any,
@@ -71,6 +73,7 @@ class MHPosterior(SbiPosterior):
         self._purpose = "It samples by likelihood-free Metropolis-Hastings."
 
     @classmethod
+    @generators_kept()
     def from_estimator(
         cls, estimator: RatioEstimator, prior: Distribution, **settings: Any
     ) -> Self:
@@ -237,6 +240,7 @@ class MHPosterior(SbiPosterior):
         return write(folder, Saved(estimator, prior, settings, self._x))
 
     @classmethod
+    @generators_kept()
     def load(
         cls,
         folder: str | Path,

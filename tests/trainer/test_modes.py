@@ -11,7 +11,7 @@ from sbi.utils.user_input_checks import process_prior
 from torch import nn
 from trainers import FEW, SOON, append, get_estimator, make_trainer, weights
 
-from sbi_aalr import networks
+from sbi_aalr import MHPosterior, networks
 
 X_O = torch.zeros(2)
 SMALL = networks.two_towers(8, 1)
@@ -118,16 +118,23 @@ def test_double_as_default_gives_the_same_weights():
         lambda: process_prior(NumpyPrior())[0],
     ],
 )
-def test_setting_up_leaves_generators_alone(make_prior):
+def test_setting_up_leaves_generators_alone(make_prior, tmp_path):
     prior = make_prior()
     before = read_generators()
-    trainer = make_trainer(prior=prior)
+    trainer = make_trainer("selu_mlp", prior)
     assert read_generators() == before
     trainer.train_online(simulate, **FEW)
     before = read_generators()
     trainer.build_posterior()
     trainer.build_posterior(sample_with="rejection")
     assert read_generators() == before
+    estimator = get_estimator(trainer)
+    posterior = MHPosterior.from_estimator(estimator, prior)
+    assert read_generators() == before
+    if isinstance(prior, BoxUniform):
+        posterior.save(tmp_path / "run")
+        MHPosterior.load(tmp_path / "run")
+        assert read_generators() == before
     # The control: such a prior does draw from one of them.
     prior.sample((1,))
     assert read_generators() != before
