@@ -12,7 +12,12 @@ from sbi_aalr.checks.rows import (
     check_split,
 )
 from sbi_aalr.checks.simulations import check_simulations
-from sbi_aalr.checks.support import check_inside, count_parameters, find_outside
+from sbi_aalr.checks.support import (
+    check_inside,
+    check_overlap,
+    count_parameters,
+    find_outside,
+)
 from sbi_aalr.checks.values import (
     check_choice,
     check_device,
@@ -34,6 +39,7 @@ __all__ = [
     "check_int_from",
     "check_non_negative_float",
     "check_non_negative_int",
+    "check_overlap",
     "check_positive_float",
     "check_positive_int",
     "check_prior",

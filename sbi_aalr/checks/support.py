@@ -1,5 +1,6 @@
 """Which parameters a prior rules out."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -31,6 +32,24 @@ def check_inside(name: str, theta: Tensor, prior: Distribution) -> None:
             f"{len(outside)} rows ({share:.0%}) outside it (first: row {first}, "
             f"{theta[first].tolist()}). Give both in the same units and order, or "
             "choose a wider prior."
+        )
+
+
+def check_overlap(name: str, prior: Distribution, rounds: Sequence[Tensor]) -> None:
+    """Raise if a prior rules out all parameters of earlier simulations.
+
+    One that rules out some asks for the posterior under a narrower one, which is fine.
+
+    Args:
+        name: Name of the argument, for the message.
+        prior: The prior.
+        rounds: Parameters simulated in each round, shape `(N, D)`.
+    """
+    if rounds and all(find_outside(theta, prior).all() for theta in rounds):
+        raise ValueError(
+            f"`{name}` must be that of the simulations, got one that rules out all of "
+            f"them (first: {rounds[0][0].tolist()}). Give both in the same units and "
+            "order."
         )
 
 

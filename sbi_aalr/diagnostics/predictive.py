@@ -63,8 +63,8 @@ def add_predictive(
 
     if not isinstance(datatree, xr.DataTree):
         raise TypeError(
-            f"`datatree` must be a DataTree, got {type(datatree).__name__}. Make it with "
-            "`to_datatree`."
+            f"`datatree` must be a DataTree, got {type(datatree).__name__}. Make it "
+            "with `to_datatree`."
         )
     draws = read_draws(datatree)
     check_prior("prior", prior, draws.theta.shape[-1])

@@ -25,11 +25,13 @@ from sbi_aalr.checks import (
     check_choice,
     check_device,
     check_non_negative_int,
+    check_overlap,
     check_prior,
     check_simulations,
 )
 from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.training.loaders import TensorLoader
 from sbi_aalr.training.ratio_loss import RatioLoss
@@ -107,7 +109,10 @@ class SbiTrainer(RatioEstimatorTrainer):
         if data_device is not None:
             device = check_device("data_device", data_device)
         earlier = (self._theta_roundwise[:1] + self._x_roundwise[:1]) or None
-        theta, x = check_simulations(theta, x, exclude_invalid_x, earlier, self._prior)
+        prior: Any = self._prior
+        # At the edge of a cut, ratios that are rounded decide.
+        prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+        theta, x = check_simulations(theta, x, exclude_invalid_x, earlier, prior)
         if exclude_invalid_x:
             theta, x = _leave_out_invalid(theta, x)
         # Not by sbi's own method: it warns of z-scoring, which there is none of here.
@@ -204,7 +209,9 @@ class SbiTrainer(RatioEstimatorTrainer):
         if prior is None and density_estimator is None:
             prior = self._truncated_prior
         if prior is not None:
-            check_prior("prior", prior)
+            estimator = density_estimator or self._neural_net
+            check_prior("prior", prior, estimator.input_shape.numel())
+            check_overlap("prior", prior, self._theta_roundwise)
         if sample_with == "mh" and posterior_parameters is None:
             if kwargs:
                 raise ValueError(

@@ -16,7 +16,7 @@ from torch.distributions import (
     Uniform,
 )
 
-from sbi_aalr import AALR
+from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.checks import check_simulations, find_outside
 
 BOX = BoxUniform(-2 * torch.ones(2), 2 * torch.ones(2))
@@ -44,7 +44,7 @@ def test_parameters_in_wrong_units_are_told_with_their_share():
         match=r"`theta` must lie inside the prior, got 200 of 200 rows \(100%\) "
         r"outside it \(first: row 0, .*Give both in the same units",
     ):
-        check_simulations(0.2 * theta + 100, x, prior=BOX)
+        make_trainer().append_simulations(0.2 * theta + 100, x)
     theta[17] += 5
     with pytest.raises(ValueError, match=r"got 1 of 200 rows \(0%\) .*first: row 17"):
         check_simulations(theta, x, prior=BOX)
@@ -89,6 +89,30 @@ def test_parameters_of_another_width_than_the_prior_are_told():
         ValueError, match=r"`theta` must have a column for each of the 2"
     ):
         check_simulations(torch.zeros(10, 3), torch.zeros(10, 2), prior=BOX)
+
+
+def test_without_a_prior_the_one_of_the_posterior_is_checked():
+    trainer = make_trainer(None, build_quadratic)
+    theta = draw(BOX, 100)
+    trainer.append_simulations(theta, theta + torch.randn(100, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator = trainer.train(max_num_epochs=1)
+    far, wide = (
+        BoxUniform(100 * ONE, 101 * ONE),
+        BoxUniform(-torch.ones(3), torch.ones(3)),
+    )
+    with pytest.raises(
+        ValueError, match="`prior` must be that of the simulations, got"
+    ):
+        trainer.build_posterior(prior=far)
+    with pytest.raises(ValueError, match="must have 2 parameters, got 3"):
+        trainer.build_posterior(prior=wide)
+    with pytest.raises(ValueError, match="must have 2 parameters, got 3"):
+        MHPosterior.from_estimator(estimator, wide)
+    # A narrower one is another question, and a good one.
+    trainer.build_posterior(prior=BoxUniform(ZERO, ONE))
+    trainer.build_posterior(prior=BOX)
 
 
 def test_gradients_do_not_reach_training():
