@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from safetensors import safe_open
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions import Distribution
@@ -23,7 +22,13 @@ from torch.distributions import Distribution
 from sbi_aalr._version import __version__
 from sbi_aalr.checks import check_prior
 from sbi_aalr.errors import UnsavedPriorWarning
-from sbi_aalr.files import hash_tensors, read_sealed, write_sealed, write_tensors
+from sbi_aalr.files import (
+    hash_tensors,
+    read_headed_tensors,
+    read_sealed,
+    write_sealed,
+    write_tensors,
+)
 from sbi_aalr.persistence.cut_files import (
     check_values,
     encode_cuts,
@@ -241,15 +246,13 @@ def _check_parameters(path: Path, parameters: dict[str, Any]) -> None:
 def _read_weights(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
     """Read all tensors, and make sure that they are those of the document."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise ValueError(f"{path} is damaged: {_shorten(error)}.") from error
+        tensors, head = read_headed_tensors(path)
+    except OSError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
     is_same_save = (
         hash_tensors(tensors) == document["weights"]
         if "weights" in document
-        else "format" not in metadata
+        else "format" not in head
     )
     if not is_same_save:
         raise ValueError(
