@@ -293,4 +293,6 @@ def _choose_prior(
 
 def _shorten(error: Exception) -> str:
     """What an error says in one line; those of torch have more."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing."
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

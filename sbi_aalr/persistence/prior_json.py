@@ -17,6 +17,8 @@ from sbi_aalr.persistence.prior_kinds import KINDS
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Nothing in a prior has more numbers: a few lines of JSON cannot ask for much memory.
 _MOST_NUMBERS = 2**20
+# Distributions and transforms, each of which takes time to make.
+_MOST_PARTS = 2_000
 # Arguments that have one axis more than the others.
 _MATRICES = ("cov_factor", "scale_tril")
 _BY_NAME = {kind.__name__: found for kind, found in KINDS.items()}
@@ -43,9 +45,10 @@ def encode_prior(prior: Distribution) -> dict[str, Any] | None:
                        'validate_args': True}}
     """
     try:
-        return _encode(prior)
+        document = _encode(prior)
     except _UnknownError:
         return None
+    return None if _count_parts(document) > _MOST_PARTS else document
 
 
 def decode_prior(document: Mapping[str, Any]) -> Distribution:
@@ -55,6 +58,8 @@ def decode_prior(document: Mapping[str, Any]) -> Distribution:
         ValueError: If its type is not one of the known ones, or it is damaged.
     """
     try:
+        if _count_parts(document) > _MOST_PARTS:
+            raise ValueError(f"it has more than {_MOST_PARTS:,} parts")
         # sbi draws from a distribution to learn its shape.
         with torch.random.fork_rng(devices=[]):
             prior = _decode(_upgrade(document))
@@ -66,6 +71,10 @@ def decode_prior(document: Mapping[str, Any]) -> Distribution:
             f"The saved prior is damaged: {type(error).__name__}: {reason[0]}."
         ) from error
     return prior
+
+
+def _count_parts(document: Mapping[str, Any]) -> int:
+    return str(document).count("'type'")
 
 
 def is_same_prior(document: Mapping[str, Any], prior: Distribution) -> bool:

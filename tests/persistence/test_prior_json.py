@@ -221,6 +221,20 @@ def test_what_nobody_wrote_is_refused(document, message):
         decode_prior(document)
 
 
+def test_what_has_many_parts_is_neither_written_nor_read():
+    many = transform(NORMAL, *[t.ExpTransform()] * 3_000)
+    assert encode_prior(many) is None
+    power = nest("ExpTransform", cache_size=0)
+    document = nest(
+        "TransformedDistribution",
+        base_distribution=encode_prior(NORMAL),
+        transforms=[power] * 3_000,
+        **FLAG,
+    )
+    with pytest.raises(ValueError, match="more than 2,000 parts"):
+        decode_prior(document)
+
+
 def test_what_would_be_large_is_refused():
     column = nest("Normal", loc=WIDE, scale=write(*[[1.0]] * 50_000), **FLAG)
     row = nest("AffineTransform", loc=LONG, scale=1.0, event_dim=0, cache_size=0)
