@@ -83,8 +83,7 @@ def fit(
         try:
             for index in itertools.count() if num_passes is None else range(num_passes):
                 bar.begin_pass(index)
-                if others is not None:
-                    budget.reserved = others.seconds
+                budget.begin_pass(others.seconds if others is not None else 0.0)
                 num_steps = recorder.num_steps
                 is_finished = _run_pass(passes, updates, budget, recorder, bar)
                 if others is not None and recorder.num_steps > num_steps:
@@ -133,20 +132,24 @@ def _run_pass(
 
 
 class _Budget:
-    """How much of the simulations and of the seconds is spent.
-
-    Attributes:
-        reserved: Seconds to be left at the end.
-    """
+    """How much of the simulations and of the seconds is spent."""
 
     def __init__(self, num_simulations: int | None, time_limit: float | None) -> None:
-        self.reserved = 0.0
         self._num_simulations = num_simulations
         self._time_limit = time_limit
-        self._started = time.perf_counter()
+        self._started = self._last = time.perf_counter()
         self._spent = 0
+        self._reserved = self._step_seconds = 0.0
+
+    def begin_pass(self, reserved: float) -> None:
+        """Leave some seconds for what comes after the pass."""
+        self._last = time.perf_counter()
+        self._reserved, self._step_seconds = reserved, 0.0
 
     def spend(self, num_simulations: int) -> None:
+        """Count the simulations of a step, and how long it took."""
+        now = time.perf_counter()
+        self._step_seconds, self._last = now - self._last, now
         self._spent += num_simulations
 
     def measure_progress(self) -> float:
@@ -155,8 +158,9 @@ class _Budget:
         if self._num_simulations is not None:
             progress = self._spent / self._num_simulations
         if self._time_limit is not None:
-            # What was measured first may be slower than it will be.
-            reserved = min(self.reserved, self._time_limit / 2)
+            # The next step will take as long as the last. Halved at most, as what is
+            # measured first may be slower than it will be.
+            reserved = min(self._reserved + self._step_seconds, self._time_limit / 2)
             elapsed = time.perf_counter() - self._started
             progress = max(progress, (elapsed + reserved) / self._time_limit)
         return progress
