@@ -53,12 +53,12 @@ def sample(
     given = None if prior is None else import_prior(prior)
     posterior = MHPosterior.load(run, prior=given, device=device)
     event_shape = posterior.potential_fn.ratio_estimator.condition_shape
-    rows = read_csv_rows(
-        x,
-        event_shape.numel(),
-        on_header=lambda line: show_line(f"Skipped the header of {x}: {line}"),
-    ).reshape(-1, *event_shape)
+    header: list[str] = []
+    rows = read_csv_rows(x, event_shape.numel(), on_header=header.append)
+    rows = rows.reshape(-1, *event_shape)
     check_output_file("out", out, SUFFIXES)
+    for line in header:
+        show_line(f"Skipped the header of {x}: {line}")
     out.parent.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {} if num_chains is None else {"num_chains": num_chains}
     settings |= {"seed": seed, "show_progress_bars": sys.stderr.isatty()}

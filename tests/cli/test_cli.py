@@ -136,6 +136,11 @@ def test_wrong_value_for_demo_is_one_line_and_exit_code_1(option, value, message
         ((ROW,), ("--num-chains", "0"), "`num_chains` must be a positive int"),
         ((ROW,), ("--device", "abacus"), "`device` must be a torch device"),
         ((ROW,), ("--out", "."), "`out` must be a file"),
+        ((ROW,), ("--out", ""), "`out` must be a file"),
+        ((ROW,), ("--out", "/dev/null"), "`out` must end in .nc"),
+        ((ROW, ROW), ("--out", "/dev/null"), "`out` must end in .nc"),
+        ((ROW,), ("--out", "/proc/a.nc"), "`out` must lie where files can be written"),
+        ((ROW.replace(",", ";"),), (), "line 1: values must be separated by commas"),
     ],
 )
 def test_wrong_value_for_sample_is_one_line_and_exit_code_1(
@@ -163,6 +168,7 @@ def test_sample_of_one_row_shows_and_writes_its_posterior(run, observations, tmp
     x = observations("a,b,c,d,e,f,g,h", ROW)
     result = call("sample", run, "--x", x, "--num-samples", 1_000, "--out", out)
     assert result.exit_code == 0, result.stderr
+    assert f"Skipped the header of {x}: a,b,c" in result.stdout
     assert "theta_5" in result.stdout and "Chains converged: R-hat" in result.stdout
     assert f"Wrote {out}" in result.stdout
     assert list(out.parent.iterdir()) == [out]
@@ -208,6 +214,17 @@ def test_one_row_is_written_as_several_are(run, observations, tmp_path, rows):
     again = call("sample", run, "--x", x, *options)
     assert again.exit_code == 1 and "must not exist yet" in again.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("rows", [(ROW,), (ROW, ROW)])
+def test_sample_replaces_nothing(run, tmp_path, rows):
+    own = tmp_path / "own.nc"
+    own.write_text("\n".join(rows))
+    for x, out in ((own, own), (own, run / "posterior.json")):
+        before = out.read_bytes()
+        result = call("sample", run, "--x", x, "--out", out)
+        assert result.exit_code == 1 and "`out` must" in result.stderr
+        assert out.read_bytes() == before
 
 
 def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):

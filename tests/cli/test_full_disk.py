@@ -74,7 +74,7 @@ def disk(tmp_path):
 @pytest.mark.parametrize("jobs", ["save", "sample,zarr", "report"])
 def test_full_disk_is_said_and_what_is_done_goes_on(disk, jobs):
     rng, number = random.Random(1), 20
-    sizes = [2**21 - 2 ** rng.randrange(12, 19) for _ in range(number)]
+    sizes = [2**21 - 2 ** rng.randrange(12, 18) for _ in range(number)]
     paths = [os.path.dirname(os.path.dirname(__file__)), *sys.path]
     done = subprocess.run(
         [
@@ -88,4 +88,4 @@ def test_full_disk_is_said_and_what_is_done_goes_on(disk, jobs):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == number * len(jobs.split(","))
-    assert sum(line.endswith("full") for line in lines) >= number // 2
+    assert sum(line.endswith("full") for line in lines) >= 3
