@@ -10,7 +10,7 @@ from linear_gaussian import SHORT, X_O
 from reports import read_words
 from typer.testing import CliRunner
 
-from sbi_aalr import AALR
+from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.cli.app import app
 from sbi_aalr.cli.named_simulator import import_simulator
 from sbi_aalr.simulators import SLCP
@@ -148,10 +148,37 @@ def test_damaged_folder_is_one_line_and_exit_code_1(folder, tmp_path, spoil, mes
     assert not (copy / "report.html").exists()
 
 
+@pytest.mark.parametrize("name", ["posterior.json", "chains.nc", "mine.html"])
+def test_report_replaces_nothing_but_a_report(folder, tmp_path, name):
+    copy = tmp_path / "mine"
+    shutil.copytree(folder, copy)
+    (copy / "mine.html").write_text("mine")
+    before = (copy / name).read_bytes()
+    result = call("report", copy, "--out", copy / name)
+    assert result.exit_code == 1 and "`out` must" in result.stderr
+    assert (copy / name).read_bytes() == before
+
+
+def test_chains_of_another_estimator_are_refused(folder, tmp_path):
+    copy = tmp_path / "mine"
+    shutil.copytree(folder, copy)
+    posterior = MHPosterior.load(copy)
+    posterior.sample((20,), out=copy / "night.nc", seed=1, **SHORT)
+    with torch.no_grad():
+        next(posterior.potential_fn.ratio_estimator.parameters()).add_(0.01)
+    posterior.save(copy)
+    result = call("report", copy, "--chains", copy / "night.nc")
+    assert result.exit_code == 1 and "drawn with another" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--out", "."), "`path` must be a file, but . is a folder"),
+        (("--out", "."), "`out` must be a file, but . is a folder"),
+        (("--out", ""), "`out` must be a file, but . is a folder"),
+        (("--out", "report.pdf"), "`out` must end in .html or .htm"),
+        (("--out", "/dev/null"), "`out` must end in .html or .htm"),
+        (("--out", "/proc/r.html"), "`out` must lie where files can be written"),
         (("--chains", "nowhere.nc"), "`chains` must be a NetCDF file"),
         (("--num-simulations", 0), "`num_simulations` must be a positive int"),
         (("--seed", -1), "`seed` must be"),
