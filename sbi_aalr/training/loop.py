@@ -158,9 +158,9 @@ class _Budget:
         if self._num_simulations is not None:
             progress = self._spent / self._num_simulations
         if self._time_limit is not None:
-            # The next step will take as long as the last. Halved at most, as what is
-            # measured first may be slower than it will be.
-            reserved = min(self._reserved + self._step_seconds, self._time_limit / 2)
+            # The next step will take as long as the last. No more than a quarter, as
+            # what is measured first may be much slower than it will be.
+            reserved = min(self._reserved + self._step_seconds, self._time_limit / 4)
             elapsed = time.perf_counter() - self._started
             progress = max(progress, (elapsed + reserved) / self._time_limit)
         return progress
