@@ -29,6 +29,7 @@ def warm_up(
     *,
     kernel: Kernel,
     num_steps: int,
+    num_chains: int | None = None,
     thin: int = 1,
     on_step: Callable[[int], object] | None = None,
 ) -> tuple[State, Any, Chains]:
@@ -40,6 +41,8 @@ def warm_up(
         log_prob_fn: Log-density, nats.
         kernel: The kernel to adapt.
         num_steps: Number of warm-up steps; zero keeps what the starts say.
+        num_chains: Chains that are moved, the first of the starts, while the kernel is
+            built from all of them; by default all are.
         thin: Keep every `thin`-th warm-up draw, or the last of each block of steps that
             the kernel makes at once where that is longer.
         on_step: Called with the number of steps made, for a progress bar.
@@ -48,6 +51,7 @@ def warm_up(
         The state reached, the frozen parameters and the warm-up draws.
     """
     parameters = kernel.build(generator, state.position)
+    state = State(*(field[:num_chains] for field in state))
     ends = sorted({round(fraction * num_steps) for fraction in _REFIT_AT} - {0})
     stride = max(1, num_steps // (4 * _DRAWS_PER_WINDOW))
     block = block_size(kernel)

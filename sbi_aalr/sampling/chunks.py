@@ -42,6 +42,8 @@ _POPULATION = 100
 _MAX_ANNEALED_DIM = 12
 # Ancestors for each chain; modes that were lost had fewer.
 LEAST_ANCESTOR_SHARE = 0.04
+# Where all are searched, kernels begin with what so many starts say of the shapes.
+_SEARCHED = 1_000
 
 
 class FinishedChunks(Protocol):
@@ -147,7 +149,9 @@ def _sample_chunk(
         ancestor_shares.append(ancestor_share)
         if kernel.unconstrained:
             group, positions = unconstrained.select(index), transform(positions)
-        warmed_up.append(warm_up_chains(generator, group, positions, plan, bar.step))
+        warmed_up.append(
+            warm_up_chains(generator, group, positions, plan, bar.step, population)
+        )
     bar.begin("draws")
     result = draw_until_converged(
         generator,
@@ -192,8 +196,11 @@ def _find_starts(
     if log_weight is None:
         return starts
     hard = starts.ancestor_share < LEAST_ANCESTOR_SHARE
-    hard = hard | (candidates.shape[-1] > _MAX_ANNEALED_DIM)
-    position, ancestor_share = (field.clone() for field in starts)
+    rows = torch.arange(shape[0], device=hard.device)
+    if candidates.shape[-1] > _MAX_ANNEALED_DIM:
+        hard = torch.ones_like(hard)
+        rows = torch.arange(max(shape[0], _SEARCHED), device=hard.device)
+    position, ancestor_share = starts.position[rows % shape[0]], starts.ancestor_share
     for observation in hard.nonzero()[:, 0]:
         found = search(
             generator,
@@ -203,8 +210,7 @@ def _find_starts(
             log_weight[:, observation].unsqueeze(1),
             on_step=on_step,
         )
-        rows = torch.arange(shape[0], device=position.device) % len(found.position)
-        position[:, observation] = found.position[rows, 0]
+        position[:, observation] = found.position[rows % len(found.position), 0]
         ancestor_share[observation] = found.ancestor_share[0]
     return Annealed(position, ancestor_share)
 

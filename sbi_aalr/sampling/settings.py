@@ -24,7 +24,7 @@ class Settings:
     Fields:
         kernel: What proposes: a name in `sbi_aalr.mcmc.KERNELS`, a `Kernel`, or
             `"auto"` for `"jump_walk"`, and for `"hmc"` where a ratio estimator has more
-            than twelve parameters.
+            than twenty parameters.
         num_chains: Chains for each observation; None for 32, and down to 8 where there
             are many observations. Warm-up runs 100 at least, which is what the kernel
             needs to learn from.
@@ -35,7 +35,8 @@ class Settings:
         init_strategy: `"resample"` starts chains from prior draws resampled by their
             tempered posterior weights, `"proposal"` from draws of the prior itself.
         num_candidates: Prior draws to resample the starts from, shared by all chains
-            and observations.
+            and observations. Where modes could be lost, from thirteen parameters on,
+            one chain for every ten of them, 1,000 to 3,000, searches for modes.
         max_rhat: Largest R-hat with which an observation counts as converged; None if
             R-hat does not matter. With `min_ess` None as well, chains end after the
             draws asked for.

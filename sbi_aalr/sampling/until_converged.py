@@ -70,6 +70,7 @@ def warm_up_chains(
     starts: Tensor,
     plan: Plan,
     on_step: Callable[[int], object] | None = None,
+    population: int | None = None,
 ) -> WarmedUp:
     """Let a kernel learn from a population of chains, and keep the first of them.
 
@@ -80,6 +81,7 @@ def warm_up_chains(
             are drawn from.
         plan: Kernel and lengths.
         on_step: Called with the number of steps made.
+        population: Chains in warm-up, the first of the starts; by default all.
 
     Returns:
         State, parameters and warm-up draws of `C` chains.
@@ -91,6 +93,7 @@ def warm_up_chains(
         log_prob_fn,
         kernel=plan.kernel,
         num_steps=plan.settings.warmup_steps,
+        num_chains=population,
         thin=plan.settings.thin,
         on_step=on_step,
     )

@@ -9,7 +9,9 @@ from torch.distributions import MultivariateNormal
 from sbi_aalr import MHPosterior
 
 
-@pytest.mark.parametrize(("dim", "kernel"), [(2, "jump_walk"), (13, "hmc")])
+@pytest.mark.parametrize(
+    ("dim", "kernel"), [(2, "jump_walk"), (20, "jump_walk"), (21, "hmc")]
+)
 def test_kernel_is_chosen_by_the_number_of_parameters(dim, kernel):
     prior = MultivariateNormal(torch.zeros(dim), torch.eye(dim))
     net = torch.nn.Linear(2 * dim, 1)
