@@ -82,6 +82,11 @@ class Scale(nn.Module):
             centred = centred - self.remainder
         return (centred / self.spread).to(self.location.dtype)
 
+    def sees_rounding(self, rows: Tensor) -> bool:
+        """Whether rows, `(N, *event_shape)`, would look different as float32."""
+        change = self(rows.double()) - self(rows.float())
+        return bool((change.abs() > _SMALL_SHARE).any())
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
@@ -93,6 +98,17 @@ class Scale(nn.Module):
                 raise ValueError(f"`{prefix}{name}` does not fit its `location`.")
             setattr(self, name, buffer)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def find_scale(embedding_net: nn.Module) -> Scale | None:
+    """The scale that an embedding net begins with, if it begins with one."""
+    while not isinstance(embedding_net, Scale):
+        # Of the nets of an ensemble, side by side, one stands for all.
+        children = list(embedding_net.children())
+        if not children or not isinstance(embedding_net, nn.Sequential | nn.ModuleList):
+            return None
+        embedding_net = children[0]
+    return embedding_net
 
 
 def spans_decades(batch: Tensor) -> Tensor:

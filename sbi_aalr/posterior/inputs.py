@@ -1,13 +1,19 @@
-"""Checks of what a posterior is given: estimator, data, parameters, shape of draws."""
+"""Checks of what a posterior is given: potential, data, parameters, shape of draws."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from sbi.inference.potentials.base_potential import BasePotential
+from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
+from torch.distributions.transforms import Transform
 
 from sbi_aalr.checks import check_finite, check_positive_int
+from sbi_aalr.networks.scale import find_scale
+from sbi_aalr.posterior.parameters import MHPosteriorParameters
 
 
 def check_estimator(estimator: object) -> RatioEstimator:
@@ -20,19 +26,66 @@ def check_estimator(estimator: object) -> RatioEstimator:
     )
 
 
+def check_potential(potential_fn: object) -> Any:
+    """Return the potential, or raise if it can be neither set nor called."""
+    if callable(potential_fn) and not isinstance(potential_fn, type):
+        return potential_fn
+    raise TypeError(
+        "`potential_fn` must be a potential of sbi's, or a callable (theta, x_o) -> "
+        f"(N,), got {potential_fn!r:.60} of type {type(potential_fn).__name__}."
+    )
+
+
+def check_is_ratio(potential_fn: BasePotential) -> RatioBasedPotential:
+    """Return the potential, or raise if it is not that of a ratio estimator."""
+    if isinstance(potential_fn, RatioBasedPotential):
+        return potential_fn
+    raise TypeError(
+        "Only a ratio can be measured, got a potential of type "
+        f"{type(potential_fn).__name__}. Its `potential` is known up to a constant."
+    )
+
+
+def check_transform(theta_transform: object) -> Transform | None:
+    """Return the transform, or raise if it is none of torch's."""
+    if theta_transform is None or isinstance(theta_transform, Transform):
+        return theta_transform
+    raise TypeError(
+        "`theta_transform` must be a torch Transform or None, got "
+        f"{type(theta_transform).__name__}. sbi.utils.mcmc_transform(prior) makes one."
+    )
+
+
+def check_parameters(parameters: object) -> MHPosteriorParameters:
+    """Return the settings, by default the usual ones, or raise if they are others."""
+    if parameters is None:
+        return MHPosteriorParameters()
+    if isinstance(parameters, MHPosteriorParameters):
+        return parameters
+    raise TypeError(
+        "`parameters` must be MHPosteriorParameters or None, got "
+        f"{type(parameters).__name__}. Single settings go by name, such as "
+        "`num_chains=20`."
+    )
+
+
 def check_x(x: object, potential_fn: BasePotential) -> Tensor:
-    """Return observations as float32 rows `(n, *event_shape)`, or raise.
+    """Return observations as rows `(n, *event_shape)`, or raise.
+
+    They are float32, and float64 only where the network can tell more digits apart than
+    float32 has.
 
     Args:
-        x: One observation, shape `event_shape`, or several rows of that shape.
+        x: One observation, shape `event_shape`, or several rows of that shape: tensors,
+            arrays or lists of real numbers of any kind.
         potential_fn: Knows the event shape, if it has a ratio estimator.
 
     Raises:
-        TypeError: If `x` is not made of numbers.
+        TypeError: If `x` is not made of real numbers.
         ValueError: If it is empty, has another shape than in training, NaN or infinity.
     """
-    rows = _read_numbers("x", x)
-    estimator = getattr(potential_fn, "ratio_estimator", None)
+    rows = _read_numbers("x", x).detach()
+    estimator = _find_estimator(potential_fn)
     shape = getattr(estimator, "condition_shape", None)
     if shape is None:
         rows = torch.atleast_2d(rows)
@@ -46,29 +99,36 @@ def check_x(x: object, potential_fn: BasePotential) -> Tensor:
         )
     if rows.numel() == 0:
         raise ValueError(f"`x` must not be empty, got shape {tuple(rows.shape)}.")
+    scale = None if estimator is None else find_scale(estimator.embedding_net_x)
+    if scale is None or not scale.sees_rounding(rows):
+        # A copy, as the default observation must not follow what the user's becomes.
+        rows = rows.to(torch.float32, copy=True)
     return check_finite("x", rows)
 
 
-def check_theta(theta: object, potential_fn: BasePotential) -> Tensor:
+def check_theta(
+    theta: object, potential_fn: BasePotential, dim: int, name: str = "theta"
+) -> Tensor:
     """Return parameters as float32 rows `(N, D)`, or raise.
 
     Args:
-        theta: Parameters, shape `(N, D)` or `(D,)`.
-        potential_fn: Knows `D`, if it has a ratio estimator.
+        theta: Parameters, shape `(N, D)` or `(D,)`; tensors keep their graph.
+        potential_fn: Whose ratio estimator was trained on them, if it has one.
+        dim: Number of parameters, `D`.
+        name: Name of the argument, for messages.
 
     Raises:
-        TypeError: If `theta` is not made of numbers.
-        ValueError: If it is empty, has another width than in training, NaN or infinity.
+        TypeError: If `theta` is not made of real numbers.
+        ValueError: If it is empty, has another width, NaN or infinity.
     """
-    rows = torch.atleast_2d(_read_numbers("theta", theta))
-    estimator = getattr(potential_fn, "ratio_estimator", None)
-    width = getattr(estimator, "input_shape", rows.shape[1:])
-    if rows.ndim != 2 or rows.shape[1:] != width or rows.numel() == 0:
+    rows = torch.atleast_2d(_read_numbers(name, theta)).to(torch.float32)
+    if rows.ndim != 2 or rows.shape[1] != dim or rows.numel() == 0:
+        where = "the prior" if _find_estimator(potential_fn) is None else "training"
         raise ValueError(
-            f"`theta` must have shape (N, {width[0]}), as in training, got "
+            f"`{name}` must have shape (N, {dim}), as in {where}, got "
             f"{tuple(rows.shape)}."
         )
-    return check_finite("theta", rows)
+    return check_finite(name, rows)
 
 
 def count_samples(sample_shape: Any) -> int:
@@ -83,11 +143,61 @@ def count_samples(sample_shape: Any) -> int:
     return torch.Size(sample_shape).numel()
 
 
-def _read_numbers(name: str, value: object) -> Tensor:
+def _find_estimator(potential_fn: Any) -> RatioEstimator | None:
+    """The ratio estimator of a potential, or of the one that it is a condition of."""
+    while potential_fn is not None:
+        estimator = getattr(potential_fn, "ratio_estimator", None)
+        if isinstance(estimator, RatioEstimator):
+            return estimator
+        potential_fn = getattr(potential_fn, "potential_fn", None)
+    return None
+
+
+def _read_numbers(name: str, value: Any) -> Tensor:
+    """Make a tensor of numbers in whatever form, or raise; tensors keep their graph."""
+    if isinstance(value, Sequence) and any(isinstance(part, Tensor) for part in value):
+        value = _stack(name, value)
+    if not isinstance(value, Tensor):
+        value = _read_array(name, value)
+    if value.is_complex():
+        raise TypeError(
+            f"`{name}` must be real, got {value.dtype}. Give real and imaginary part "
+            "as numbers of their own."
+        )
+    # Tensors of inference mode take no part in gradients, wherever they are used.
+    with torch.inference_mode(False):
+        value = value.clone() if value.is_inference() else value
+    value = value.to_dense() if value.layout != torch.strided else value
+    return value if value.is_floating_point() else value.to(torch.float64)
+
+
+def _stack(name: str, parts: Sequence[Any]) -> Tensor:
     try:
-        return torch.as_tensor(value, dtype=torch.float32)
+        return torch.stack([torch.as_tensor(part) for part in parts])
     except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"`{name}` must be a tensor or an array of numbers, got a "
+            f"{type(parts).__name__} of tensors that do not fit: {error}."
+        ) from error
+
+
+def _read_array(name: str, value: object) -> Tensor:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        array = np.asarray(None)
+    if array.dtype == object:
+        # Such as a table of pandas with columns of different kinds.
+        try:
+            is_given = value is not None and array.ndim > 0
+            array = array.astype(np.float64) if is_given else array
+        except (TypeError, ValueError, OverflowError):
+            pass
+    if array.dtype.kind not in "biufc":
         raise TypeError(
             f"`{name}` must be a tensor or an array of numbers, got "
             f"{type(value).__name__}."
-        ) from error
+        )
+    kind = np.complex128 if array.dtype.kind == "c" else np.float64
+    # A copy, as torch takes no arrays of another machine's or of negative strides.
+    return torch.from_numpy(array.astype(kind, copy=True, order="C"))

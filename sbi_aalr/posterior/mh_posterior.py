@@ -20,7 +20,7 @@ from sbi_aalr.diagnostics.table import summary
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.persistence.posterior_files import Saved, read, write
-from sbi_aalr.posterior.inputs import check_estimator
+from sbi_aalr.posterior.inputs import check_estimator, check_parameters
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.sbi_posterior import SbiPosterior
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
@@ -52,7 +52,9 @@ class MHPosterior(SbiPosterior):
         **settings: Single settings by name, over those in `parameters`.
 
     Raises:
-        TypeError: If there is neither a proposal nor a prior in the potential.
+        TypeError: If an argument has the wrong type, or there is neither a proposal nor
+            a prior in the potential.
+        ValueError: If draws of the proposal are no rows of parameters.
 
     References:
         Hermans et al. (2020), arXiv:1903.04057, Algorithm 2.
@@ -68,7 +70,7 @@ class MHPosterior(SbiPosterior):
         device: Any = None,
         **settings: Any,
     ) -> None:
-        parameters = (parameters or MHPosteriorParameters()).with_param(**settings)
+        parameters = check_parameters(parameters).with_param(**settings)
         super().__init__(potential_fn, proposal, theta_transform, parameters, device)
         self._purpose = "It samples by likelihood-free Metropolis-Hastings."
 

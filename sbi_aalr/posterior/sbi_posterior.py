@@ -1,5 +1,6 @@
 """What sbi asks of a posterior: draws, densities, a default x, a device."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,25 @@ from torch.distributions import Distribution
 from sbi_aalr.checks import check_device
 from sbi_aalr.diagnostics.run_tree import warn_about_run
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.posterior.inputs import check_theta, check_x, count_samples
+from sbi_aalr.posterior.inputs import (
+    check_is_ratio,
+    check_potential,
+    check_theta,
+    check_transform,
+    check_x,
+    count_samples,
+)
+from sbi_aalr.posterior.maximum import find_maximum
+from sbi_aalr.posterior.modes import check_gradients, gradients_on
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
+from sbi_aalr.posterior.proposal import check_proposal
 from sbi_aalr.posterior.sample_run import sample_run
-from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.posterior.target import make_target
 from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
 from sbi_aalr.sampling.plan import make_plan
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.sample import pick_draws, warn_if_collapsed
-from sbi_aalr.sampling.target import CallableTarget, RatioTarget, Target
+from sbi_aalr.sampling.target import Target
 from sbi_aalr.sampling.truncated_prior import warn_if_other
 
 
@@ -39,7 +50,9 @@ class SbiPosterior(NeuralPosterior):
         device: Where to sample; the potential's device by default.
 
     Raises:
-        TypeError: If there is neither a proposal nor a prior in the potential.
+        TypeError: If an argument has the wrong type, or there is neither a proposal nor
+            a prior in the potential.
+        ValueError: If draws of the proposal are no rows of parameters.
     """
 
     def __init__(
@@ -52,13 +65,13 @@ class SbiPosterior(NeuralPosterior):
     ) -> None:
         if device is not None:
             device = check_device("device", device)
-        super().__init__(potential_fn, theta_transform, device)
-        self.proposal = proposal or self.potential_fn.prior
-        if self.proposal is None:
-            raise TypeError(
-                "`proposal` must be a distribution to start chains from, got None, and "
-                "`potential_fn` has no prior. Pass the prior as `proposal`."
-            )
+        super().__init__(
+            check_potential(potential_fn), check_transform(theta_transform), device
+        )
+        self.proposal, self._dim = check_proposal(proposal, self.potential_fn)
+        self._x: Tensor | None
+        if self._x is not None:
+            self._x = self._check_x(self._x)
         if theta_transform is None:
             self.theta_transform = mcmc_transform(self.proposal, device=self._device)
         self.parameters = parameters
@@ -73,14 +86,7 @@ class SbiPosterior(NeuralPosterior):
     @property
     def target(self) -> Target:
         """What is sampled, in the form that the sampling engine takes."""
-        potential_fn, log_proposal = self.potential_fn, LogPrior(self.proposal)
-        name = type(potential_fn).__name__
-        parts = name, self.proposal, log_proposal, self.theta_transform
-        if not isinstance(potential_fn, RatioBasedPotential):
-            return CallableTarget(*parts, potential_fn)
-        prior = potential_fn.prior
-        log_prior = log_proposal if prior is self.proposal else LogPrior(prior)
-        return RatioTarget(*parts, potential_fn.ratio_estimator, prior, log_prior)
+        return make_target(self.potential_fn, self.proposal, self.theta_transform)
 
     def sample(
         self,
@@ -185,19 +191,22 @@ class SbiPosterior(NeuralPosterior):
             ValueError: If theta or x has another width than in training, NaN or
                 infinity.
         """
-        log_density = self.potential(theta, x, track_gradients=track_gradients)
-        if not isinstance(self.potential_fn, RatioBasedPotential):
-            return log_density
-        return log_density - self.normaliser(x).log_normaliser
+        with torch.set_grad_enabled(track_gradients):
+            log_density = self.potential(theta, x, track_gradients=track_gradients)
+            if not isinstance(self.potential_fn, RatioBasedPotential):
+                return log_density
+            return log_density - self.normaliser(x).log_normaliser
 
     def potential(
         self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
     ) -> Tensor:
         """Evaluate what is sampled: `log_prob` without its normaliser."""
-        position = check_theta(theta, self.potential_fn).to(self._device).unsqueeze(1)
+        check_gradients("track_gradients", track_gradients)
         trials = self._x_else_default_x(x)
         with torch.set_grad_enabled(track_gradients):
-            return self.target.log_prob_fn(trials.unsqueeze(0))(position)[:, 0]
+            rows = self._check_theta(theta)
+            log_prob_fn = self.target.log_prob_fn(trials.unsqueeze(0))
+            return log_prob_fn(rows.unsqueeze(1))[:, 0]
 
     def normaliser(self, x: Tensor | None = None) -> Normaliser:
         """Measure how far the ratio of one observation is from being normalised.
@@ -214,15 +223,9 @@ class SbiPosterior(NeuralPosterior):
         Raises:
             TypeError: If the potential has no ratio estimator.
         """
-        if not isinstance(self.potential_fn, RatioBasedPotential):
-            raise TypeError(
-                "Only a ratio can be measured, got a potential of type "
-                f"{type(self.potential_fn).__name__}. Its `potential` is known up to a "
-                "constant."
-            )
         if self._prior_draws is None:
-            estimator = self.potential_fn.ratio_estimator
-            self._prior_draws = PriorDraws(estimator, self.potential_fn.prior)
+            potential = check_is_ratio(self.potential_fn)
+            self._prior_draws = PriorDraws(potential.ratio_estimator, potential.prior)
         return self._prior_draws.measure(self._x_else_default_x(x), are_trials=True)
 
     def set_default_x(self, x: Tensor) -> "SbiPosterior":
@@ -248,7 +251,8 @@ class SbiPosterior(NeuralPosterior):
         num_samples = count_samples(sample_shape)
         chosen, target = self.parameters.with_param(**settings), self.target
         plan = make_plan(chosen, num_samples, len(x), target.ratio_dim)
-        self._run = run = sample_run(target, x, plan, **options)
+        with gradients_on("sample"), torch.no_grad():
+            self._run = run = sample_run(target, x, plan, **options)
         warn_if_collapsed(run, stacklevel=3)
         if chosen.has_limits:
             warn_about_run(run, chosen.max_rhat, chosen.min_ess, stacklevel=3)
@@ -264,28 +268,32 @@ class SbiPosterior(NeuralPosterior):
             )
         return self._x
 
+    def _check_theta(self, theta: Any, *name: str) -> Tensor:
+        return check_theta(theta, self.potential_fn, self._dim, *name).to(self._device)
+
     def _check_x(self, x: Any, depth: int = 2) -> Tensor:
         rows = check_x(x, self.potential_fn).to(self._device)
-        warn_if_other(self.potential_fn.prior, rows, stacklevel=depth + 1)
+        prior = getattr(self.potential_fn, "prior", None)
+        warn_if_other(prior, rows, stacklevel=depth + 1)
         return rows
 
     def _calculate_map(
         self,
-        *args: Any,
+        *,
         init_method: str | Tensor = "posterior",
-        num_init_samples: int = 1_000,
         show_progress_bars: bool = False,
-        **kwargs: Any,
+        **settings: Any,
     ) -> Tensor:
-        """Start sbi's gradient ascent from draws, with or without progress bars."""
-        if isinstance(init_method, str) and init_method == "posterior":
-            init_method = self.sample(
-                (num_init_samples,), show_progress_bars=show_progress_bars
-            )
-        return super()._calculate_map(
-            *args,
+        """Climb from draws, with or without progress bars; `map` says how."""
+        draw = partial(self.sample, show_progress_bars=show_progress_bars)
+        if not isinstance(init_method, str):
+            init_method = self._check_theta(init_method, "init_method")
+        log_prob_fn = self.target.log_prob_fn(self._x_else_default_x(None)[None])
+        return find_maximum(
+            lambda theta: log_prob_fn(theta.unsqueeze(1))[:, 0],
+            {"posterior": draw, "proposal": self.proposal.sample},
+            self.theta_transform,
             init_method=init_method,
-            num_init_samples=num_init_samples,
             show_progress_bars=show_progress_bars,
-            **kwargs,
+            **settings,
         )

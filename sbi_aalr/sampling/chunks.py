@@ -7,21 +7,29 @@ other, which is what lets a run that was killed go on where it stopped.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
+from torch.distributions.transforms import Transform
 
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.mcmc.search import search
 from sbi_aalr.mcmc.starts import choose_starts
 from sbi_aalr.mcmc.tempering import Annealed
+from sbi_aalr.networks.scale import spans_decades
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress
 from sbi_aalr.sampling.target import BatchLogProb, Target
 from sbi_aalr.sampling.threads import map_in_threads
-from sbi_aalr.sampling.unconstrained import UnconstrainedTarget, constrain
+from sbi_aalr.sampling.unconstrained import (
+    UnconstrainedTarget,
+    constrain,
+    to_unconstrained,
+    unconstrain,
+)
 from sbi_aalr.sampling.until_converged import (
     Result,
     WarmedUp,
@@ -85,6 +93,10 @@ def sample_observations(
     generator = torch.Generator(x.device).manual_seed(seed)
     with seeded(int(torch.randint(2**31, (), generator=generator, device=x.device))):
         candidates = target.proposal.sample((plan.settings.num_candidates,))
+    # Steps of one size cannot explore parameters of many.
+    space = unconstrain(target) if bool(spans_decades(candidates).any()) else target
+    if space is not target:
+        candidates = to_unconstrained(target.theta_transform, candidates)
     chunks = x.split(_CHUNK)
 
     def sample(number: int) -> Result:
@@ -95,7 +107,9 @@ def sample_observations(
         # Of its own, so that a chunk's draws do not depend on the others.
         own = torch.Generator(x.device).manual_seed(seed + number + 1)
         with torch.no_grad():
-            result = _sample_chunk(own, target, chunks[number], candidates, plan, bar)
+            result = _sample_chunk(own, space, chunks[number], candidates, plan, bar)
+            if space is not target:
+                result = _constrain(result, target.theta_transform)
         if finished is not None:
             finished.write(number, result)
         return result
@@ -115,7 +129,8 @@ def _sample_chunk(
     plan: Plan,
     bar: Progress,
 ) -> Result:
-    settings, kernel, transform = plan.settings, plan.kernel, target.theta_transform
+    settings, kernel = plan.settings, plan.kernel
+    transform = partial(to_unconstrained, target.theta_transform)
     log_prob_fn = target.log_prob_fn(x)
     weigh = None
     if settings.init_strategy == "resample":
@@ -125,7 +140,7 @@ def _sample_chunk(
         def weigh(index: Tensor) -> Tensor:
             return log_prob(index) - log_base.unsqueeze(1)
 
-    unconstrained = UnconstrainedTarget(log_prob_fn, transform)
+    unconstrained = UnconstrainedTarget(log_prob_fn, target.theta_transform)
     population = max(plan.num_chains, _POPULATION)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
     rows = max(1, rows // block_size(kernel))
@@ -165,9 +180,13 @@ def _sample_chunk(
     result = result._replace(ancestor_share=torch.cat(ancestor_shares))
     if not kernel.unconstrained:
         return result
+    return _constrain(result, target.theta_transform)
+
+
+def _constrain(result: Result, theta_transform: Transform) -> Result:
     return result._replace(
-        warmup=constrain(result.warmup, transform),
-        chains=constrain(result.chains, transform),
+        warmup=constrain(result.warmup, theta_transform),
+        chains=constrain(result.chains, theta_transform),
     )
 
 

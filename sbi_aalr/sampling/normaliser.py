@@ -115,9 +115,9 @@ class PriorDraws:
             evaluate = partial(_sum_trials, evaluate)
         mean = measure_log_mean(evaluate, self._rows, len(x))
         return Normaliser(
-            mean.value.to(x.dtype),
-            mean.standard_error.to(x.dtype),
-            mean.effective_size.to(x.dtype),
+            mean.value.float(),
+            mean.standard_error.float(),
+            mean.effective_size.float(),
         )
 
 

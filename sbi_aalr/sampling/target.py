@@ -12,6 +12,7 @@ from torch.distributions.transforms import Transform
 
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.ratio_log_prob import RatioLogProb
+from sbi_aalr.types import LogProbFn
 
 
 class BatchLogProb(Protocol):
@@ -60,7 +61,7 @@ class Target:
 
     name: str
     proposal: Distribution
-    log_proposal: LogPrior
+    log_proposal: LogProbFn
     theta_transform: Transform
 
     @property
