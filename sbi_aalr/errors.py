@@ -35,6 +35,10 @@ class PrecisionWarning(AALRWarning):
     """Numbers are so close together that float32 hardly tells them apart."""
 
 
+class TrialsWarning(AALRWarning):
+    """More i.i.d. trials are taken together than an estimated ratio is good for."""
+
+
 class LostModesWarning(AALRWarning):
     """All chains descend from so few starts that a mode may have been lost."""
 

@@ -85,7 +85,7 @@ def check_x(x: object, potential_fn: BasePotential) -> Tensor:
         ValueError: If it is empty, has another shape than in training, NaN or infinity.
     """
     rows = _read_numbers("x", x).detach()
-    estimator = _find_estimator(potential_fn)
+    estimator = find_estimator(potential_fn)
     shape = getattr(estimator, "condition_shape", None)
     if shape is None:
         rows = torch.atleast_2d(rows)
@@ -123,7 +123,7 @@ def check_theta(
     """
     rows = torch.atleast_2d(_read_numbers(name, theta)).to(torch.float32)
     if rows.ndim != 2 or rows.shape[1] != dim or rows.numel() == 0:
-        where = "the prior" if _find_estimator(potential_fn) is None else "training"
+        where = "the prior" if find_estimator(potential_fn) is None else "training"
         raise ValueError(
             f"`{name}` must have shape (N, {dim}), as in {where}, got "
             f"{tuple(rows.shape)}."
@@ -143,7 +143,7 @@ def count_samples(sample_shape: Any) -> int:
     return torch.Size(sample_shape).numel()
 
 
-def _find_estimator(potential_fn: Any) -> RatioEstimator | None:
+def find_estimator(potential_fn: Any) -> RatioEstimator | None:
     """The ratio estimator of a potential, or of the one that it is a condition of."""
     while potential_fn is not None:
         estimator = getattr(potential_fn, "ratio_estimator", None)

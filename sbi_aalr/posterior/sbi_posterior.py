@@ -31,6 +31,7 @@ from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.proposal import check_proposal
 from sbi_aalr.posterior.sample_run import sample_run
 from sbi_aalr.posterior.target import make_target
+from sbi_aalr.posterior.trials import warn_about_trials
 from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
 from sbi_aalr.sampling.plan import make_plan
 from sbi_aalr.sampling.run import Run
@@ -119,8 +120,10 @@ class SbiPosterior(NeuralPosterior):
             ConvergenceWarning: If the chains did not converge in `max_steps`.
             LostModesWarning: If the chains start from so few points that a mode may
                 have been lost.
+            TrialsWarning: If x has more than 20 trials: the ratio's errors add up.
         """
         trials = self._x_else_default_x(x).unsqueeze(0)
+        warn_about_trials(self.potential_fn, trials.shape[1])
         options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
         draws = self._sample(sample_shape, trials, settings, batched=False, **options)
         return draws[:, 0].reshape(*torch.Size(sample_shape), -1)
@@ -209,9 +212,7 @@ class SbiPosterior(NeuralPosterior):
             return log_prob_fn(rows.unsqueeze(1))[:, 0]
 
     def normaliser(self, x: Tensor | None = None) -> Normaliser:
-        """Measure how far the ratio of one observation is from being normalised.
-
-        The same 100,000 prior draws serve every observation.
+        """Measure by 100,000 prior draws how far the ratio is from being normalised.
 
         Args:
             x: Observation, or i.i.d. trials; by default the default x.
