@@ -1,4 +1,4 @@
-"""What holds for any shape, dtype and order: drawn by hypothesis, the same every time."""
+"""What holds for any shape, dtype and order: drawn by hypothesis, always the same."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

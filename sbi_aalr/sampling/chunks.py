@@ -44,6 +44,8 @@ _MAX_ROWS = {"cpu": 2**13}
 _MAX_ROWS_ELSEWHERE = 2**20
 # Observations between two writes to disk; enough that the slow few are worth a batch.
 _CHUNK = 128
+# Extents of all candidates beyond which no mode is looked for.
+_LOST_EXTENTS = 10
 # Chains in warm-up, enough to find the modes and to fit their shapes.
 _POPULATION = 100
 # Annealing alone was measured to lose modes in more dimensions.
@@ -229,9 +231,20 @@ def _find_starts(
             log_weight[:, observation].unsqueeze(1),
             on_step=on_step,
         )
+        # Down a target that rises for ever chains are lost; the warning stays then.
+        if _is_lost(found.position, candidates):
+            continue
         position[:, observation] = found.position[rows % len(found.position), 0]
         ancestor_share[observation] = found.ancestor_share[0]
     return Annealed(position, ancestor_share)
+
+
+def _is_lost(position: Tensor, candidates: Tensor) -> bool:
+    """Whether chains `(C, 1, D)` left the region of the candidates far behind."""
+    low, high = candidates.amin(dim=0), candidates.amax(dim=0)
+    room = _LOST_EXTENTS * (high - low)
+    # Written so that NaN is lost.
+    return not bool(((position > low - room) & (position < high + room)).all())
 
 
 def count_finished(bar: Progress, convergence: Convergence) -> None:

@@ -1,7 +1,7 @@
 """Benchmark simulators, one a file, with exact answers where they exist.
 
-A new one is a class in a file here, a line below, and one in `docs/reference.md`; for the
-comparison, a name in `comparison/tasks.py` too.
+A new one is a class in a file here, a line below, and one in `docs/reference.md`; for
+the comparison, a name in `comparison/tasks.py` too.
 """
 
 from sbi_aalr.simulators.gaussian_linear import GaussianLinear

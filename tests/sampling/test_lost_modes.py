@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import make_generator
 from sbi.utils import BoxUniform
+from torch.distributions import Exponential, Independent
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.errors import LostModesWarning
@@ -173,3 +174,12 @@ def test_missed_chains_are_those_of_a_mode_that_the_population_is_not_in():
     missed = find_missed(cooled, population, log_modes)
     assert missed.tolist() == [True, False] * 25
     assert not find_missed(cooled, cooled + 0.1, log_modes).any()
+
+
+def test_target_that_rises_for_ever_is_told_of_and_gives_numbers():
+    prior = Independent(Exponential(torch.ones(1)), 1)
+    posterior = MHPosterior(lambda theta, x_o: 30 * theta.sum(dim=-1), prior)
+    settings = {"max_rhat": None, "min_ess": None, "warmup_steps": 100}
+    with pytest.warns(LostModesWarning, match="descend from few draws"):
+        draws = posterior.sample((20,), seed=1, **settings, **QUIET)
+    assert draws.isfinite().all()
