@@ -117,7 +117,7 @@ def _list_trainer():
             ),
             (
                 "classifier",
-                ("transformer", 3, None, networks.mlp, torch.nn.Linear(2, 1)),
+                ("transformer", 3, None, torch.nn.Linear(2, 1)),
             ),
             ("loss", ("bce", 3, RatioLoss)),
             ("device", NO_DEVICE),
