@@ -39,10 +39,11 @@ def encode_prior(prior: Distribution) -> dict[str, Any] | None:
         Plain data for JSON; floats are exact.
 
     Example:
-        >>> encode_prior(torch.distributions.Exponential(torch.tensor([2.0])))
+        >>> rate = torch.tensor([2.0])
+        >>> encode_prior(torch.distributions.Exponential(rate, validate_args=False))
         {'type': 'Exponential',
          'arguments': {'rate': {'dtype': 'float32', 'values': [2.0]},
-                       'validate_args': True}}
+                       'validate_args': False}}
     """
     try:
         document = _encode(prior)
