@@ -5,7 +5,6 @@ Hermans, Begy & Louppe (2020), arXiv:1903.04057, Algorithms 1 and 2 on SLCP.
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -164,11 +163,11 @@ def run_demo(
     sampled = time.perf_counter()
 
     on_phase("Drawing figures beside the exact posterior")
-    known = {"num_simulations": num_simulations, "true_parameters": truth.tolist()}
     run: Any = posterior.run
-    run = replace(run, settings={**run.settings, **known})
     tree = run_to_datatree(run)
     tree = add_predictive(tree, slcp.simulate, slcp.prior, seed=seed)
+    tree.attrs["num_simulations"] = num_simulations
+    tree.attrs["true_parameters"] = truth.tolist()
     exact = slcp.sample_posterior(_NUM_EXACT_DRAWS, x_o, seed=seed)
     corner = plot_corner(tree, truth=truth, reference=exact, label="AALR")
     files = (

@@ -5,6 +5,7 @@ how the posterior was fitted and on which simulator. With that one, if this pack
 knows it, or with one that the user names, the checks that need a simulator are run.
 """
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -109,7 +110,11 @@ def report_folder(
 
 def _read_truth(run: Run) -> Any:
     """True parameters, where the run knows them."""
-    truth = np.atleast_1d(run.settings.get("true_parameters", [])).astype(float)
+    known = run.settings.get("true_parameters", [])
+    try:
+        truth = np.array(json.loads(known) if isinstance(known, str) else known, float)
+    except (TypeError, ValueError):
+        return None
     return truth if truth.shape == run.chains.theta.shape[-1:] else None
 
 

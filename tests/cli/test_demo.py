@@ -9,9 +9,11 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from reports import read_words
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.cli.demo_run import run_demo
+from sbi_aalr.cli.report_folder import report_folder
 from sbi_aalr.files import write_text
 from sbi_aalr.persistence.training_json import read_training, write_training
 from sbi_aalr.report.page import is_report
@@ -51,6 +53,14 @@ def test_files_are_those_named_and_no_other(result):
     assert sorted(result.files) == sorted(folder.iterdir())
     modes = {file.stat().st_mode for file in result.files}
     assert len(modes) == 1  # One umask for all.
+
+
+def test_report_of_a_demo_knows_the_truth(result, hasty, unpictured, tmp_path):
+    page = tmp_path / "page.html"
+    report_folder(result.files[0].parent, page, num_simulations=500)
+    words = read_words(page)
+    assert "truth" in words and "-2.9" in words
+    assert "Not run" not in words
 
 
 def test_estimator_comes_back(result):
