@@ -9,7 +9,6 @@ from sbi_aalr.checks.rows import (
     check_finite,
     check_real,
     check_row_shapes,
-    check_split,
 )
 from sbi_aalr.checks.simulations import check_simulations
 from sbi_aalr.checks.support import (
@@ -47,7 +46,6 @@ __all__ = [
     "check_row_shapes",
     "check_seed",
     "check_simulations",
-    "check_split",
     "count_parameters",
     "draw_apart",
     "find_outside",

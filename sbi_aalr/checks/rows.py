@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sbi_aalr.checks.values import check_fraction, check_positive_int
-
 
 def check_real(name: str, value: object) -> Tensor:
     """Return `value` as float32 without gradients, or raise if it is no real tensor."""
@@ -57,20 +55,3 @@ def check_row_shapes(
                 f"`{name}` must have rows of shape {tuple(shape)} as in {source}, got "
                 f"{tuple(value.shape[1:])}."
             )
-
-
-def check_split(rows: int, validation_fraction: float, batch_size: int) -> None:
-    """Raise if the training or the validation part gives no batch of two rows."""
-    check_fraction("validation_fraction", validation_fraction)
-    if check_positive_int("training_batch_size", batch_size) < 2:
-        raise ValueError(
-            f"`training_batch_size` must be at least 2, got {batch_size}. Each row's "
-            "contrast is another row of its batch."
-        )
-    training = int((1 - validation_fraction) * rows)
-    if min(training, rows - training) < 2:
-        raise ValueError(
-            "`append_simulations` must be given enough rows for two in both the "
-            f"training and the validation part, got {rows} rows with "
-            f"`validation_fraction` = {validation_fraction}. Simulate more."
-        )

@@ -5,7 +5,6 @@ how the posterior was fitted and on which simulator. With that one, if this pack
 knows it, or with one that the user names, the checks that need a simulator are run.
 """
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -110,9 +109,8 @@ def report_folder(
 
 def _read_truth(run: Run) -> Any:
     """True parameters, where the run knows them."""
-    known = run.settings.get("true_parameters", [])
     try:
-        truth = np.array(json.loads(known) if isinstance(known, str) else known, float)
+        truth = np.array(run.settings.get("true_parameters", []), float)
     except (TypeError, ValueError):
         return None
     return truth if truth.shape == run.chains.theta.shape[-1:] else None
