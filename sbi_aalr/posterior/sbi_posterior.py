@@ -208,8 +208,7 @@ class SbiPosterior(NeuralPosterior):
         trials = self._x_else_default_x(x)
         with torch.set_grad_enabled(track_gradients):
             rows = self._check_theta(theta)
-            log_prob_fn = self.target.log_prob_fn(trials.unsqueeze(0))
-            return log_prob_fn(rows.unsqueeze(1))[:, 0]
+            return self.target.log_prob_fn_of_one(trials)(rows)
 
     def normaliser(self, x: Tensor | None = None) -> Normaliser:
         """Measure by 100,000 prior draws how far the ratio is from being normalised.
@@ -289,9 +288,8 @@ class SbiPosterior(NeuralPosterior):
         draw = partial(self.sample, show_progress_bars=show_progress_bars)
         if not isinstance(init_method, str):
             init_method = self._check_theta(init_method, "init_method")
-        log_prob_fn = self.target.log_prob_fn(self._x_else_default_x(None)[None])
         return find_maximum(
-            lambda theta: log_prob_fn(theta.unsqueeze(1))[:, 0],
+            self.target.log_prob_fn_of_one(self._x_else_default_x(None)),
             {"posterior": draw, "proposal": self.proposal.sample},
             self.theta_transform,
             init_method=init_method,

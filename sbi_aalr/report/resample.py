@@ -59,5 +59,5 @@ class Resampled:
     @torch.no_grad()
     def potential(self, theta: Tensor, x: Tensor) -> Tensor:
         """Evaluate the log-density `(N,)`, up to a constant, given one observation."""
-        log_prob_fn = self._target.log_prob_fn(x.to(self._device).unsqueeze(0))
-        return log_prob_fn(theta.to(self._device).unsqueeze(1))[:, 0]
+        log_prob_fn = self._target.log_prob_fn_of_one(x.to(self._device))
+        return log_prob_fn(theta.to(self._device))

@@ -82,6 +82,15 @@ class Target:
         """
         raise NotImplementedError
 
+    def log_prob_fn_of_one(self, x: Tensor) -> LogProbFn:
+        """The log-posterior of one observation, which maps `(N, D)` to `(N,)`, nats.
+
+        Args:
+            x: The observation with its trials, shape `(T, *event_shape)`.
+        """
+        log_prob_fn = self.log_prob_fn(x.unsqueeze(0))
+        return lambda theta: log_prob_fn(theta.unsqueeze(1))[:, 0]
+
 
 @dataclass(frozen=True)
 class RatioTarget(Target):
