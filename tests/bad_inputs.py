@@ -218,6 +218,7 @@ def _list_posterior():
             ("proposal", ("x", 3, Normal(0.0, 1.0))),
             ("parameters", ({}, 3, "fast", MHPosteriorParameters)),
             ("device", NO_DEVICE),
+            ("parameter_names", NO_NAMES),
         ],
     )
     yield from _list(

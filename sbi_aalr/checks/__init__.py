@@ -4,6 +4,7 @@ Every message says the name, the rule, what was given and, where it is not obvio
 what to do.
 """
 
+from sbi_aalr.checks.names import check_parameter_names, find_parameter_names
 from sbi_aalr.checks.priors import check_prior, draw_apart
 from sbi_aalr.checks.rows import (
     check_finite,
@@ -39,6 +40,7 @@ __all__ = [
     "check_non_negative_float",
     "check_non_negative_int",
     "check_overlap",
+    "check_parameter_names",
     "check_positive_float",
     "check_positive_int",
     "check_prior",
@@ -49,4 +51,5 @@ __all__ = [
     "count_parameters",
     "draw_apart",
     "find_outside",
+    "find_parameter_names",
 ]

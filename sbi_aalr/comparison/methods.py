@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from sbi_aalr.checks import check_positive_int
 from sbi_aalr.comparison.tasks import Task
 from sbi_aalr.trainer import AALR
-from sbi_aalr.trainer.sbi_trainer import NoTracker
+from sbi_aalr.trainer.no_tracker import NoTracker
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sbi_aalr.diagnostics.draws import (
-    Array,
-    DrawsLike,
-    check_parameter_names,
-    read_draws,
-    to_array,
-)
+from sbi_aalr.checks import check_parameter_names
+from sbi_aalr.diagnostics.draws import Array, DrawsLike, read_draws, to_array
 from sbi_aalr.diagnostics.plot_style import (
     BLUE,
     GREY,

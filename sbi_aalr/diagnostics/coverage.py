@@ -28,9 +28,10 @@ from sbi_aalr.checks import (
     check_finite,
     check_fraction,
     check_inside,
+    check_parameter_names,
     check_positive_int,
 )
-from sbi_aalr.diagnostics.draws import Array, check_parameter_names
+from sbi_aalr.diagnostics.draws import Array
 from sbi_aalr.diagnostics.inputs import check_rows
 from sbi_aalr.diagnostics.plot_style import (
     BLUE,
@@ -159,7 +160,8 @@ def expected_coverage(
         theta: Draws from the prior, shape `(B, D)`.
         x: Data simulated from each, shape `(B, *event_shape)`.
         num_samples: Posterior draws for each observation.
-        parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+        parameter_names: One name a parameter; by default the posterior's, else
+            `theta_1` to `theta_D`.
         false_alarm_rate: Probability with which a calibrated posterior fails.
         seed: Makes the test repeatable; the global generators are left untouched.
         **settings: Passed on to `sample_batched`, such as `max_rhat=1.05`.
@@ -191,6 +193,8 @@ def expected_coverage(
     if isinstance(prior, Distribution):
         check_inside("theta", truth, prior)
     count = check_positive_int("num_samples", num_samples)
+    if parameter_names is None:
+        parameter_names = getattr(posterior, "parameter_names", None)
     names = check_parameter_names(parameter_names, truth.shape[1])
     false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
     settings.setdefault("show_progress_bars", False)

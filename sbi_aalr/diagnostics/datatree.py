@@ -23,6 +23,7 @@ from torch import Tensor
 from sbi_aalr._version import __version__
 from sbi_aalr.diagnostics.convergence import label_convergence
 from sbi_aalr.diagnostics.draws import Array, Draws, DrawsLike, read_draws, to_array
+from sbi_aalr.diagnostics.split_parameters import split_parameters
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.convergence import Convergence
 
@@ -38,6 +39,7 @@ def to_datatree(
     attributes: Mapping[str, Any] | None = None,
     batched: bool | None = None,
     convergence: Convergence | None = None,
+    split: bool = False,
 ) -> xr.DataTree:
     """Convert chains to a DataTree that ArviZ, and NetCDF, understand.
 
@@ -64,13 +66,16 @@ def to_datatree(
             there are several observations, or if a bare array has four dimensions.
         convergence: What the sampler stopped on, measured on just these draws. It goes
             into the group `diagnostics`, for tables, plots and warnings to show.
+        split: Whether to have a variable for each parameter, named like it, in the
+            place of `theta`; for `var_names`, as ArviZ's functions take them.
 
     Returns:
         The tree. Its arrays share memory with the chains where these are on the CPU.
 
     Raises:
         TypeError: If chains are no `Chains`, tensor or array.
-        ValueError: If shapes or names do not fit together.
+        ValueError: If shapes or names do not fit together, or a name can be none of
+            a variable.
 
     Example:
         >>> import torch
@@ -127,7 +132,7 @@ def to_datatree(
         labelled = _label(convergence, draws)
         labelled.attrs = {**made_by, **labelled.attrs}
         tree["diagnostics"] = xr.DataTree(labelled)
-    return tree
+    return split_parameters(tree) if split else tree
 
 
 def to_inference_data(datatree: xr.DataTree) -> Any:

@@ -4,7 +4,7 @@ The rest of this room works on one form: an array `(C, S, B, D)`, one name a par
 and whether the observation axis is the user's or was put in here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,6 +13,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from sbi_aalr.checks import check_parameter_names
+from sbi_aalr.diagnostics.split_parameters import join_parameters
 from sbi_aalr.mcmc.chains import Chains
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -129,37 +131,8 @@ def to_array(name: str, value: Tensor | ArrayLike) -> Array:
     return array
 
 
-def check_parameter_names(
-    parameter_names: Sequence[str] | None, num_parameters: int
-) -> list[str]:
-    """Return one name a parameter: those given, or `theta_1` to `theta_D`.
-
-    Raises:
-        ValueError: If they are not as many distinct strings as there are parameters.
-    """
-    if parameter_names is None:
-        return [f"theta_{index}" for index in range(1, num_parameters + 1)]
-    is_listed = isinstance(parameter_names, Iterable)
-    names = list(parameter_names) if is_listed else []
-    if (
-        isinstance(parameter_names, str)
-        or not is_listed
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise ValueError(
-            f"`parameter_names` must be a list of strings, got {parameter_names!r}."
-        )
-    if len(names) != num_parameters:
-        raise ValueError(
-            f"`parameter_names` must be {num_parameters} names, one a parameter, got "
-            f"{len(names)}: {names!r}."
-        )
-    if len(set(names)) != len(names):
-        raise ValueError(f"`parameter_names` must be distinct, got {names!r}.")
-    return names
-
-
 def _read_datatree(tree: xr.DataTree, parameter_names: Sequence[str] | None) -> Draws:
+    tree = join_parameters(tree)
     if "posterior" not in tree.children or "theta" not in tree["posterior"].data_vars:
         raise ValueError(
             "The DataTree must have a variable `theta` in its group `posterior`, got "

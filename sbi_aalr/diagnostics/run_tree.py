@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_to_datatree(
-    run: "Run", parameter_names: Sequence[str] | None = None
+    run: "Run", parameter_names: Sequence[str] | None = None, split: bool = False
 ) -> xr.DataTree:
     """Convert a finished run to a DataTree, with what its sampler stopped on.
 
@@ -24,6 +24,7 @@ def run_to_datatree(
         run: The run. Its settings become attributes.
         parameter_names: One name a parameter; by default the run's, else `theta_1` to
             `theta_D`.
+        split: Whether to have a variable for each parameter, as in `to_datatree`.
 
     Returns:
         What `to_datatree` gives, made at the time of the run.
@@ -39,6 +40,7 @@ def run_to_datatree(
         attributes={**run.settings, "created_at": run.created_at.isoformat()},
         batched=run.batched,
         convergence=run.convergence,
+        split=split,
     )
 
 

@@ -25,7 +25,6 @@ from sbi_aalr.errors import UnsavedPriorWarning
 from sbi_aalr.files import (
     hash_tensors,
     read_headed_tensors,
-    read_sealed,
     write_sealed,
     write_tensors,
 )
@@ -37,30 +36,21 @@ from sbi_aalr.persistence.cut_files import (
 )
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
 from sbi_aalr.persistence.posterior_folder import check_posterior_folder
+from sbi_aalr.persistence.posterior_settings import (
+    FORMAT,
+    INDENTED,
+    MEMBERS,
+    MOST_BYTES,
+    NAMES,
+    read_settings,
+    shorten,
+)
 from sbi_aalr.persistence.prior_json import decode_prior, encode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS
-from sbi_aalr.sampling.settings import Settings
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 
-_FORMAT = 2
 _ESTIMATOR, _CUTS = "estimator.", "cuts."
-# Above this, JSON is not read; so many times longer is it with a line for each number.
-_MOST_BYTES, _INDENTED = 2**21, 4
-_LARGEST_COUNT = 2**63 - 1
-_CONTENT: dict[str, Any] = {
-    "format": int,
-    "sbi_aalr": str,
-    "classifier": str | None,
-    "classifier_settings": dict | None,
-    "theta_shape": list,
-    "x_shape": list,
-    "prior": dict | None,
-    "parameters": dict,
-}
-_SINCE_FORMAT_2: dict[str, Any] = {"cuts": list, "weights": str}
-# Of an ensemble only.
-_MEMBERS = "members"
-_NETWORK: tuple[str, ...] = ("classifier", "classifier_settings", _MEMBERS)
+_NETWORK: tuple[str, ...] = ("classifier", "classifier_settings", MEMBERS)
 
 
 class Saved(NamedTuple):
@@ -71,12 +61,14 @@ class Saved(NamedTuple):
         prior: The prior, truncated or not.
         settings: How to sample, by name; the kernel by name too, or itself.
         x: Default observation, or None.
+        parameter_names: One name a parameter, or None.
     """
 
     estimator: RatioEstimator
     prior: Distribution
     settings: Mapping[str, Any]
     x: Tensor | None
+    parameter_names: list[str] | None = None
 
 
 def write(folder: str | Path, saved: Saved) -> Path:
@@ -111,10 +103,10 @@ def write(folder: str | Path, saved: Saved) -> Path:
     if not isinstance(settings["kernel"], str):
         settings["kernel"] = None
     described = encode_prior(prior)
-    if len(json.dumps(described)) > _MOST_BYTES // _INDENTED:
+    if len(json.dumps(described)) > MOST_BYTES // INDENTED:
         described = None
     document = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "sbi_aalr": __version__,
         **encode_network(saved.estimator),
         "theta_shape": list(saved.estimator.theta_shape),
@@ -124,8 +116,10 @@ def write(folder: str | Path, saved: Saved) -> Path:
         "parameters": settings,
         "weights": hash_tensors(tensors),
     }
+    if saved.parameter_names is not None:
+        document[NAMES] = saved.parameter_names
     # The number of the format keeps them from those that another version left there.
-    write_tensors(folder / POSTERIOR_WEIGHTS, tensors, {"format": str(_FORMAT)})
+    write_tensors(folder / POSTERIOR_WEIGHTS, tensors, {"format": str(FORMAT)})
     write_sealed(folder / POSTERIOR_SETTINGS, document)
     if described is None:
         warnings.warn(
@@ -170,7 +164,7 @@ def read(
             raise FileNotFoundError(
                 f"`folder` must hold a saved posterior, but {path} is missing."
             )
-    document = _read_settings(paths[0])
+    document = read_settings(paths[0])
     tensors = _read_weights(paths[1], document)
     chosen = {**document["parameters"], **(settings or {})}
     shapes = {name: document[name] for name in ("theta_shape", "x_shape")}
@@ -202,45 +196,9 @@ def read(
             raise
         raise ValueError(
             f"The weights in {paths[1]} do not fit the classifier in {paths[0].name}: "
-            f"{_shorten(error)}"
+            f"{shorten(error)}"
         ) from error
-    return Saved(estimator, prior, chosen, x)
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        document = read_sealed(path, _MOST_BYTES)
-    except OSError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    found = document.get("format")
-    if type(found) is not int or not 1 <= found <= _FORMAT:
-        raise ValueError(
-            f"{path} must have format {_FORMAT} or an earlier one, got {found!r:.60}. "
-            f"It was written by sbi_aalr {document.get('sbi_aalr')!r:.60}; this is "
-            f"{__version__}."
-        )
-    content = _CONTENT | (_SINCE_FORMAT_2 if found > 1 else {})
-    for name, kind in content.items():
-        if not isinstance(document.get(name, ...), kind):
-            raise ValueError(f"{path} is damaged: `{name}` is missing or wrong.")
-    if unknown := document.keys() - content.keys() - {_MEMBERS}:
-        raise ValueError(f"{path} is damaged: {sorted(unknown)!r:.60} is unknown.")
-    _check_parameters(path, document["parameters"])
-    return document
-
-
-def _check_parameters(path: Path, parameters: dict[str, Any]) -> None:
-    """Raise if the settings could not be those of a posterior."""
-    if "kernel" not in parameters:
-        raise ValueError(f"{path} is damaged: `kernel` is missing.")
-    try:
-        unnamed = {"kernel": "auto"} if parameters["kernel"] is None else {}
-        Settings(**{**parameters, **unnamed})
-        for name, value in parameters.items():
-            if isinstance(value, int) and value > _LARGEST_COUNT:
-                raise ValueError(f"`{name}` is too large.")
-    except Exception as error:
-        raise ValueError(f"{path} is damaged: {_shorten(error)}") from error
+    return Saved(estimator, prior, chosen, x, document.get(NAMES))
 
 
 def _read_weights(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -282,17 +240,10 @@ def _choose_prior(
         check_prior("prior", prior)
         is_same = given is None or is_same_prior(described, given)
     except Exception as error:
-        raise ValueError(f"{path} is damaged. {_shorten(error)}") from error
+        raise ValueError(f"{path} is damaged. {shorten(error)}") from error
     if not is_same:
         raise ValueError(
             "`prior` must be the one that the posterior was saved with, "
             f"got another {type(given).__name__} than in {path}. Leave it out."
         )
     return prior
-
-
-def _shorten(error: Exception) -> str:
-    """What an error says in one line; those of torch have more."""
-    if isinstance(error, KeyError):
-        return f"{error} is missing."
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

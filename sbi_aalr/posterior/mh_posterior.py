@@ -49,6 +49,8 @@ class MHPosterior(SbiPosterior):
             default.
         parameters: Settings; see `MHPosteriorParameters`.
         device: Where to sample; the potential's device by default.
+        parameter_names: One name a parameter, for tables, plots, files and warnings; by
+            default those in the prior's field `parameter_names`, if it has one.
         **settings: Single settings by name, over those in `parameters`.
 
     Raises:
@@ -68,10 +70,12 @@ class MHPosterior(SbiPosterior):
         theta_transform: TorchTransform | None = None,
         parameters: MHPosteriorParameters | None = None,
         device: Any = None,
+        parameter_names: Sequence[str] | None = None,
         **settings: Any,
     ) -> None:
         parameters = check_parameters(parameters).with_param(**settings)
-        super().__init__(potential_fn, proposal, theta_transform, parameters, device)
+        parts = potential_fn, proposal, theta_transform, parameters, device
+        super().__init__(*parts, parameter_names)
         self._purpose = "It samples by likelihood-free Metropolis-Hastings."
 
     @classmethod
@@ -84,7 +88,8 @@ class MHPosterior(SbiPosterior):
         Args:
             estimator: The ratio estimator, of NRE_A, NRE_B, NRE_C, BNRE or AALR.
             prior: The prior it was trained with.
-            **settings: Settings by name; see `MHPosteriorParameters`.
+            **settings: `parameter_names`, and settings by name; see
+                `MHPosteriorParameters`.
 
         Returns:
             The posterior.
@@ -110,7 +115,7 @@ class MHPosterior(SbiPosterior):
         """Return R-hat, effective sample sizes, acceptance and steps of the last run.
 
         Args:
-            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+            parameter_names: Others than the posterior's own.
 
         Returns:
             `r_hat`, `ess_bulk` and `ess_tail` by parameter, `acceptance_rate`,
@@ -125,12 +130,14 @@ class MHPosterior(SbiPosterior):
         return dataset if run.batched else dataset.isel(observation=0, drop=True)
 
     def to_datatree(
-        self, parameter_names: Sequence[str] | None = None
+        self, parameter_names: Sequence[str] | None = None, split: bool = False
     ) -> "xr.DataTree":
         """Convert the last run's chains to ArviZ.
 
         Args:
-            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+            parameter_names: Others than the posterior's own.
+            split: Whether to have a variable for each parameter, named like it, in the
+                place of `theta`; for `var_names`, as ArviZ's functions take them.
 
         Returns:
             Groups `posterior`, `sample_stats`, their warm-up counterparts,
@@ -141,7 +148,7 @@ class MHPosterior(SbiPosterior):
         Raises:
             CallOrderError: If nothing was sampled yet.
         """
-        return run_to_datatree(self._require_run(), parameter_names)
+        return run_to_datatree(self._require_run(), parameter_names, split)
 
     def summary(
         self, parameter_names: Sequence[str] | None = None, truth: Tensor | None = None
@@ -149,7 +156,7 @@ class MHPosterior(SbiPosterior):
         """Return ArviZ's table of the last run, one row a parameter.
 
         Args:
-            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+            parameter_names: Others than the posterior's own.
             truth: True parameters to put beside, shape `(D,)`.
 
         Returns:
@@ -182,7 +189,7 @@ class MHPosterior(SbiPosterior):
             path: The file to write; its folder is made if needed.
             simulator: Any simulator that sbi accepts.
             truth: True parameters, shape `(D,)`, or `(B, D)` after `sample_batched`.
-            parameter_names: One name a parameter; `theta_1` to `theta_D` by default.
+            parameter_names: Others than the posterior's own.
             training: A trainer's `summary`, of which the losses are shown.
             title: Heading of the page.
             num_simulations: Simulations for the ROC test. All other checks together
@@ -239,7 +246,7 @@ class MHPosterior(SbiPosterior):
             )
         estimator, prior = self.potential_fn.ratio_estimator, self.potential_fn.prior
         settings = self.parameters.to_dict()
-        return write(folder, Saved(estimator, prior, settings, self._x))
+        return write(folder, Saved(estimator, prior, settings, self._x, self._names))
 
     @classmethod
     @generators_kept()
@@ -250,6 +257,7 @@ class MHPosterior(SbiPosterior):
         prior: Distribution | None = None,
         classifier: object = None,
         device: str = "cpu",
+        parameter_names: Sequence[str] | None = None,
         **settings: Any,
     ) -> Self:
         """Read a posterior that `save` wrote; nothing in the files is executed.
@@ -260,6 +268,7 @@ class MHPosterior(SbiPosterior):
                 out, or give the same.
             classifier: The builder of the network, where it was your own.
             device: Where to sample.
+            parameter_names: Others than those saved.
             **settings: Settings by name, over those saved.
 
         Returns:
@@ -273,7 +282,9 @@ class MHPosterior(SbiPosterior):
         """
         check_device("device", device)
         saved = read(folder, prior=prior, classifier=classifier, settings=settings)
-        posterior = cls.from_estimator(saved.estimator, saved.prior, **saved.settings)
+        names = saved.parameter_names if parameter_names is None else parameter_names
+        chosen: dict[str, Any] = {**saved.settings, "parameter_names": names}
+        posterior = cls.from_estimator(saved.estimator, saved.prior, **chosen)
         if saved.x is not None:
             posterior.set_default_x(saved.x)
         # Moving makes the prior anew, and rounds the factor of a covariance anew.

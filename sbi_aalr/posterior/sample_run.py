@@ -1,5 +1,6 @@
 """One run of a posterior, kept on disk as it goes on where the user wants that."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def sample_run(
     seed: int | None,
     show_progress_bars: bool,
     out: str | Path | None = None,
+    parameter_names: Sequence[str] | None = None,
 ) -> Run:
     """Run the chains of all observations, and write the run if it has a place to go.
 
@@ -47,6 +49,7 @@ def sample_run(
             what `out` was begun with.
         show_progress_bars: Whether to show progress.
         out: Store to write; chunks that are done are kept beside it until then.
+        parameter_names: One name a parameter.
 
     Returns:
         The run.
@@ -56,6 +59,7 @@ def sample_run(
     options: dict[str, Any] = {
         "batched": batched,
         "show_progress_bars": show_progress_bars,
+        "parameter_names": parameter_names,
     }
     if out is None:
         return sample(target, x, plan, seed=_draw_seed(seed), **options)

@@ -1,5 +1,6 @@
 """What sbi asks of a posterior: draws, densities, a default x, a device."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from sbi.utils.user_input_checks_utils import move_distribution_to_device
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_device
+from sbi_aalr.checks import (
+    check_device,
+    check_parameter_names,
+    find_parameter_names,
+)
 from sbi_aalr.diagnostics.run_tree import warn_about_run
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.posterior.inputs import (
@@ -43,17 +48,7 @@ from sbi_aalr.sampling.truncated_prior import warn_if_other
 class SbiPosterior(NeuralPosterior):
     """An sbi posterior whose density is evaluated by the engine that samples it.
 
-    Args:
-        potential_fn: sbi's potential, or a callable `(theta, x_o) -> (N,)`.
-        proposal: Where candidates for the starts come from; the prior by default.
-        theta_transform: To unconstrained space; built from the proposal by default.
-        parameters: How to sample.
-        device: Where to sample; the potential's device by default.
-
-    Raises:
-        TypeError: If an argument has the wrong type, or there is neither a proposal nor
-            a prior in the potential.
-        ValueError: If draws of the proposal are no rows of parameters.
+    Its arguments are those of `MHPosterior`.
     """
 
     def __init__(
@@ -63,6 +58,7 @@ class SbiPosterior(NeuralPosterior):
         theta_transform: TorchTransform | None,
         parameters: MHPosteriorParameters,
         device: str | torch.device | None,
+        parameter_names: Sequence[str] | None = None,
     ) -> None:
         if device is not None:
             device = check_device("device", device)
@@ -76,6 +72,7 @@ class SbiPosterior(NeuralPosterior):
         if theta_transform is None:
             self.theta_transform = mcmc_transform(self.proposal, device=self._device)
         self.parameters = parameters
+        self._names = find_parameter_names(parameter_names, self.proposal, self._dim)
         self._prior_draws: PriorDraws | None = None
         self._run: Run | None = None
 
@@ -83,6 +80,11 @@ class SbiPosterior(NeuralPosterior):
     def run(self) -> Run | None:
         """The last finished run, or None."""
         return self._run
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """One name a parameter, `theta_1` to `theta_D` where none were given."""
+        return check_parameter_names(self._names, self._dim)
 
     @property
     def target(self) -> Target:
@@ -163,9 +165,8 @@ class SbiPosterior(NeuralPosterior):
                 otherwise, exists, or was begun by another run.
 
         Warns:
-            ConvergenceWarning: If the chains of any observation did not converge.
-            LostModesWarning: If the chains of any observation start from so few points
-                that a mode may have been lost.
+            ConvergenceWarning: As `sample` does, for any observation.
+            LostModesWarning: The same.
         """
         observations = self._check_x(x).unsqueeze(1)
         options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
@@ -252,6 +253,7 @@ class SbiPosterior(NeuralPosterior):
         chosen, target = self.parameters.with_param(**settings), self.target
         plan = make_plan(chosen, num_samples, len(x), target.ratio_dim)
         with gradients_on("sample"), torch.no_grad():
+            options["parameter_names"] = self._names
             self._run = run = sample_run(target, x, plan, **options)
         warn_if_collapsed(run, stacklevel=3)
         if chosen.has_limits:

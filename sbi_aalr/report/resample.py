@@ -25,6 +25,7 @@ class Resampled:
     def __init__(self, run: Run, settings: Settings, **changes: Any) -> None:
         self._target = run.target
         self._device = run.chains.theta.device
+        self._names = run.parameter_names
         self._settings = replace(settings, **changes)
 
     def sample_batched(
@@ -50,6 +51,7 @@ class Resampled:
             batched=True,
             seed=int(torch.randint(2**31, ())),
             show_progress_bars=show_progress_bars,
+            parameter_names=self._names,
         )
         if settings.has_limits:
             warn_about_run(run, settings.max_rhat, settings.min_ess, stacklevel=2)

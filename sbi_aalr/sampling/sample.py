@@ -1,6 +1,7 @@
 """From a target and observations to a finished run."""
 
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import torch
@@ -26,6 +27,7 @@ def sample(
     seed: int,
     show_progress_bars: bool,
     finished: FinishedChunks | None = None,
+    parameter_names: Sequence[str] | None = None,
 ) -> Run:
     """Run the chains of all observations.
 
@@ -37,6 +39,7 @@ def sample(
         seed: Makes the run repeatable.
         show_progress_bars: Whether to show progress.
         finished: Where chunks that are done are kept and found again.
+        parameter_names: One name a parameter.
 
     Returns:
         The run.
@@ -59,6 +62,7 @@ def sample(
         settings={**plan.settings.to_dict(), "seed": seed},
         created_at=datetime.now(UTC),
         target=target,
+        parameter_names=parameter_names,
         ancestor_share=ancestor_share,
     )
 

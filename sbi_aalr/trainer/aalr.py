@@ -1,6 +1,6 @@
 """`AALR`: the trainer of amortized approximate likelihood ratio estimators."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sbi.inference.trainers._contracts import LossArgsNRE_A
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from sbi_aalr.checks import check_device, check_positive_int, check_prior
+from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.trainer.online import fit_online
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
@@ -50,11 +50,13 @@ class AALR(SbiTrainer):
         show_progress_bars: Whether to show progress while training.
         loss: What to train on; by default all pairs of a batch and InfoNCE where the
             network is separable, else Algorithm 1 as published.
+        parameter_names: One name a parameter, for tables, plots, files and warnings; by
+            default those in the prior's field `parameter_names`, if it has one.
 
     Raises:
         TypeError: If `prior` is no torch distribution, `classifier` no classifier or
             `loss` no `RatioLoss`.
-        ValueError: If `classifier` is an unknown name.
+        ValueError: If `classifier` is an unknown name, or names do not fit.
 
     References:
         Hermans, Begy & Louppe (2020), *Likelihood-free MCMC with Amortized Approximate
@@ -79,13 +81,9 @@ class AALR(SbiTrainer):
         tracker: Tracker | None = None,
         show_progress_bars: bool = True,
         loss: RatioLoss | None = None,
+        parameter_names: Sequence[str] | None = None,
     ) -> None:
-        """Set up the trainer; the class says what the arguments mean."""
-        if prior is not None:
-            check_prior("prior", prior)
-        if loss is not None and not isinstance(loss, RatioLoss):
-            raise TypeError(f"`loss` must be a RatioLoss, got {type(loss).__name__}.")
-        self._ratio_loss = loss
+        self._keep(prior, loss, parameter_names)
         super().__init__(
             prior=prior,
             classifier=resolve_classifier(classifier),

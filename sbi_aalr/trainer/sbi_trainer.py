@@ -28,36 +28,17 @@ from sbi_aalr.checks import (
     check_overlap,
     check_prior,
     check_simulations,
+    find_parameter_names,
 )
 from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import generators_kept
+from sbi_aalr.trainer.no_tracker import NoTracker
 from sbi_aalr.training.loaders import TensorLoader
 from sbi_aalr.training.ratio_loss import RatioLoss
 
 SAMPLERS = ("mh", "mcmc", "rejection", "vi", "importance")
-
-
-class NoTracker:
-    """sbi's `Tracker` protocol without a destination."""
-
-    log_dir: str | None = None
-
-    def log_metric(self, name: str, value: float, step: int | None = None) -> None:
-        """Drop one metric."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Drop metrics."""
-
-    def log_params(self, params: dict[str, Any]) -> None:
-        """Drop parameters."""
-
-    def add_figure(self, name: str, figure: Any, step: int | None = None) -> None:
-        """Drop a figure."""
-
-    def flush(self) -> None:
-        """Nothing is pending."""
 
 
 class SbiTrainer(RatioEstimatorTrainer):
@@ -67,10 +48,28 @@ class SbiTrainer(RatioEstimatorTrainer):
     _neural_net: Any
     # What to train on; None for what suits the network.
     _ratio_loss: RatioLoss | None = None
+    # What the parameters are called, where they have names.
+    _parameter_names: list[str] | None = None
     # Rows trained on and rows held out in the last fit, by their place among all rows.
     _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
     _truncated_prior: Distribution | None = None
+
+    def _keep(
+        self, prior: object, loss: object, parameter_names: Sequence[str] | None
+    ) -> None:
+        """Check and keep what sbi's own trainers do not have; and check the prior.
+
+        Args:
+            prior: The prior, or None.
+            loss: What to train on, or None.
+            parameter_names: One name a parameter, or None.
+        """
+        known = None if prior is None else check_prior("prior", prior)
+        if loss is not None and not isinstance(loss, RatioLoss):
+            raise TypeError(f"`loss` must be a RatioLoss, got {type(loss).__name__}.")
+        self._ratio_loss = loss
+        self._parameter_names = find_parameter_names(parameter_names, known)
 
     def append_simulations(
         self,
@@ -247,6 +246,7 @@ class SbiTrainer(RatioEstimatorTrainer):
             theta_transform=theta_transform,
             parameters=posterior_parameters,
             device=device,
+            parameter_names=self._parameter_names,
         )
 
     def _default_tracker(self) -> Tracker:

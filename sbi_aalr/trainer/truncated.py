@@ -104,9 +104,7 @@ def fit_truncated(
             _take_over(trainer, for_round, truncated)
             if index < num_rounds - 1:
                 with _watch(trainer, truncated, settings):
-                    truncated = _cut(
-                        trainer._neural_net, truncated or prior, x_o, epsilon
-                    )
+                    truncated = _cut(trainer, truncated or prior, x_o, epsilon)
     return trainer._neural_net
 
 
@@ -178,10 +176,11 @@ def _take_over(
 
 
 def _cut(
-    estimator: RatioEstimator, prior: Distribution, x_o: Tensor, epsilon: float
+    trainer: SbiTrainer, prior: Distribution, x_o: Tensor, epsilon: float
 ) -> TruncatedPrior:
-    """Cut the prior to where the posterior of the estimator lies."""
-    posterior = MHPosterior.from_estimator(estimator, prior)
+    """Cut the prior to where the posterior of the trainer's estimator lies."""
+    estimator, names = trainer._neural_net, trainer._parameter_names
+    posterior = MHPosterior.from_estimator(estimator, prior, parameter_names=names)
     posterior.set_default_x(x_o)
     seed = int(torch.randint(2**31, ()))
     draws = posterior.sample((_NUM_DRAWS,), seed=seed, **_SAMPLING)

@@ -9,7 +9,7 @@ from sbi.inference import NPE_C
 
 from sbi_aalr.comparison.methods import Method, draw, fit_network
 from sbi_aalr.simulators import TwoMoons
-from sbi_aalr.trainer.sbi_trainer import NoTracker
+from sbi_aalr.trainer.no_tracker import NoTracker
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sbi.inference import NPE_C, NRE_A
 from sbi_aalr.comparison import compare, mmd, two_sample_scores
 from sbi_aalr.comparison.tasks import observe
 from sbi_aalr.simulators import TwoMoons
-from sbi_aalr.trainer.sbi_trainer import NoTracker
+from sbi_aalr.trainer.no_tracker import NoTracker
 
 BUDGET, SEED, NUM_SAMPLES = 120, 3, 200
 

@@ -7,7 +7,7 @@ from sbi.inference import NRE_A, NRE_B, NRE_C
 
 from sbi_aalr import MHPosterior, networks
 from sbi_aalr.networks import is_plain
-from sbi_aalr.trainer.sbi_trainer import NoTracker
+from sbi_aalr.trainer.no_tracker import NoTracker
 
 
 def test_one_row_is_enough_to_build_a_network():
