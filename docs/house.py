@@ -31,7 +31,7 @@ from house_imports import (
 FLOORS = (
     ("_version", "types", "errors", "checks", "files"),
     ("networks", "seeding", "mcmc", "simulators"),
-    ("simulation", "sampling"),
+    ("simulation", "sampling", "tuning"),
     ("training", "diagnostics"),
     ("persistence", "report"),
     ("posterior",),

@@ -30,6 +30,7 @@ ACROSS = {
     "sampling": 61,
     "networks": 19,
     "seeding": 42,
+    "tuning": 85,
     "mcmc": 63,
     "simulators": 88,
 }

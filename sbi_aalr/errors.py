@@ -57,3 +57,7 @@ class OtherObservationWarning(AALRWarning):
 
 class InvalidSimulationsWarning(AALRWarning):
     """Simulations with NaN or infinity were left out of training."""
+
+
+class IndefiniteHessianWarning(AALRWarning):
+    """A training loss curves downwards somewhere, so its weights are at no minimum."""
