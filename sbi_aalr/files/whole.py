@@ -99,19 +99,23 @@ def try_to_write(folder: Path) -> None:
         os.close(handle)
 
 
-def lock(handle: int) -> bool:
+def lock(handle: int, waits: bool = False) -> bool:
     """Lock an open file or folder until it is closed or its process ends.
+
+    Args:
+        handle: Of the open file or folder.
+        waits: Whether to wait until others have finished with it.
 
     Returns:
         Whether it is locked; not every system can.
 
     Raises:
-        BlockingIOError: If another process has the lock.
+        BlockingIOError: If another process has the lock, and it is not waited for.
     """
     if fcntl is None:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except OSError:

@@ -1,1 +1,6 @@
-"""From any simulator that sbi accepts to batches of simulations."""
+"""From any simulator that sbi accepts to batches of simulations, and to stores."""
+
+from sbi_aalr.simulation.store import SimulationStore
+from sbi_aalr.simulation.store_marks import Failures
+
+__all__ = ["Failures", "SimulationStore"]

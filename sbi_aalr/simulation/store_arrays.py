@@ -1,0 +1,147 @@
+"""The two arrays of a store of simulations, in Zarr format 3, row by row.
+
+Each chunk of them ends in a checksum, which is compared whenever it is read; a changed
+chunk takes the place of the old one as a whole.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_NAMES = ("theta", "x")
+# Bytes of a chunk, and most rows in it.
+_CHUNK_BYTES, _CHUNK_ROWS = 2**20, 2**14
+
+
+class Arrays:
+    """Arrays of parameters and data, which only grow.
+
+    Args:
+        folder: The folder of the store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: list[Any] = []
+
+    @property
+    def shapes(self) -> list[torch.Size]:
+        """Shapes of a row of theta and of x; none before the first append."""
+        return [torch.Size(array.shape[1:]) for array in self._open()]
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk."""
+        return int(self._open()[0].chunks[0])
+
+    def create(self, theta: Tensor, x: Tensor) -> None:
+        """Make the arrays anew, for rows of these shapes."""
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
+        row_bytes = max(4, 4 * x[0].numel())
+        rows = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // row_bytes))
+        group = zarr.open_group(self._folder, mode="r+")
+        names = ["simulation", "parameter"], ["simulation"]
+        names[1].extend(f"x_{axis}" for axis in range(1, x.ndim))
+        for name, tensor, dimensions in zip(_NAMES, (theta, x), names, strict=True):
+            group.create_array(
+                name,
+                shape=(0, *tensor.shape[1:]),
+                chunks=(rows, *tensor.shape[1:]),
+                dtype="float32",
+                compressors=[Crc32cCodec()],
+                fill_value=float("nan"),
+                dimension_names=dimensions,
+                overwrite=True,
+            )
+        self._opened = []
+
+    def write(self, start: int, theta: Tensor, x: Tensor) -> None:
+        """Write rows from `start` on, and wait until they are on disk.
+
+        What is behind them, of an append that was killed, is gone afterwards.
+        """
+        stop = start + len(theta)
+        for array, tensor in zip(self._open(), (theta, x), strict=True):
+            _remove_leftovers(self._folder / array.basename)
+            array.resize((stop, *array.shape[1:]))
+            if start < stop:
+                array[start:stop] = tensor.numpy()
+        self._wait_for_disk(start, stop)
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Read some spans of rows, one after the other.
+
+        Raises:
+            ValueError: If a chunk is damaged or missing.
+        """
+        # Others may have made the arrays longer.
+        most = max(stop for _, stop in spans)
+        if any(array.shape[0] < most for array in self._open()):
+            self._opened = []
+        columns = []
+        for array in self._open():
+            try:
+                pieces = [array[start:stop] for start, stop in spans]
+            except Exception as error:
+                raise ValueError(
+                    f"{self._folder / array.basename} is damaged: {error}."
+                ) from error
+            rows = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+            # Of a chunk that is not there, all is NaN; of one that is, nothing.
+            if np.isnan(rows.sum()):
+                raise ValueError(
+                    f"{self._folder / array.basename} is damaged: a chunk is missing."
+                )
+            columns.append(torch.from_numpy(rows))
+        return columns[0], columns[1]
+
+    def _open(self) -> list[Any]:
+        import zarr
+
+        if not self._opened and (self._folder / "x" / "zarr.json").exists():
+            try:
+                group: Any = zarr.open_group(self._folder, mode="r+")
+                self._opened = [group[name] for name in _NAMES]
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(f"{self._folder} is damaged: {error!r}.") from error
+        return self._opened
+
+    def _wait_for_disk(self, start: int, stop: int) -> None:
+        rows = self.chunk_rows
+        for array in self._open():
+            home = self._folder / array.basename
+            paths = [home, home / "zarr.json", home / "c"]
+            zeros = ["0"] * (array.ndim - 1)
+            for chunk in range(start // rows, -(-stop // rows)):
+                paths.extend(_list_down(home / "c" / str(chunk), zeros))
+            for path in paths:
+                if path.exists():
+                    _flush(path)
+
+
+def _list_down(path: Path, names: Sequence[str]) -> Iterator[Path]:
+    yield path
+    for name in names:
+        path = path / name
+        yield path
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(home: Path) -> None:
+    """Remove what zarr had half-written in an array when it was killed."""
+    for path in home.glob("*.partial"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""In which order the rows of a store are read.
+
+Appends are read in the order in which they were made, but the batches of a run in that
+of their numbers: so a run gives the same store whichever of its batches was done first.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sbi_aalr.simulation.store_marks import Mark
+
+
+class Layout:
+    """Where the rows of a store lie in its arrays.
+
+    Args:
+        marks: The marks, in the order in which they were written.
+
+    Attributes:
+        num_rows: Number of rows.
+    """
+
+    def __init__(self, marks: Sequence[Mark]) -> None:
+        first: dict[int | None, int] = {}
+        keys = [
+            (number, 0)
+            if mark.batch is None
+            else (first.setdefault(mark.run, number), mark.batch)
+            for number, mark in enumerate(marks)
+        ]
+        order = sorted(range(len(marks)), key=keys.__getitem__)
+        filled = [marks[number] for number in order if marks[number].num_rows]
+        self._starts = np.array([mark.start for mark in filled], dtype=np.int64)
+        lengths = np.array([mark.num_rows for mark in filled], dtype=np.int64)
+        # Where each append begins among the rows, and where the last one ends.
+        self._places = np.concatenate(([0], lengths.cumsum()))
+        self.num_rows = int(self._places[-1])
+
+    def find(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Spans of the arrays that hold some rows, in the order of the rows.
+
+        Args:
+            start: The first row.
+            stop: The row after the last one, which is larger.
+        """
+        spans: list[tuple[int, int]] = []
+        first = int(np.searchsorted(self._places, start, side="right")) - 1
+        for number in range(first, len(self._starts)):
+            place, end = int(self._places[number]), int(self._places[number + 1])
+            if place >= stop:
+                break
+            shift = int(self._starts[number]) - place
+            span = max(place, start) + shift, min(end, stop) + shift
+            if spans and spans[-1][1] == span[0]:
+                span = spans.pop()[0], span[1]
+            spans.append(span)
+        return spans
