@@ -14,6 +14,10 @@ class CallOrderError(RuntimeError, ValueError):
     """
 
 
+class DivergenceError(ValueError):
+    """A series whose terms grow, so that its sum would say nothing."""
+
+
 class AALRWarning(UserWarning):
     """Base class of every warning that this package raises.
 

@@ -1,7 +1,8 @@
 """Gated residual blocks, and a network of them on parameters and data together."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -25,7 +26,8 @@ class GatedBlock(nn.Module):
     square its features, which log-densities are made of.
 
     Where a CPU multiplies bfloat16 faster than float32, the products are computed so in
-    training; weights, sums and everything else are float32.
+    training; weights, sums and everything else are float32. Second derivatives want
+    float32 throughout: see `full_precision`.
 
     Args:
         width: Number of features.
@@ -42,6 +44,7 @@ class GatedBlock(nn.Module):
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
+        self.may_be_quick = True
         # Small at first, so that a deep stack begins close to the identity.
         with torch.no_grad():
             self.down.weight.mul_(0.5)
@@ -49,7 +52,8 @@ class GatedBlock(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map features `(N, width)` to `(N, width)`."""
-        is_quick = self.training and has_quick_bfloat16(rows.device.type)
+        may_be_quick = self.training and self.may_be_quick
+        is_quick = may_be_quick and has_quick_bfloat16(rows.device.type)
         with torch.autocast(rows.device.type, torch.bfloat16, enabled=is_quick):
             gate, value = self.up(rms_norm(rows, rows.shape[-1:])).chunk(2, dim=-1)
             return rows + self.down(self.dropout(silu(gate) * value))
@@ -84,6 +88,19 @@ class ResidualStack(nn.Sequential):
         for layer in hidden:
             rows = layer(rows)
         return last(rms_norm(rows, rows.shape[-1:]))
+
+
+@contextlib.contextmanager
+def full_precision(model: nn.Module) -> Iterator[None]:
+    """Keep the gated blocks of a model from bfloat16, in training too."""
+    blocks = [m for m in model.modules() if isinstance(m, GatedBlock)]
+    for block in blocks:
+        block.may_be_quick = False
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.may_be_quick = True
 
 
 @functools.cache

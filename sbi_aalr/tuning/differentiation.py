@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from sbi_aalr.errors import IndefiniteHessianWarning
+from sbi_aalr.errors import DivergenceError, IndefiniteHessianWarning
 from sbi_aalr.tuning import inverses
 from sbi_aalr.tuning.info import Info, Settings, describe
 from sbi_aalr.tuning.inverses import Range, Solution
@@ -122,7 +122,7 @@ def _choose_scale(spectrum: Range | None) -> float:
 def _check_converging(solution: Solution, scale: float, spectrum: Range | None) -> None:
     """Raise if the scale is too large for the series."""
     if spectrum is not None and scale * spectrum.greatest > 2:
-        raise ValueError(
+        raise DivergenceError(
             "`scale` must be below 2 by the largest eigenvalue of the Hessian, 2 / "
             f"{spectrum.greatest:.3g} = {2 / spectrum.greatest:.3g}, or the Neumann "
             f"series diverges, got {scale:.3g}. Leave `scale=None` to have it found. "
@@ -130,7 +130,7 @@ def _check_converging(solution: Solution, scale: float, spectrum: Range | None) 
             f"{solution.residual:.3g}."
         )
     if solution.is_growing and spectrum is not None and spectrum.least >= 0:
-        raise ValueError(
+        raise DivergenceError(
             f"The Neumann series diverges: its terms grow after {solution.num_terms}, "
             f"at a residual of {solution.residual:.3g}, with `scale` {scale:.3g}. Give "
             "a smaller `scale`, or more `damping`."
@@ -138,7 +138,7 @@ def _check_converging(solution: Solution, scale: float, spectrum: Range | None) 
 
 
 def _check_solved(solution: Solution, v: Tensor) -> None:
-    if solution.residual > inverses.get_rounding(v):
+    if solution.residual > torch.finfo(v.dtype).eps ** (1 / 3):
         raise ValueError(
             "The Hessian of `training_loss` is singular where the held-out loss has a "
             f"gradient: a share of {solution.residual:.3g} of it is out of reach. Set "

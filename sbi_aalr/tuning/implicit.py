@@ -63,8 +63,9 @@ def hypergradient(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If a setting has no sense, a loss is not finite or depends on none
-            of what it is given, the training loss does not depend on a weight, a
-            hyperparameter is nowhere in it, or the series diverges.
+            of what it is given, the training loss does not depend on a weight, or a
+            hyperparameter is nowhere in it.
+        DivergenceError: If the series diverges; it is a ValueError, too.
 
     Warns:
         IndefiniteHessianWarning: If a direction of negative curvature was met. The

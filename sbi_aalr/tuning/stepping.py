@@ -1,0 +1,130 @@
+"""Steps of weights and of hyperparameters by torch's optimizers, and what they need."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from sbi_aalr.checks import check_positive_float
+from sbi_aalr.tuning.training_gradient import evaluate
+
+
+class Step(NamedTuple):
+    """What happened in a step of the hyperparameters.
+
+    Attributes:
+        training_loss: Mean training loss of the steps of the weights before it.
+        validation_loss: Held-out loss before it.
+        hypergradient_norm: Norm of the hypergradient, before it is clipped.
+        residual: What the inverse leaves; see `Info`.
+        terms_used: Terms of the series, fewer where the Hessian was indefinite.
+        largest_eigenvalue: Of the Hessian, as last measured.
+        least_curvature: Of the Hessian, as far as it was seen.
+        seconds: Time that it took, the steps of the weights included.
+    """
+
+    training_loss: float
+    validation_loss: float
+    hypergradient_norm: float
+    residual: float
+    terms_used: int
+    largest_eigenvalue: float
+    least_curvature: float
+    seconds: float
+
+
+class Stepped(NamedTuple):
+    """Parameters, and what steps them.
+
+    Attributes:
+        parameters: The parameters.
+        optimizers: Optimizers that together step each of them.
+        clip_max_norm: Largest norm of their gradient; None for no limit.
+    """
+
+    parameters: list[nn.Parameter]
+    optimizers: list[Optimizer]
+    clip_max_norm: float | None
+
+    def step(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Take a step; return the norm of the gradients, before it is clipped."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = clip_grad_norm_(self.parameters, self.clip_max_norm or math.inf)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def descend(self, compute_loss: Callable[..., Tensor], num_steps: int) -> float:
+        """Take steps down a loss; return its mean before them."""
+        total = torch.zeros(())
+        for _ in range(num_steps):
+            loss = evaluate("training_loss", compute_loss)
+            self.step(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+            total = total + loss.detach().cpu()
+        return float(total) / num_steps
+
+
+@contextlib.contextmanager
+def still(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Spare the gradients of hyperparameters while only weights are stepped."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def check_module(name: str, module: object) -> nn.Module:
+    """Return a module, or raise if it is none."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`{name}` must be a torch module, got {type(module).__name__}. Tensors "
+            "become one in torch.nn.ParameterList."
+        )
+    return module
+
+
+def check_apart(weights: Sequence[Tensor], knobs: Sequence[Tensor]) -> None:
+    """Raise if there are no weights or no hyperparameters, or some are both."""
+    for name, tensors in (("model", weights), ("hyperparameters", knobs)):
+        if not tensors:
+            raise ValueError(f"`{name}` must have a parameter that needs a gradient.")
+    if {id(weight) for weight in weights} & {id(knob) for knob in knobs}:
+        raise ValueError("`hyperparameters` must not be weights of `model`.")
+
+
+def check_optimizers(
+    name: str, value: object, parameters: Sequence[Tensor]
+) -> list[Optimizer]:
+    """Return a list of optimizers, or raise if they do not step the parameters."""
+    optimizers = [value] if isinstance(value, Optimizer) else value
+    if not isinstance(optimizers, Sequence) or not all(
+        isinstance(one, Optimizer) for one in optimizers
+    ):
+        raise TypeError(
+            f"`{name}` must be a torch optimizer or several, got "
+            f"{type(value).__name__}."
+        )
+    stepped = [p for one in optimizers for g in one.param_groups for p in g["params"]]
+    wanted = {id(p) for p in parameters}
+    if {id(p) for p in stepped} != wanted:
+        missed = len(wanted - {id(p) for p in stepped})
+        raise ValueError(
+            f"`{name}` must step each parameter it is for and no other, got "
+            f"{len(stepped)} of which {missed} of {len(wanted)} are missing."
+        )
+    return list(optimizers)
+
+
+def check_optional(name: str, value: float | None) -> float | None:
+    """Return a positive number or None, or raise."""
+    return None if value is None else check_positive_float(name, value)
