@@ -40,7 +40,29 @@ def seeded(seed: int | None) -> Iterator[None]:
         return
     seed = check_seed("seed", seed)
     with generators_kept():
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
+        seed_generators(seed)
         yield
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of torch, NumPy and Python, for good."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def derive_seed(seed: int, *key: int) -> int:
+    """A seed for one part of what a seed is for, independent of those of other parts.
+
+    Args:
+        seed: The seed of the whole.
+        key: Numbers that name the part.
+
+    Returns:
+        An int of 63 bits.
+
+    References:
+        NumPy's `SeedSequence`, of which this is the child of that key.
+    """
+    child = np.random.SeedSequence(seed, spawn_key=key)
+    return int(child.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -117,13 +117,17 @@ class SimulationStore:
         """
         self._write(theta, x, failures, run, batch)
 
-    def find_batches(self, run: int) -> dict[int, int]:
-        """Which batches of a run are there, and how many simulations each has.
+    def find_batches(self, run: int) -> dict[int, tuple[int, int]]:
+        """Which batches of a run are there.
 
-        Those that failed are counted.
+        Args:
+            run: Seed of the run.
+
+        Returns:
+            By their numbers, how many simulations each holds and how many of it failed.
         """
         return {
-            mark.batch: mark.num_rows + len(mark.failures)
+            mark.batch: (mark.num_rows, len(mark.failures))
             for mark in self._marks.read().known
             if mark.batch is not None and mark.run == run
         }
@@ -204,7 +208,8 @@ class SimulationStore:
     @property
     def failures(self) -> Failures:
         """The simulations that failed, with what is needed to do them again."""
-        found = [one for mark in self._marks.read().known for one in mark.failures]
+        order, marks = self._lay_out().order, self._marks.known
+        found = [one for number in order for one in marks[number].failures]
         theta = torch.tensor([one.theta for one in found], dtype=torch.float32)
         if not found:
             shapes = self._arrays.shapes

@@ -5,7 +5,7 @@ chunk takes the place of the old one as a whole.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,23 +117,15 @@ class Arrays:
         rows = self.chunk_rows
         for array in self._open():
             home = self._folder / array.basename
-            paths = [home, home / "zarr.json", home / "c"]
+            # Of a file that is new, the name comes to disk with it.
+            _flush(home / "zarr.json")
             zeros = ["0"] * (array.ndim - 1)
             for chunk in range(start // rows, -(-stop // rows)):
-                paths.extend(_list_down(home / "c" / str(chunk), zeros))
-            for path in paths:
-                if path.exists():
-                    _flush(path)
-
-
-def _list_down(path: Path, names: Sequence[str]) -> Iterator[Path]:
-    yield path
-    for name in names:
-        path = path / name
-        yield path
+                _flush(home.joinpath("c", str(chunk), *zeros))
 
 
 def _flush(path: Path) -> None:
+    """Wait until a file is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

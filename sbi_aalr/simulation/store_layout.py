@@ -18,6 +18,7 @@ class Layout:
         marks: The marks, in the order in which they were written.
 
     Attributes:
+        order: Which mark comes first, and so on.
         num_rows: Number of rows.
     """
 
@@ -29,8 +30,8 @@ class Layout:
             else (first.setdefault(mark.run, number), mark.batch)
             for number, mark in enumerate(marks)
         ]
-        order = sorted(range(len(marks)), key=keys.__getitem__)
-        filled = [marks[number] for number in order if marks[number].num_rows]
+        self.order = sorted(range(len(marks)), key=keys.__getitem__)
+        filled = [marks[number] for number in self.order if marks[number].num_rows]
         self._starts = np.array([mark.start for mark in filled], dtype=np.int64)
         lengths = np.array([mark.num_rows for mark in filled], dtype=np.int64)
         # Where each append begins among the rows, and where the last one ends.

@@ -91,7 +91,7 @@ def test_batches_are_read_in_order_and_added_once(store):
     expected = [torch.cat(column) for column in zip(*parts, strict=True)]
     assert is_equal(store[:], expected)
     assert is_equal(store[8:13], [part[8:13] for part in expected])
-    assert store.find_batches(5) == {0: 5, 1: 5, 2: 5, 3: 6}
+    assert store.find_batches(5) == {0: (5, 0), 1: (5, 0), 2: (5, 0), 3: (5, 1)}
     assert store.find_batches(6) == {}
     assert store.failures.errors == ["ValueError: too stiff"]
     assert store.failures.seeds == [77]

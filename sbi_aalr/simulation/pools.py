@@ -1,0 +1,132 @@
+"""Where jobs run: any executor, a pool of our own processes, or this process."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
+from typing import Any
+
+
+class InProcess(Executor):
+    """An executor that does everything at once, in this process."""
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        """Call a function, and return what it returned as a future that is done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Pool:
+    """An executor, and the one that takes its place when all its workers are lost.
+
+    `concurrent.futures` gives up a pool of processes as soon as one of them dies.
+
+    Args:
+        executor: Any executor; None for this process.
+
+    Attributes:
+        num_workers: How many jobs it can do at a time, as far as that can be told.
+        may_exit: Whether its workers are processes that it, or what stands behind it,
+            replaces.
+    """
+
+    def __init__(self, executor: Executor | None) -> None:
+        self._given = executor
+        self._executor = executor or InProcess()
+        self.num_workers = count_workers(executor)
+        kind = type(executor).__module__.partition(".")[0]
+        self.may_exit = isinstance(executor, ProcessPoolExecutor) or (
+            kind == "distributed"
+        )
+        self._generation = 0
+
+    def submit(
+        self, function: Callable[..., Any], *arguments: Any
+    ) -> tuple[Future[Any], int]:
+        """Hand in a call; return its future, and which pool it was given to."""
+        try:
+            return self._executor.submit(function, *arguments), self._generation
+        except BrokenProcessPool:
+            self.renew(self._generation)
+            return self._executor.submit(function, *arguments), self._generation
+
+    def renew(self, generation: int) -> None:
+        """Replace a pool that has lost a worker, unless that was done already."""
+        is_pool = isinstance(self._executor, ProcessPoolExecutor)
+        if generation < self._generation or not is_pool:
+            return
+        broken: Any = self._executor
+        self._generation += 1
+        self._executor = ProcessPoolExecutor(
+            broken._max_workers,
+            mp_context=broken._mp_context,
+            initializer=broken._initializer,
+            initargs=broken._initargs,
+        )
+        if broken is not self._given:
+            broken.shutdown(wait=False)
+
+    def close(self) -> None:
+        """End the processes that took the place of those that were given."""
+        if self._generation:
+            _end(self._executor)
+
+
+def count_workers(executor: Executor | None) -> int:
+    """How many jobs an executor can do at a time, as far as that can be told."""
+    if executor is None:
+        return 1
+    threads = getattr(getattr(executor, "_client", None), "nthreads", None)
+    if callable(threads):
+        return max(1, sum(threads().values()))
+    return getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def own_processes(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that end with this block, or with this process.
+
+    Args:
+        num_workers: How many, each of which takes one core.
+    """
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=get_context("spawn"), initializer=_prepare_worker
+    )
+    try:
+        yield pool
+    finally:
+        _end(pool)
+
+
+def _end(pool: Any) -> None:
+    """End the processes of a pool, whatever they are at."""
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
+        process.kill()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    import torch
+
+    # Ctrl-C is for the process that hands out the jobs.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that made it is gone, however that ended."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
