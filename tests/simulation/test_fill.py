@@ -253,20 +253,14 @@ def test_error_ends_the_run_and_keeps_what_is_done(tmp_path):
 
 
 def test_no_more_batches_are_out_than_allowed(tmp_path):
-    out, most = 0, 0
+    futures, most = [], 0
 
     class Counting(ThreadPoolExecutor):
         def submit(self, *arguments):
-            nonlocal out, most
-            out += 1
-            most = max(most, out)
-            future = super().submit(*arguments)
-            future.add_done_callback(lambda _: count_down())
-            return future
-
-    def count_down():
-        nonlocal out
-        out -= 1
+            nonlocal most
+            futures.append(super().submit(*arguments))
+            most = max(most, sum(not future.done() for future in futures))
+            return futures[-1]
 
     def simulate_slowly(theta):
         time.sleep(0.02)
