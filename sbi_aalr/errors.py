@@ -59,6 +59,10 @@ class OtherObservationWarning(AALRWarning):
     """A posterior that was truncated for one observation is asked about others."""
 
 
+class UnusedSettingsWarning(AALRWarning):
+    """Settings of sbi's sampler were given that have no meaning for ours."""
+
+
 class InvalidSimulationsWarning(AALRWarning):
     """Simulations with NaN or infinity were left out of training."""
 

@@ -23,6 +23,7 @@ from sbi_aalr.persistence.posterior_files import Saved, read, write
 from sbi_aalr.posterior.inputs import check_estimator, check_parameters
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.sbi_posterior import SbiPosterior
+from sbi_aalr.posterior.sbi_settings import change_settings
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
 from sbi_aalr.report.run_report import report_run
 from sbi_aalr.sampling.run import Run
@@ -51,7 +52,8 @@ class MHPosterior(SbiPosterior):
         device: Where to sample; the potential's device by default.
         parameter_names: One name a parameter, for tables, plots, files and warnings; by
             default those in the prior's field `parameter_names`, if it has one.
-        **settings: Single settings by name, over those in `parameters`.
+        **settings: Single settings by name, over those in `parameters`; those of sbi's
+            `MCMCPosterior` too, with a warning of what has no meaning here.
 
     Raises:
         TypeError: If an argument has the wrong type, or there is neither a proposal nor
@@ -73,7 +75,7 @@ class MHPosterior(SbiPosterior):
         parameter_names: Sequence[str] | None = None,
         **settings: Any,
     ) -> None:
-        parameters = check_parameters(parameters).with_param(**settings)
+        parameters = change_settings(check_parameters(parameters), settings, 3)
         parts = potential_fn, proposal, theta_transform, parameters, device
         super().__init__(*parts, parameter_names)
         self._purpose = "It samples by likelihood-free Metropolis-Hastings."

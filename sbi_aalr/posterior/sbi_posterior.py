@@ -15,11 +15,7 @@ from sbi.utils.user_input_checks_utils import move_distribution_to_device
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import (
-    check_device,
-    check_parameter_names,
-    find_parameter_names,
-)
+from sbi_aalr.checks import check_device, check_parameter_names, find_parameter_names
 from sbi_aalr.diagnostics.run_tree import warn_about_run
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.posterior.inputs import (
@@ -35,6 +31,7 @@ from sbi_aalr.posterior.modes import check_gradients, gradients_on
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.proposal import check_proposal
 from sbi_aalr.posterior.sample_run import sample_run
+from sbi_aalr.posterior.sbi_settings import change_settings
 from sbi_aalr.posterior.target import make_target
 from sbi_aalr.posterior.trials import warn_about_trials
 from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
@@ -109,7 +106,8 @@ class SbiPosterior(NeuralPosterior):
             show_progress_bars: Whether to show steps and convergence.
             seed: Makes the run repeatable; by default torch's global generator does.
             out: Store to write, as in `sample_batched`.
-            **settings: Settings for this run only; see `MHPosteriorParameters`.
+            **settings: Settings for this run only; see `MHPosteriorParameters`, or as
+                sbi's sampler takes them.
 
         Returns:
             Draws, shape `(*sample_shape, D)`, prior units.
@@ -215,7 +213,7 @@ class SbiPosterior(NeuralPosterior):
         """Measure by 100,000 prior draws how far the ratio is from being normalised.
 
         Args:
-            x: Observation, or i.i.d. trials; by default the default x.
+            x: As in `log_prob`.
 
         Returns:
             Its log-normaliser, shape `(1,)`, which `log_prob` takes off, with its Monte
@@ -250,7 +248,7 @@ class SbiPosterior(NeuralPosterior):
     ) -> Tensor:
         """Run the chains and return `(N, B, D)` draws, spread over all of them."""
         num_samples = count_samples(sample_shape)
-        chosen, target = self.parameters.with_param(**settings), self.target
+        chosen, target = change_settings(self.parameters, settings, 3), self.target
         plan = make_plan(chosen, num_samples, len(x), target.ratio_dim)
         with gradients_on("sample"), torch.no_grad():
             options["parameter_names"] = self._names

@@ -32,12 +32,15 @@ from sbi_aalr.checks import (
 )
 from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
+from sbi_aalr.posterior.sbi_settings import choose_settings
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.trainer.no_tracker import NoTracker
 from sbi_aalr.training.loaders import TensorLoader
 from sbi_aalr.training.ratio_loss import RatioLoss
 
+# From a warning to whoever called `build_posterior`, past its decorators.
+_STACKLEVEL = 4
 SAMPLERS = ("mh", "mcmc", "rejection", "vi", "importance")
 
 
@@ -182,7 +185,8 @@ class SbiTrainer(RatioEstimatorTrainer):
                 `"importance"` for sbi's own posteriors.
             posterior_parameters: Settings of the posterior; their type decides which
                 posterior is built, as in sbi.
-            **kwargs: sbi's older settings, such as `mcmc_method`, as in `NRE_A`.
+            **kwargs: sbi's older settings, such as `mcmc_method`, as in `NRE_A`. With
+                `"mh"`, those without a meaning there are told in a warning.
 
         Returns:
             A posterior with `sample`, `sample_batched` and `log_prob`.
@@ -212,13 +216,7 @@ class SbiTrainer(RatioEstimatorTrainer):
             check_prior("prior", prior, estimator.input_shape.numel())
             check_overlap("prior", prior, self._theta_roundwise)
         if sample_with == "mh" and posterior_parameters is None:
-            if kwargs:
-                raise ValueError(
-                    f"`{next(iter(kwargs))}` must come with the sampler it is for: add "
-                    "`sample_with='mcmc'` or another of sbi's. For the default sampler "
-                    "pass `posterior_parameters=MHPosteriorParameters(...)`."
-                )
-            posterior_parameters = MHPosteriorParameters()
+            posterior_parameters, kwargs = choose_settings(kwargs, _STACKLEVEL), {}
         return super().build_posterior(
             density_estimator,
             prior,

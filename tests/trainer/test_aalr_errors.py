@@ -297,10 +297,12 @@ def test_classifier_that_builds_no_ratio_estimator_is_named():
         ({"density_estimator": nn.Linear(2, 2)}, TypeError, "`density_est.*got Linear"),
         ({"prior": 3}, TypeError, "`prior` must be .*got int"),
         (
-            {"mcmc_parameters": {"num_chains": 2}},
-            ValueError,
-            "`mcmc_para.*sample_with=",
+            {"mcmc_parameters": 2},
+            TypeError,
+            "`mcmc_parameters` must be a dict, got int",
         ),
+        ({"mcmc_method": "gibbs"}, ValueError, "`method` must be one of"),
+        ({"num_chains": 2}, TypeError, "has no argument `num_chains`"),
         ({"posterior_parameters": {}}, TypeError, "posterior_parameters must be"),
     ],
 )
