@@ -14,7 +14,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.trainer.online import fit_online
-from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.sbi_trainer import SbiTrainer, check_loss_arguments
 from sbi_aalr.trainer.stored import NO_LIMIT, fit_stored
 from sbi_aalr.trainer.truncated import fit_truncated
 from sbi_aalr.training.classifiers import resolve_classifier
@@ -145,6 +145,7 @@ class AALR(SbiTrainer):
         Raises:
             CallOrderError: If no simulations were appended, or there is nothing to
                 resume.
+            TypeError: If an argument has the wrong type.
             ValueError: If there are too few simulations for a batch of two in both the
                 training and the validation part, or they have another shape than those
                 the estimator was fitted to before.
@@ -152,6 +153,7 @@ class AALR(SbiTrainer):
         Warns:
             UserWarning: If `max_num_epochs` ended the training.
         """
+        check_loss_arguments(loss_kwargs)
         if training_batch_size is not None:
             check_positive_int("training_batch_size", training_batch_size)
         return fit_stored(

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import torch
 from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.inference.posteriors.posterior_parameters import PosteriorParameters
+from sbi.inference.trainers._contracts import LossArgsNRE_A
 from sbi.inference.trainers.nre.nre_base import RatioEstimatorTrainer
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
@@ -265,6 +266,15 @@ class SbiTrainer(RatioEstimatorTrainer):
         It is an abstract method of sbi's, without which there is no trainer.
         """
         raise NotImplementedError("`RatioLoss` says what is trained on.")
+
+
+def check_loss_arguments(loss_kwargs: object) -> None:
+    """Raise unless sbi would take the arguments of its loss too."""
+    if not isinstance(loss_kwargs, LossArgsNRE_A | None):
+        raise TypeError(
+            "`loss_kwargs` must be LossArgsNRE_A or None, got "
+            f"{type(loss_kwargs).__name__}. It is not used; leave it out."
+        )
 
 
 def _leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

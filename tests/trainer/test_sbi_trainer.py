@@ -7,6 +7,7 @@ import pytest
 import torch
 from linear_gaussian import build_quadratic, simulate
 from sbi.inference import NRE_A
+from sbi.inference.trainers._contracts import LossArgsNRE, LossArgsNRE_A
 from sbi.neural_nets.net_builders.estimator_configs import ClassifierConfig
 from torch import nn
 from torch.distributions import MultivariateNormal
@@ -78,6 +79,14 @@ def test_pickled_trainer_comes_back():
     copy.train(**SOON)
     with pytest.warns(UserWarning, match="Maximum number of epochs"):
         copy.train(max_num_epochs=1, training_batch_size=50)
+
+
+def test_arguments_of_the_loss_are_those_of_nre_a():
+    trainer = append(make_trainer())
+    trainer.train(loss_kwargs=LossArgsNRE_A(), **SOON)
+    for wrong in ({}, LossArgsNRE()):
+        with pytest.raises(TypeError, match="`loss_kwargs` must be LossArgsNRE_A"):
+            trainer.train(loss_kwargs=wrong, **SOON)
 
 
 def test_parameters_decide_over_sample_with():
