@@ -11,6 +11,7 @@ from sbi_aalr.diagnostics.convergence_warning import warn_if_not_converged
 from sbi_aalr.diagnostics.corner_plot import plot_corner
 from sbi_aalr.diagnostics.coverage import ExpectedCoverage, expected_coverage
 from sbi_aalr.diagnostics.datatree import to_datatree, to_inference_data
+from sbi_aalr.diagnostics.getdist_samples import to_getdist
 from sbi_aalr.diagnostics.misspecification import (
     Misspecification,
     measure_misspecification,
@@ -22,6 +23,8 @@ from sbi_aalr.diagnostics.ratio_normalisation import (
     ratio_normalisation,
 )
 from sbi_aalr.diagnostics.ratio_roc import RatioROC, ratio_roc
+from sbi_aalr.diagnostics.recovery import plot_recovery
+from sbi_aalr.diagnostics.split_parameters import split_parameters
 from sbi_aalr.diagnostics.table import summary
 from sbi_aalr.diagnostics.trace_rank_plot import plot_trace_rank
 
@@ -44,12 +47,15 @@ __all__ = [
     "measure_familiarity",
     "measure_misspecification",
     "plot_corner",
+    "plot_recovery",
     "plot_trace_rank",
     "ratio_normalisation",
     "ratio_roc",
     "read_convergence",
+    "split_parameters",
     "summary",
     "to_datatree",
+    "to_getdist",
     "to_inference_data",
     "warn_if_far",
     "warn_if_misspecified",

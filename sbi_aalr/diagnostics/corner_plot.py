@@ -1,58 +1,72 @@
 """The corner plot: every parameter, and every pair of them, in one figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sbi_aalr.checks import check_parameter_names
-from sbi_aalr.diagnostics.draws import Array, DrawsLike, read_draws, to_array
+from sbi_aalr.diagnostics.corner_inputs import (
+    Posterior,
+    check_levels,
+    check_others,
+    read_posteriors,
+)
+from sbi_aalr.diagnostics.draws import Array, DrawsLike
 from sbi_aalr.diagnostics.plot_style import (
-    BLUE,
     GREY,
     INK,
     LIGHT_GREY,
     RED,
     make_figure,
+    show_estimate,
+    show_levels,
     tidy_axes,
     typeset,
 )
-from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.diagnostics.smooth_density import find_window, smooth_line, smooth_plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Contours enclose these shares of the draws; the outer one comes first as it is lower.
-_MASSES = (0.9, 0.5)
+_FILLS, _GREY_FILLS = ("#CFE3F1", "#8FBFDF"), (LIGHT_GREY, "#A6A6A6")
+# Fainter where several lie over each other.
+_ALPHAS = (0.18, 0.35)
+_MOST_TITLED = 8
 
 
 def plot_corner(
-    samples: DrawsLike,
+    samples: DrawsLike | Mapping[str, DrawsLike],
     *,
     truth: Tensor | ArrayLike | None = None,
     reference: Tensor | ArrayLike | None = None,
     parameter_names: Sequence[str] | None = None,
     observation: int | None = None,
     label: str = "samples",
+    levels: Sequence[float] = (0.68, 0.95),
+    titles: bool = True,
 ) -> "Figure":
-    """Draw marginals and pairwise densities of a posterior.
+    """Draw marginals and pairwise densities of one posterior, or of several.
 
-    Contours enclose 50 % and 90 % of the draws, as estimated from a smoothed histogram.
+    Contours enclose the shares in `levels` of the draws. Densities are kernel estimates
+    whose width follows the effective number of draws, and whole up to the bounds.
 
     Args:
         samples: Draws, shape `(N, D)`, `(C, S, D)` or, with `observation`,
-            `(C, S, B, D)`; a `Chains`; or a DataTree made by `to_datatree`.
+            `(C, S, B, D)`; a `Chains`; or a DataTree made by `to_datatree`. A dict of
+            such, by what the legend calls them, lays posteriors over each other.
         truth: True parameters, shape `(D,)`, prior units; marked by lines.
         reference: Draws to compare with, such as exact ones, shape `(N, D)`; drawn in
             grey behind the samples.
         parameter_names: One name a parameter, by default those of the DataTree, else
             `theta_1` to `theta_D`. Text between dollar signs is set as mathematics.
         observation: Which observation to draw, where there are several.
-        label: What the legend calls the samples.
+        label: What the legend calls the samples, if they are no dict.
+        levels: Shares of the draws inside of contours; any number of them.
+        titles: Whether to write the median of a single posterior above each parameter,
+            with the distance to both ends of the interval of the smallest level.
 
     Returns:
         A matplotlib figure with the `D * (D + 1) / 2` axes of the lower triangle, row
@@ -60,40 +74,25 @@ def plot_corner(
 
     Raises:
         TypeError: If samples are of another type.
-        ValueError: If shapes or names do not fit, draws are NaN or infinite, or
-            `observation` is missing or out of range.
+        ValueError: If shapes or names do not fit, draws are NaN or infinite, levels lie
+            outside 0 and 1, or `observation` is missing or out of range.
 
     Example:
         >>> import torch
         >>> figure = plot_corner(torch.randn(500, 2), truth=[0.0, 0.0])
         >>> figure.savefig("corner.png")  # doctest: +SKIP
     """
-    draws, names = _flatten(samples, parameter_names, observation)
-    exact = None if reference is None else to_array("reference", reference)
-    if exact is not None and (
-        exact.ndim != 2 or exact.shape[1] != len(names) or exact.size == 0
-    ):
-        raise ValueError(
-            f"`reference` must have shape (N, {len(names)}) with a row at least, got "
-            f"{exact.shape}."
-        )
-    marks = None if truth is None else to_array("truth", truth)
-    if marks is not None and marks.shape != (len(names),):
-        raise ValueError(
-            f"`truth` must have shape ({len(names)},), one value a parameter, got "
-            f"{marks.shape}."
-        )
-    for name, rows in (("samples", draws), ("reference", exact), ("truth", marks)):
-        if rows is not None and not np.isfinite(rows).all():
-            raise ValueError(f"`{name}` must be finite, got NaN or infinity.")
-
+    shares = check_levels(levels)
+    posteriors, names = read_posteriors(samples, parameter_names, observation, label)
+    exact, marks = check_others(reference, truth, len(names))
     num_parameters = len(names)
     cell = min(1.9, 14 / num_parameters)
     side = max(3.2, cell * num_parameters + 0.4)
     figure = make_figure(side, side)
     grid = figure.add_gridspec(num_parameters, num_parameters)
-    ranges = [_find_range(j, draws, exact) for j in range(num_parameters)]
-    views = [_pad(ranges[j], marks, j) for j in range(num_parameters)]
+    parts = [one.draws for one in posteriors] + ([] if exact is None else [exact])
+    ranges = [find_window([p[:, j] for p in parts]) for j in range(num_parameters)]
+    views = [_find_view(parts, marks, j) for j in range(num_parameters)]
     for row in range(num_parameters):
         for column in range(row + 1):
             axes = figure.add_subplot(grid[row, column])
@@ -101,9 +100,15 @@ def plot_corner(
             axes.set_xlim(*views[column])
             axes.locator_params(nbins=4, steps=[1, 2, 5, 10])
             if row == column:
-                _draw_marginal(axes, column, draws, exact, marks, ranges)
+                _draw_marginal(axes, column, posteriors, exact, marks, ranges)
+                if titles and len(posteriors) == 1 and num_parameters <= _MOST_TITLED:
+                    values = posteriors[0].draws[:, column]
+                    title = show_estimate(names[column], values, min(shares))
+                    axes.set_title(title, fontsize=9, color=INK)
             else:
-                _draw_pair(axes, column, row, draws, exact, marks, ranges)
+                _draw_pair(
+                    axes, (column, row), posteriors, exact, marks, ranges, shares
+                )
                 axes.set_ylim(*views[row])
             if row == num_parameters - 1:
                 axes.set_xlabel(typeset(names[column]), color=INK)
@@ -114,39 +119,18 @@ def plot_corner(
             elif row != column:
                 axes.tick_params(labelleft=False)
     figure.align_labels()
-    _draw_legend(figure, label, exact is not None, marks)
+    _draw_legend(figure, posteriors, exact is not None, marks, shares)
     return figure
 
 
-def _flatten(
-    samples: DrawsLike, parameter_names: Sequence[str] | None, observation: int | None
-) -> tuple[Array, list[str]]:
-    if not isinstance(samples, Chains | xr.DataTree):
-        array = to_array("samples", samples)
-        if array.ndim == 2 and array.size:
-            return array, check_parameter_names(parameter_names, array.shape[1])
-    read = read_draws(samples, parameter_names=parameter_names, name="samples")
-    theta = read.for_observation(observation)
-    return theta.reshape(-1, theta.shape[-1]), read.parameter_names
-
-
-def _find_range(
-    column: int, draws: Array, reference: Array | None
+def _find_view(
+    parts: Sequence[Array], truth: Array | None, column: int
 ) -> tuple[float, float]:
-    parts = [draws[:, column]] + ([] if reference is None else [reference[:, column]])
-    # The few draws far out would squeeze all others into a corner.
-    bounds = np.array([np.quantile(part, [0.002, 0.998]) for part in parts])
+    """What of an axis is shown: all but the few draws that lie far out."""
+    bounds = np.array([np.quantile(part[:, column], [0.002, 0.998]) for part in parts])
     low, high = float(bounds[:, 0].min()), float(bounds[:, 1].max())
-    if low < high:
-        return low, high
-    room = max(0.5, 0.1 * abs(low))
-    return low - room, low + room
-
-
-def _pad(
-    bounds: tuple[float, float], truth: Array | None, column: int
-) -> tuple[float, float]:
-    low, high = bounds
+    if not low < high:
+        low, high = find_window([part[:, column] for part in parts])
     if truth is not None:
         low, high = min(low, float(truth[column])), max(high, float(truth[column]))
     room = 0.05 * (high - low)
@@ -156,16 +140,19 @@ def _pad(
 def _draw_marginal(
     axes: "Axes",
     column: int,
-    draws: Array,
+    posteriors: list[Posterior],
     reference: Array | None,
     truth: Array | None,
     ranges: list[tuple[float, float]],
 ) -> None:
     if reference is not None:
-        heights, edges = _bin(reference[:, column], ranges[column])
+        part = reference[:, column]
+        heights, edges = smooth_line(part, ranges[column], len(part))
         axes.stairs(heights, edges, fill=True, facecolor=LIGHT_GREY, edgecolor=GREY)
-    heights, edges = _bin(draws[:, column], ranges[column])
-    axes.stairs(heights, edges, color=BLUE, linewidth=1.4)
+    for one in posteriors:
+        part = one.draws[:, column]
+        heights, edges = smooth_line(part, ranges[column], one.num_effective)
+        axes.stairs(heights, edges, edgecolor=one.color, linewidth=1.4)
     if truth is not None:
         axes.axvline(truth[column], color=RED, linewidth=1.2)
     axes.set_ylim(bottom=0)
@@ -173,74 +160,58 @@ def _draw_marginal(
     axes.spines["left"].set_visible(False)
 
 
-def _bin(values: Array, bounds: tuple[float, float]) -> tuple[Array, Array]:
-    return np.histogram(values, _count_bins(len(values)), range=bounds, density=True)
-
-
 def _draw_pair(
     axes: "Axes",
-    column: int,
-    row: int,
-    draws: Array,
+    pair: tuple[int, int],
+    posteriors: list[Posterior],
     reference: Array | None,
     truth: Array | None,
     ranges: list[tuple[float, float]],
+    shares: list[float],
 ) -> None:
-    window = (ranges[column], ranges[row])
+    window, columns = (ranges[pair[0]], ranges[pair[1]]), list(pair)
+    alone = len(posteriors) == 1 and reference is None
     if reference is not None:
-        x, y, density, levels = _estimate_density(reference[:, [column, row]], window)
-        colors = [LIGHT_GREY, "#A6A6A6"]
-        axes.contourf(x, y, density, [*levels, np.inf], colors=colors)
-    x, y, density, levels = _estimate_density(draws[:, [column, row]], window)
-    if reference is None:
-        colors = ["#CFE3F1", "#8FBFDF"]
-        axes.contourf(x, y, density, [*levels, np.inf], colors=colors)
-    axes.contour(x, y, density, levels, colors=BLUE, linewidths=(0.9, 1.4))
+        found = smooth_plane(reference[:, columns], window, len(reference), shares)
+        fills = _spread(_GREY_FILLS, len(shares))
+        axes.contourf(*found[:3], [*found.levels, np.inf], colors=fills)
+    for one in posteriors:
+        found = smooth_plane(one.draws[:, columns], window, one.num_effective, shares)
+        heights = [*found.levels, np.inf]
+        if alone:
+            fills = _spread(_FILLS, len(shares))
+            axes.contourf(*found[:3], heights, colors=fills)
+        elif len(posteriors) > 1:
+            for index, alpha in enumerate(_spread(_ALPHAS, len(shares))):
+                band = heights[index : index + 2]
+                axes.contourf(*found[:3], band, colors=[one.color], alpha=alpha)
+        widths = _spread((0.9, 1.4), len(shares))
+        axes.contour(*found[:3], found.levels, colors=one.color, linewidths=widths)
     if truth is not None:
-        axes.axvline(truth[column], color=RED, linewidth=0.8)
-        axes.axhline(truth[row], color=RED, linewidth=0.8)
-        axes.plot(truth[column], truth[row], "s", color=RED, markersize=4)
+        axes.axvline(truth[pair[0]], color=RED, linewidth=0.8)
+        axes.axhline(truth[pair[1]], color=RED, linewidth=0.8)
+        axes.plot(truth[pair[0]], truth[pair[1]], "s", color=RED, markersize=4)
 
 
-def _estimate_density(
-    pairs: Array, window: tuple[tuple[float, float], tuple[float, float]]
-) -> tuple[Array, Array, Array, list[float]]:
-    """Return grid, smoothed histogram, and the heights that enclose `_MASSES`."""
-    from scipy.ndimage import gaussian_filter
-
-    bins = _count_bins(len(pairs))
-    counts, x_edges, y_edges = np.histogram2d(
-        pairs[:, 0], pairs[:, 1], bins=bins, range=np.array(window)
-    )
-    # Reflecting keeps the density up to where a bounded prior cuts it off.
-    density = gaussian_filter(counts, sigma=1.2, mode="reflect").T
-    ordered = np.sort(density.ravel())[::-1]
-    mass = np.cumsum(ordered) / ordered.sum()
-    outer, inner = (float(ordered[np.searchsorted(mass, m)]) for m in _MASSES)
-    # Contours need rising levels, which draws in a single bin do not give.
-    inner = max(inner, float(np.nextafter(outer, np.inf)))
-    # From bin centres out to the edges, or contours would stop half a bin short.
-    density = np.pad(density, 1, mode="edge")
-    x, y = (_centre(edges) for edges in (x_edges, y_edges))
-    return x, y, density, [outer, inner]
-
-
-def _centre(edges: Array) -> Array:
-    return np.array([edges[0], *((edges[1:] + edges[:-1]) / 2), edges[-1]])
-
-
-def _count_bins(num_draws: int) -> int:
-    return int(np.clip(2 * num_draws ** (1 / 3), 16, 60))
+def _spread(values: Sequence[object], count: int) -> list[object]:
+    """As many values, from the first to the last."""
+    last = len(values) - 1
+    return [values[round(index * last / max(count - 1, 1))] for index in range(count)]
 
 
 def _draw_legend(
-    figure: "Figure", label: str, has_reference: bool, truth: Array | None
+    figure: "Figure",
+    posteriors: list[Posterior],
+    has_reference: bool,
+    truth: Array | None,
+    shares: list[float],
 ) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=BLUE, linewidth=1.4, label=label)
+        Line2D([], [], color=one.color, linewidth=1.4, label=one.label)
+        for one in posteriors
     ]
     if has_reference:
         handles.append(
@@ -257,7 +228,7 @@ def _draw_legend(
         loc="outside upper center" if single else "upper right",
         frameon=False,
         fontsize=fontsize,
-        title=None if single else "contours: 50 % and 90 %",
+        title=None if single else f"contours: {show_levels(shares)}",
         title_fontsize=fontsize,
         alignment="left",
     )

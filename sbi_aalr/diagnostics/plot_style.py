@@ -1,7 +1,13 @@
 """What the figures of this package have in common: colours, and how they are made."""
 
+import math
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sbi_aalr.diagnostics.draws import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -11,6 +17,8 @@ if TYPE_CHECKING:
 BLUE = "#0072B2"
 RED = "#D55E00"
 ACCENTS = (RED, "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
+# For posteriors laid over a blue one; the truth is red.
+OVERLAYS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#5B3A8C")
 INK = "#333333"
 GREY = "#8A8A8A"
 LIGHT_GREY = "#D9D9D9"
@@ -57,3 +65,46 @@ def typeset(name: str) -> str:
         ('$\\theta_{1}$', 'infection rate')
     """
     return re.sub(r"^theta_(\d+)$", r"$\\theta_{\1}$", name)
+
+
+def show_levels(levels: Sequence[float]) -> str:
+    """Name shares in per cent, the smallest first.
+
+    Example:
+        >>> show_levels([0.95, 0.68])
+        '68 % and 95 %'
+    """
+    *before, last = (f"{100 * level:g} %" for level in sorted(levels))
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def show_estimate(name: str, values: Array, level: float) -> str:
+    r"""Write a parameter's median with the distances to both ends of an interval.
+
+    Args:
+        name: Its name.
+        values: Draws, shape `(N,)`.
+        level: Probability of the equal-tailed interval.
+
+    Example:
+        >>> show_estimate("theta_1", np.linspace(0, 1, 101), 0.68)
+        '$\\theta_{1}$ = $0.50^{+0.34}_{-0.34}$'
+    """
+    tail = (1 - level) / 2
+    low, median, high = (float(v) for v in np.quantile(values, [tail, 0.5, 1 - tail]))
+    below, above = median - low, high - median
+    least = min((size for size in (below, above) if size > 0), default=1.0)
+    # Two digits of the smaller error.
+    power = math.floor(math.log10(least)) - 1
+    scale = max(abs(median), above, below)
+    if power <= -5 or scale >= 1e5:
+        exponent = math.floor(math.log10(scale)) if scale > 0 else 0
+        unit, decimals = 10.0**exponent, max(0, min(8, exponent - power))
+        factor = rf" \times 10^{{{exponent}}}"
+    else:
+        unit, decimals, factor = 1.0, max(0, -power), ""
+    numbers = [f"{value / unit:.{decimals}f}" for value in (median, above, below)]
+    shown = f"${numbers[0]}^{{+{numbers[1]}}}_{{-{numbers[2]}}}{factor}$"
+    shown_name = typeset(name)
+    # Long names would run into the title beside.
+    return f"{shown_name}\n{shown}" if len(name) > 9 else f"{shown_name} = {shown}"

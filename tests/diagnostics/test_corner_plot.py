@@ -50,8 +50,8 @@ def test_plot_corner_contours_enclose_the_stated_shares():
     figure = plot_corner(theta)
     contours = figure.axes[1].collections[-1]
     outer, inner = (path.vertices for path in contours.get_paths())
-    # The radii that hold 90 % and 50 % of a standard normal in the plane.
-    for vertices, share in ((outer, 0.9), (inner, 0.5)):
+    # The radii that hold 95 % and 68 % of a standard normal in the plane.
+    for vertices, share in ((outer, 0.95), (inner, 0.68)):
         radius = np.linalg.norm(vertices, axis=1).mean()
         assert radius == pytest.approx(np.sqrt(-2 * np.log(1 - share)), rel=0.03)
 
@@ -101,3 +101,38 @@ def test_plot_corner_draws_what_does_not_vary(num_draws, tmp_path):
 def test_plot_corner_refuses_what_does_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         plot_corner(**{"samples": torch.ones(9, 2), **arguments})
+
+
+def test_plot_corner_titles_have_the_median_and_its_errors():
+    theta = torch.linspace(0, 1, 1_001)[:, None].expand(-1, 2)
+    figure = plot_corner(theta, parameter_names=["a", "a long name"])
+    assert figure.axes[0].get_title() == "a = $0.50^{+0.34}_{-0.34}$"
+    assert figure.axes[2].get_title() == "a long name\n$0.50^{+0.34}_{-0.34}$"
+    bare = plot_corner(theta, titles=False)
+    assert {axes.get_title() for axes in bare.axes} == {""}
+
+
+def test_plot_corner_lays_posteriors_over_each_other():
+    several = {"first": draw_independent(300, 2), "second": draw_independent(4, 90, 2)}
+    figure = plot_corner(several, truth=[0.0, 0.0], levels=[0.5, 0.9, 0.99])
+    assert get_legend(figure) == ["first", "second", "truth"]
+    assert figure.legends[0].get_title().get_text() == "contours: 50 %, 90 % and 99 %"
+    colors = {to_hex(patch.get_edgecolor()) for patch in figure.axes[0].patches}
+    assert len(colors) == 2
+    assert {axes.get_title() for axes in figure.axes} == {""}
+
+
+@pytest.mark.parametrize(
+    ("samples", "levels", "message"),
+    [
+        ({}, [0.5], "got an empty dict"),
+        ({"a": torch.ones(9, 2), "b": torch.ones(9, 3)}, [0.5], "in 'b', 3"),
+        (torch.ones(9, 2), [68], "`levels` must lie strictly between 0 and 1, got 68"),
+        (torch.ones(9, 2), [], "`levels` must have a share at least"),
+    ],
+)
+def test_plot_corner_refuses_overlays_and_levels_that_cannot_be(
+    samples, levels, message
+):
+    with pytest.raises(ValueError, match=message):
+        plot_corner(samples, levels=levels)

@@ -1,0 +1,100 @@
+"""Chains for GetDist, which draws triangle plots for cosmologists."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sbi_aalr.diagnostics.draws import DrawsLike, read_draws
+from sbi_aalr.diagnostics.plot_style import typeset
+
+
+def to_getdist(
+    draws: DrawsLike,
+    *,
+    parameter_names: Sequence[str] | None = None,
+    observation: int | None = None,
+    label: str | None = None,
+    bounds: Sequence[tuple[float | None, float | None]] | None = None,
+) -> Any:
+    """Convert draws to GetDist's `MCSamples`.
+
+    Args:
+        draws: A `Chains`, draws of shape `(C, S, D)` or `(C, S, B, D)`, or a DataTree
+            made by `to_datatree`.
+        parameter_names: One name a parameter, by default those of the DataTree, else
+            `theta_1` to `theta_D`. Text between dollar signs is set as mathematics.
+        observation: Which observation to take, where there are several.
+        label: What GetDist's legends call the samples.
+        bounds: Lower and upper end of each parameter that the prior does not go beyond,
+            None where there is none.
+
+    Returns:
+        The samples, a chain each, of the same weight.
+
+    Raises:
+        ImportError: If GetDist is not installed.
+        ValueError: If shapes or names do not fit, or `observation` is missing.
+    """
+    try:
+        from getdist import MCSamples  # type: ignore[import, unused-ignore]
+    except ImportError as error:
+        raise ImportError(
+            "`to_getdist` needs GetDist. Install it with `pip install getdist`."
+        ) from error
+    read = read_draws(draws, parameter_names=parameter_names)
+    theta = read.for_observation(observation).astype(np.float64)
+    # GetDist takes names without spaces, and sets labels as mathematics by itself.
+    names = [f"p{index}" for index in range(1, theta.shape[-1] + 1)]
+    if all(name.isidentifier() for name in read.parameter_names):
+        names = read.parameter_names
+    if bounds is not None and len(bounds) != len(names):
+        raise ValueError(
+            f"`bounds` must have {len(names)} pairs, one a parameter, got "
+            f"{len(bounds)}."
+        )
+    return MCSamples(
+        samples=list(theta),
+        names=list(names),
+        labels=[_set_as_mathematics(name) for name in read.parameter_names],
+        ranges=None if bounds is None else dict(zip(names, bounds, strict=True)),
+        label=label,
+        settings={"ignore_rows": 0},
+    )
+
+
+def find_bounds(prior: Any) -> list[tuple[float | None, float | None]]:
+    """Return the lower and upper end of each parameter of a prior, None for none."""
+    parts = getattr(prior, "dists", None)
+    if parts is not None:
+        return [pair for part in parts for pair in find_bounds(part)]
+    ends = [_find_end(prior, names) for names in (("low", "lower"), ("high", "upper"))]
+    count = prior.sample((1,)).shape[-1] if prior.event_shape else 1
+    columns = [
+        [None] * count if end is None else np.broadcast_to(end, count).tolist()
+        for end in ends
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _find_end(prior: Any, names: tuple[str, str]) -> Any:
+    """An end of a uniform distribution, or of the support of any other."""
+    while prior is not None:
+        found = getattr(prior, names[0], None)
+        try:
+            support = prior.support
+        except (AttributeError, NotImplementedError):
+            support = None
+        support = getattr(support, "base_constraint", support)
+        found = getattr(support, f"{names[1]}_bound", None) if found is None else found
+        if found is not None:
+            return np.asarray(found, dtype=float)
+        prior = getattr(prior, "base_dist", getattr(prior, "prior", None))
+    return None
+
+
+def _set_as_mathematics(name: str) -> str:
+    shown = typeset(name)
+    if len(shown) > 2 and shown[0] == shown[-1] == "$" and "$" not in shown[1:-1]:
+        return shown[1:-1]
+    return rf"\mathrm{{{shown.replace('$', '').replace(' ', '~').replace('_', ' ')}}}"

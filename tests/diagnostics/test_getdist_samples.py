@@ -1,0 +1,68 @@
+"""What GetDist is handed."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sbi.utils import BoxUniform, MultipleIndependent
+from torch.distributions import Gamma, Independent, Normal, Uniform
+
+from sbi_aalr.diagnostics import to_datatree, to_getdist
+from sbi_aalr.diagnostics.getdist_samples import find_bounds
+
+THETA = torch.arange(48.0).reshape(2, 12, 2)
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """The arguments that GetDist's class gets."""
+    found = {}
+    module = SimpleNamespace(MCSamples=lambda **given: found.update(given))
+    monkeypatch.setitem(sys.modules, "getdist", module)
+    return found
+
+
+def test_every_chain_is_handed_over_with_names_and_bounds(handed):
+    tree = to_datatree(THETA, parameter_names=["theta_1", "size"])
+    to_getdist(tree, label="mine", bounds=[(0.0, None), (None, None)])
+    assert handed["names"] == ["theta_1", "size"]
+    assert handed["labels"] == [r"\theta_{1}", r"\mathrm{size}"]
+    assert handed["ranges"] == {"theta_1": (0.0, None), "size": (None, None)}
+    assert handed["label"] == "mine"
+    assert [part.tolist() for part in handed["samples"]] == THETA.tolist()
+    # No draw is thrown away: warm-up is not among them.
+    assert handed["settings"] == {"ignore_rows": 0}
+
+
+def test_names_that_getdist_does_not_take_become_labels(handed):
+    to_getdist(THETA, parameter_names=["$H_0$", "decay rate"])
+    assert handed["names"] == ["p1", "p2"]
+    assert handed["labels"] == ["H_0", r"\mathrm{decay~rate}"]
+
+
+def test_what_does_not_fit_is_named(handed):
+    with pytest.raises(ValueError, match="`bounds` must have 2 pairs"):
+        to_getdist(THETA, bounds=[(0.0, 1.0)])
+    with pytest.raises(ValueError, match="choose one"):
+        to_getdist(THETA[:, :, None].expand(-1, -1, 3, -1))
+
+
+def test_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "getdist", None)
+    with pytest.raises(ImportError, match="pip install getdist"):
+        to_getdist(THETA)
+
+
+def test_bounds_come_from_the_prior():
+    box = BoxUniform(torch.tensor([0.0, -1.0]), torch.tensor([1.0, 2.0]))
+    assert find_bounds(box) == [(0.0, 1.0), (-1.0, 2.0)]
+    parts = [
+        Uniform(torch.zeros(1), torch.full((1,), 3.0)),
+        Gamma(torch.ones(1), torch.ones(1)),
+        Normal(torch.zeros(1), torch.ones(1)),
+    ]
+    expected = [(0.0, 3.0), (0.0, None), (None, None)]
+    assert find_bounds(MultipleIndependent(parts)) == expected
+    normal = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    assert find_bounds(normal) == [(None, None)] * 2
