@@ -40,6 +40,16 @@ def check_parameters(theta: Tensor, width: int) -> None:
         )
 
 
+def check_positive(name: str, value: Tensor) -> None:
+    """Raise unless all values are positive."""
+    least = float(value.min())
+    if least <= 0:
+        raise ValueError(
+            f"`{name}` must be positive, got {least:.4g}. Take the exponential of "
+            "logarithms, and check the order of the values."
+        )
+
+
 def check_broadcast(theta: Tensor, x: Tensor) -> None:
     """Raise unless the leading dimensions of `theta` and `x` broadcast."""
     try:

@@ -7,6 +7,7 @@ References:
 
 from typing import Any
 
+import numpy as np
 import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
@@ -23,8 +24,9 @@ _NUM_INFORMATIVE = 8
 _NUM_DISTRACTORS = 92
 _NUM_FEATURES = _NUM_INFORMATIVE + _NUM_DISTRACTORS
 _NUM_COMPONENTS = 20
-# The task is one fixed draw of the mixture and of the order of the features.
-_TASK_SEED = 20210113
+# The task is one fixed draw of the mixture and of the order of the features, which is
+# the benchmark's.
+_TASK_SEED = 42
 
 
 class SLCPDistractors:
@@ -32,9 +34,9 @@ class SLCPDistractors:
 
     The distractors come from a mixture of 20 Student t distributions with two degrees
     of freedom in 92 dimensions: locations $\mu_i \sim N(0, 15^2)$; the lower triangles
-    of the scale matrices' Cholesky factors have $N(0, 9)$ off and $3 e^{N(0, 1)}$ on
+    of the factors of the scale matrices are $N(0, 9)$, with $3 e^{N(0, 1)}$ added on
     the diagonal. They are the same for every parameter, so that the posterior is that
-    of `SLCP`. Mixture and order are drawn once, with a seed of this package.
+    of `SLCP`. Mixture and order are one fixed draw, that of the benchmark.
 
     Args:
         device: Torch device of the prior, the true parameters and exact draws.
@@ -46,7 +48,8 @@ class SLCPDistractors:
             shape `(8,)`.
         distractors: Where the distractors are, in the mixture's order, shape `(92,)`.
         locations: Where the components of the mixture lie, shape `(20, 92)`.
-        factors: Cholesky factors of their scale matrices, shape `(20, 92, 92)`.
+        factors: Lower triangular factors of their scale matrices, shape
+            `(20, 92, 92)`.
 
     References:
         Lueckmann et al. (2021), arXiv:2101.04653, task T.4.
@@ -69,13 +72,7 @@ class SLCPDistractors:
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self._slcp = SLCP(device)
         self.prior, self.true_parameters = self._slcp.prior, self._slcp.true_parameters
-        generator = torch.Generator().manual_seed(_TASK_SEED)
-        shape = (_NUM_COMPONENTS, _NUM_DISTRACTORS)
-        self.locations = 15 * torch.randn(shape, generator=generator)
-        below = 3 * torch.randn(*shape, _NUM_DISTRACTORS, generator=generator)
-        diagonal = 3 * torch.randn(shape, generator=generator).exp()
-        self.factors = below.tril(-1) + torch.diag_embed(diagonal)
-        self._order = torch.randperm(_NUM_FEATURES, generator=generator)
+        self.locations, self.factors, self._order = _draw_task()
         places = self._order.argsort()
         self.informative = places[:_NUM_INFORMATIVE]
         self.distractors = places[_NUM_INFORMATIVE:]
@@ -169,3 +166,20 @@ class SLCPDistractors:
             location = self.locations[index].to(device, dtype)
             distractors[rows] = location + (noise[rows] @ factor.T) * stretch[rows]
         return distractors
+
+
+def _draw_task() -> tuple[Tensor, Tensor, Tensor]:
+    """Locations, factors and the order of the features, in the benchmark's order."""
+    # NumPy promises that this generator's numbers never change.
+    source = np.random.RandomState(_TASK_SEED)
+    locations = 15 * source.randn(_NUM_COMPONENTS, _NUM_DISTRACTORS)
+    factors = []
+    for _ in range(_NUM_COMPONENTS):
+        square = source.randn(_NUM_DISTRACTORS, _NUM_DISTRACTORS)
+        diagonal = np.exp(source.randn(_NUM_DISTRACTORS))
+        factors.append(3 * (np.tril(square) + np.diag(diagonal)))
+    return (
+        torch.from_numpy(locations).float(),
+        torch.from_numpy(np.stack(factors)).float(),
+        torch.from_numpy(source.permutation(_NUM_FEATURES)),
+    )
