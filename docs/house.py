@@ -30,9 +30,9 @@ from house_imports import (
 # The plan, from the ground up. Rooms of one floor do not import one another.
 FLOORS = (
     ("_version", "types", "errors", "checks", "files"),
-    ("networks", "seeding", "mcmc", "simulators"),
+    ("networks", "seeding", "mcmc"),
     ("simulation", "sampling", "tuning"),
-    ("training", "diagnostics"),
+    ("training", "diagnostics", "simulators"),
     ("persistence", "report"),
     ("posterior",),
     ("trainer",),

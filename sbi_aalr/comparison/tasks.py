@@ -14,9 +14,15 @@ from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.adapt import adapt
 from sbi_aalr.simulators import (
     MG1,
+    SIR,
     SLCP,
+    BernoulliGLM,
+    BernoulliGLMRaw,
     GaussianLinear,
+    GaussianLinearUniform,
+    GaussianMixture,
     LotkaVolterra,
+    LotkaVolterraODE,
     SLCPDistractors,
     TwoMoons,
 )
@@ -40,13 +46,20 @@ class Task(Protocol):
         ...
 
 
+# The ten tasks of sbibm by their names there, with its settings, and two more.
 TASKS: Mapping[str, type] = {
     "slcp": SLCP,
     "slcp_distractors": SLCPDistractors,
     "two_moons": TwoMoons,
     "gaussian_linear": GaussianLinear,
+    "gaussian_linear_uniform": GaussianLinearUniform,
+    "gaussian_mixture": GaussianMixture,
+    "bernoulli_glm": BernoulliGLM,
+    "bernoulli_glm_raw": BernoulliGLMRaw,
+    "sir": SIR,
+    "lotka_volterra": LotkaVolterraODE,
+    "lotka_volterra_jumps": LotkaVolterra,
     "mg1": MG1,
-    "lotka_volterra": LotkaVolterra,
 }
 
 

@@ -19,7 +19,9 @@ from torch import Tensor
 # Error of a step, in the logarithms.
 _TOLERANCE = 1e-6
 _FIRST_STEPS = 16
-_MAX_STEPS = 20_000
+_MAX_STEPS = 5_000
+# Of an interval; below it a solution is on its way to infinity.
+_SHORTEST_STEP = 1e-9
 _SAFETY, _LEAST_FACTOR, _LARGEST_FACTOR = 0.9, 0.2, 5.0
 # Few enough to stay in the cache.
 _ROWS_AT_ONCE = 10_000
@@ -73,8 +75,8 @@ def solve(
 
     Returns:
         Logarithms of both populations at times 0, interval, 2 interval, ..., shape
-        `(N, T, 2)`, float64, on the device of the rates. Errors add up to some 1e-5. NaN
-        in rows for which 20,000 steps are too few.
+        `(N, T, 2)`, float64, on the device of the rates. Errors add up to some 1e-5.
+        NaN in rows that take more than 5,000 steps, or that run off to infinity.
 
     Example:
         >>> rates = torch.tensor([[0.5, 0.0, 0.25, 0.0]])
@@ -117,6 +119,7 @@ def _solve_block(
         arrived = (rows.reached > before) & (rows.reached < num_times)
         solution[rows.index[arrived], rows.reached[arrived]] = rows.logs[:, arrived].T
         waiting = rows.reached < num_times - 1
+        waiting &= rows.step > _SHORTEST_STEP * interval
         left = int(waiting.sum())
         if left == 0:
             break

@@ -133,15 +133,17 @@ class GaussianLinearUniform:
         centre = read_observation(x_o, _NUM_PARAMETERS).reshape(_NUM_PARAMETERS)
         scale = math.sqrt(_VARIANCE)
         farthest = float(centre.abs().max())
-        if farthest > _BOUND + _MAX_SCORE * scale:
+        reach = _BOUND + _MAX_SCORE * scale
+        if farthest > reach:
             raise ValueError(
-                f"`x_o` must lie within {_BOUND + _MAX_SCORE * scale:.2f} of zero, got "
-                f"{farthest:.4g}. Check that it is a plausible outcome of the simulator."
+                f"`x_o` must lie within {reach:.1f} of zero, got {farthest:.4g}. Check "
+                "that it is a plausible outcome of the simulator."
             )
-        # Mirrored to the lower tail, where the distribution function has its digits.
+        # Mirrored to the lower tail, where the distribution function has its digits, if
+        # it is not torch's own.
         distance = centre.abs()
         low, high = (
-            torch.special.ndtr((bound - distance) / scale)
+            torch.special.erfc((distance - bound) / (scale * math.sqrt(2))) / 2
             for bound in (-_BOUND, _BOUND)
         )
         uniform = torch.rand(
