@@ -44,7 +44,7 @@ class _Rows(NamedTuple):
     """Rows on their way, each with a clock and a step of its own; the last axis is N.
 
     Attributes:
-        index: Where each row stands in the solution.
+        place: Where each row stands in the solution.
         growth: Growth of both where the other is absent, `(2, N)`.
         effect: What one of the other adds to it, `(2, N)`.
         logs: Logarithms of both populations, `(2, N)`.
@@ -53,7 +53,7 @@ class _Rows(NamedTuple):
         reached: Number of the last time that was reached.
     """
 
-    index: Tensor
+    place: Tensor
     growth: Tensor
     effect: Tensor
     logs: Tensor
@@ -105,7 +105,7 @@ def _solve_block(
     growth1, effect1, growth2, effect2 = rates.unbind(1)
     clock = torch.zeros_like(growth1)
     rows = _Rows(
-        index=torch.arange(len(rates), device=rates.device),
+        place=torch.arange(len(rates), device=rates.device),
         growth=torch.stack([growth1, -growth2]),
         effect=torch.stack([-effect1, effect2]),
         logs=logs.unsqueeze(1).expand(2, len(rates)),
@@ -117,7 +117,7 @@ def _solve_block(
         before = rows.reached
         rows = _step(rows, interval)
         arrived = (rows.reached > before) & (rows.reached < num_times)
-        solution[rows.index[arrived], rows.reached[arrived]] = rows.logs[:, arrived].T
+        solution[rows.place[arrived], rows.reached[arrived]] = rows.logs[:, arrived].T
         waiting = rows.reached < num_times - 1
         waiting &= rows.step > _SHORTEST_STEP * interval
         left = int(waiting.sum())
