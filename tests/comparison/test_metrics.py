@@ -19,9 +19,9 @@ from sbi_aalr.simulators import TwoMoons
 from sbi_aalr.trainer.sbi_trainer import NoTracker
 
 EXACT = [name for name, task in TASKS.items() if hasattr(task, "sample_posterior")]
-SLOW = {"sir", "lotka_volterra"}
+QUICK = {"slcp", "slcp_distractors", "two_moons", "gaussian_linear", "gaussian_mixture"}
 CASES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
     for name in EXACT
 ]
 SIZE = 500
