@@ -167,7 +167,7 @@ def test_floors_follow_the_longest_way_down():
         ("mcmc/run.py", "from sbi_aalr.networks import mlp", "goes sideways"),
         ("errors.py", "from sbi_aalr.types import Simulator", "goes sideways"),
         ("comparison/fits.py", "from sbi_aalr import AALR", "goes sideways"),
-        ("simulators/slcp.py", "from sbi_aalr.mcmc import kernel", "goes sideways"),
+        ("simulators/slcp.py", "from sbi_aalr.training import loop", "goes sideways"),
         (
             "__init__.py",
             "_HOMES = {'rows': 'sbi_aalr.comparison.rows'}",

@@ -100,7 +100,7 @@ class GaussianMixture:
             >>> import torch
             >>> from sbi_aalr.simulators import GaussianMixture
             >>> GaussianMixture().log_likelihood(torch.zeros(2), torch.zeros(2))
-            tensor(2.0842)
+            tensor(2.0841)
         """
         check_features("theta", theta, 2)
         check_features("x", x, 2)
