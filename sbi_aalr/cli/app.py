@@ -13,6 +13,7 @@ from sbi_aalr.cli.demo import demo
 from sbi_aalr.cli.errors import OneLineErrors
 from sbi_aalr.cli.report import report
 from sbi_aalr.cli.sample import sample
+from sbi_aalr.cli.simulate import simulate
 from sbi_aalr.cli.terminal import show_line
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, sample, report, compare):
+for command in (demo, simulate, sample, report, compare):
     app.command()(command)
 
 

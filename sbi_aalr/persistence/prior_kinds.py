@@ -15,6 +15,8 @@ from sbi.utils.user_input_checks_utils import (
 from torch import Tensor, distributions
 from torch.distributions import Categorical, Distribution, Transform, transforms
 
+from sbi_aalr.sampling.validity import Validity, ValidPrior
+
 
 class Kind(NamedTuple):
     """How to make a kind of distribution or transform, and to take it apart.
@@ -147,5 +149,9 @@ KINDS: dict[type, Kind] = {
     PytorchReturnTypeWrapper: Kind(
         _wrap,
         _name_attributes(("prior", "return_type", "batch_shape", "event_shape")),
+    ),
+    ValidPrior: Kind(ValidPrior, _name_attributes(("prior", "validity"))),
+    Validity: Kind(
+        Validity, _name_attributes(("location", "spread", "logarithmic", "weights"))
     ),
 }

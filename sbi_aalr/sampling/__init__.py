@@ -8,6 +8,7 @@ from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.settings import Settings
 from sbi_aalr.sampling.target import CallableTarget, RatioTarget, Target
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.validity import Validity, ValidPrior
 
 __all__ = [
     "CallableTarget",
@@ -17,4 +18,6 @@ __all__ = [
     "Settings",
     "Target",
     "TruncatedPrior",
+    "ValidPrior",
+    "Validity",
 ]

@@ -14,6 +14,11 @@ def simulate(theta):
     return theta + 0.1 * (torch.randn_like(theta) + noise)
 
 
+def simulate_slowly(theta):
+    time.sleep(0.05)
+    return simulate(theta)
+
+
 def simulate_row(theta):
     """One parameter set at a time, in NumPy."""
     if theta.ndim != 1:
