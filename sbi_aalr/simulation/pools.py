@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -99,8 +100,13 @@ def own_processes(num_workers: int) -> Iterator[ProcessPoolExecutor]:
     Args:
         num_workers: How many, each of which takes one core.
     """
+    # What is imported from the current folder is looked for in that of now.
+    path = [folder or os.getcwd() for folder in sys.path]
     pool = ProcessPoolExecutor(
-        num_workers, mp_context=get_context("spawn"), initializer=_prepare_worker
+        num_workers,
+        mp_context=get_context("spawn"),
+        initializer=_prepare_worker,
+        initargs=(path,),
     )
     try:
         yield pool
@@ -115,9 +121,10 @@ def _end(pool: Any) -> None:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(path: list[str]) -> None:
     import torch
 
+    sys.path[:] = path
     # Ctrl-C is for the process that hands out the jobs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -76,6 +76,7 @@ def test_worker_killed_on_the_way_changes_nothing(client, tmp_path):
     assert killed[0] not in client.run(os.getpid).values()
 
 
+@pytest.mark.slow
 def test_cluster_that_is_restarted_on_the_way_changes_nothing(client, tmp_path):
     expected = SimulationStore(tmp_path / "expected")
     fill_store(expected, unreliable.simulate_slowly, PRIOR, **SETTINGS)
@@ -100,6 +101,7 @@ def test_cluster_that_is_restarted_on_the_way_changes_nothing(client, tmp_path):
     assert account == (60, 0) and is_equal(store[:], expected[:])
 
 
+@pytest.mark.slow
 def test_failures_and_a_simulator_that_hangs_are_in_the_account(client, tmp_path):
     store = SimulationStore(tmp_path / "sims")
     with warnings.catch_warnings():
@@ -116,6 +118,6 @@ def test_failures_and_a_simulator_that_hangs_are_in_the_account(client, tmp_path
             num_retries=0,
             on_error="skip",
         )
-    assert account.num_simulations == 20 and 1 < account.num_failures < 10
+    assert account.num_simulations == 20 and 0 < account.num_failures < 10
     assert unreliable.is_bad(store.failures.theta).all()
     assert set(store.failures.errors) == {"it took longer than 0.2 s"}

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import pytest
 import torch
 import unreliable
-from kills import needs_fork
+from kills import choose_steps, count_steps, kill_at, needs_fork
 from torch.distributions import MultivariateNormal
 
 from sbi_aalr.errors import InvalidSimulationsWarning
@@ -109,6 +109,23 @@ def test_run_that_was_stopped_goes_on_to_the_same_store(tmp_path, good):
     assert calls == []
     store, account = fill(path, unreliable.simulate, num_simulations=85)
     assert account == (85, 0) and is_equal(store[:60], good)
+
+
+@needs_fork
+def test_run_that_is_killed_at_any_step_loses_and_repeats_nothing(tmp_path, good):
+    def run(path):
+        fill(path, unreliable.simulate)
+
+    steps = count_steps(lambda: run(tmp_path / "count"))
+    assert steps > 60
+    for number in choose_steps(steps, 8):
+        path = tmp_path / str(number)
+        kill_at(lambda path=path: run(path), number)
+        before = SimulationStore(path).find_batches(1)
+        batches = []
+        store, account = fill(path, unreliable.simulate, on_batch=batches.append)
+        assert account == (60, 0) and is_equal(store[:], good)
+        assert len(batches) == 6 - len(before) and store.validate() == 60
 
 
 @pytest.mark.parametrize(
