@@ -72,3 +72,11 @@ def test_tasks_without_exact_posterior_have_no_reference(tmp_path):
     task = TASKS["mg1"]()
     observation = observe(tmp_path, "mg1", task, 1, 50)
     assert observation.reference is None and observation.theta.shape == (3,)
+
+
+def test_observations_are_not_those_that_sbibm_publishes(tmp_path):
+    task = TASKS["gaussian_linear"]()
+    torch.manual_seed(1_000_001)
+    published = task.prior.sample((1,))[0]
+    mine = [observe(tmp_path, "linear", task, i, 5).theta for i in range(1, 11)]
+    assert not any(torch.equal(theta, published) for theta in mine)
