@@ -13,8 +13,10 @@ class Augmentation(nn.Module):
     """Perturb rows by a network of them and of noise, in training only.
 
     What comes out is the row, plus a product of features of the row and of noise. So it
-    can learn noise that depends on the row, directions along which rows may be moved,
-    and shifts. It begins as a small perturbation.
+    can learn how much noise a row bears, and along which directions it may be moved. On
+    average it moves no row anywhere, whatever its weights: tuning data cannot be
+    written into it as they could into a network that shifts rows. It begins as a small
+    perturbation.
 
     Args:
         batch: Rows to take location and spread of each column from, shape
@@ -55,14 +57,14 @@ class Augmentation(nn.Module):
         width = batch[0].numel()
         self.first = nn.Linear(width, hidden)
         self.of_rows = nn.Linear(hidden, hidden)
-        self.of_noise = nn.Linear(self._num_noises, hidden)
-        self.last = nn.Linear(hidden, width)
+        # Odd in the noise, without biases: hence no mean.
+        self.of_noise = nn.Linear(self._num_noises, hidden, bias=False)
+        self.last = nn.Linear(hidden, width, bias=False)
         self.to(batch.device)
         with torch.no_grad():
             nn.init.ones_(self.of_rows.bias)
             size = self.perturb(batch[:256]).square().mean().sqrt()
             self.last.weight.mul_(start / size)
-            self.last.bias.mul_(start / size)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Perturb rows, shape `(N, *event_shape)`, in training."""
@@ -78,4 +80,4 @@ class Augmentation(nn.Module):
             len(rows), self._num_noises, dtype=scaled.dtype, device=scaled.device
         )
         of_rows = self.of_rows(silu(self.first(scaled)))
-        return self.last(silu(self.of_noise(noise)) * of_rows)
+        return self.last(self.of_noise(noise).tanh() * of_rows)

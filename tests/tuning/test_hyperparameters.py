@@ -152,6 +152,18 @@ def test_augmentation_begins_as_small_as_told_and_ends_with_training():
     assert torch.equal(augment.eval()(ROWS), ROWS)
 
 
+def test_augmentation_moves_no_row_on_average():
+    torch.manual_seed(1)
+    augment = Augmentation(ROWS, start=0.5)
+    with torch.no_grad():
+        for weight in augment.parameters():
+            weight.add_(0.5 * torch.randn_like(weight))
+        many = ROWS[:1].repeat(40_000, 1)
+        moved = (augment(many) - many) / augment.scale.spread
+    assert (moved.std(dim=0) > 0.1).all()
+    assert (moved.mean(dim=0).abs() < 5 * moved.std(dim=0) / 200).all()
+
+
 def test_augmentation_takes_rows_of_any_shape():
     images = torch.randn(10, 1, 4, 4)
     assert Augmentation(images)(images).shape == images.shape
