@@ -12,6 +12,7 @@ from sbi_aalr.tuning.info import Info
 from sbi_aalr.tuning.noise import ColumnNoise, DropoutRates
 from sbi_aalr.tuning.octaves import OctaveGains
 from sbi_aalr.tuning.penalties import TermWeights, WeightPenalty
+from sbi_aalr.tuning.ratio import RatioHyperparameters
 from sbi_aalr.tuning.search import Search
 from sbi_aalr.tuning.stepping import Step
 
@@ -21,6 +22,7 @@ __all__ = [
     "DropoutRates",
     "Info",
     "OctaveGains",
+    "RatioHyperparameters",
     "Search",
     "Step",
     "TermWeights",

@@ -15,10 +15,12 @@ from sbi_aalr.tuning import (
     ColumnNoise,
     DropoutRates,
     OctaveGains,
+    RatioHyperparameters,
     TermWeights,
     WeightPenalty,
     hypergradient,
 )
+from sbi_aalr.tuning.ratio import TUNABLE, check_names
 
 ROWS = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor(
     [1.0, 10.0, 0.1]
@@ -233,6 +235,75 @@ def test_gains_need_an_encoding():
     estimator, _, _ = build_towers()
     with pytest.raises(ValueError, match=r"2 encodings .* got 1"):
         OctaveGains(estimator).attach(Encode(2))
+
+
+# By their names.
+
+
+@pytest.mark.parametrize("name", TUNABLE)
+def test_every_name_enters_the_training_loss_and_leaves_the_estimator(name):
+    estimator, theta, x = build_towers()
+    torch.manual_seed(3)
+    knobs = RatioHyperparameters([name], estimator, theta, x)
+    knobs.attach(estimator)
+    loss = RatioLoss()
+
+    def compute_loss():
+        torch.manual_seed(4)
+        moved_theta, moved_x = knobs.perturb(theta, x)
+        batch = Batch(moved_theta, None, moved_x)
+        return loss.of_batch(estimator, batch).mean() + knobs.penalise(estimator)
+
+    gradients = torch.autograd.grad(compute_loss(), [*knobs.parameters()])
+    # Not of all, as a bias that is zero has no penalty.
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+    [(least, median, greatest)] = knobs.summarise().values()
+    assert least <= median <= greatest
+    with torch.no_grad():
+        for knob in knobs.parameters():
+            knob.add_(0.1)
+    knobs.eval()
+    estimator.eval()
+    tuned = estimator(theta, x)
+    knobs.finish(estimator, theta[:4], x[:4])
+    assert torch.allclose(estimator(theta, x), tuned, atol=1e-4)
+    assert not any(module._forward_hooks for module in estimator.modules())
+    assert torch.equal(knobs.perturb(theta, x)[1], x)
+
+
+def test_several_names_work_together():
+    estimator, theta, x = build_towers()
+    knobs = RatioHyperparameters(TUNABLE, estimator, theta, x)
+    assert knobs.summarise().keys() == set(TUNABLE)
+    each, layer = (knobs.parts[n] for n in ("each_weight_decay", "weight_decay"))
+    together = (each(estimator) + layer(estimator)).item()
+    assert knobs.penalise(estimator).item() == pytest.approx(together)
+
+
+def test_names_start_where_they_are_told():
+    estimator, theta, x = build_towers()
+    names = ["weight_decay", "octaves", "dropout", "x_noise"]
+    found = RatioHyperparameters(names, estimator, theta, x).summarise()
+    starts = {"weight_decay": 0.01, "octaves": 1.0, "dropout": 0.1, "x_noise": 0.03}
+    for name, start in starts.items():
+        assert found[name] == pytest.approx((start,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "found"),
+    [
+        ("learning_rate", ValueError, "no place in the training loss"),
+        (["octaves", "num_blocks"], ValueError, "cannot have 'num_blocks'"),
+        (["wings"], ValueError, "`tune` must be of 'weight_decay', .* got 'wings'"),
+        ([], ValueError, "at least one name and none twice"),
+        (["octaves", "octaves"], ValueError, "none twice"),
+        (3, TypeError, "`tune` must be names of what to tune, got 3"),
+        ([None], TypeError, "`tune` must be names of what to tune, got None"),
+    ],
+)
+def test_wrong_names_are_refused_with_the_reason(names, error, found):
+    with pytest.raises(error, match=found):
+        check_names(names)
 
 
 # All of them, in the loss of a ratio estimator.
