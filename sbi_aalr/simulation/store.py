@@ -8,7 +8,7 @@ count, and is overwritten by the next append.
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from sbi_aalr.simulation.store_folder import (
     read_facts,
     write_facts,
 )
-from sbi_aalr.simulation.store_layout import Layout
+from sbi_aalr.simulation.store_layout import FrozenRows, Layout
 from sbi_aalr.simulation.store_marks import (
     GROUP,
     Failure,
@@ -168,29 +168,34 @@ class SimulationStore:
             TypeError: If `rows` is neither a slice nor an int.
             ValueError: If what is read is damaged.
         """
-        layout = self._lay_out()
+        found = self.freeze()
         if isinstance(rows, slice):
-            start, stop, step = rows.indices(layout.num_rows)
+            start, stop, step = rows.indices(len(found))
             if step < 0:
                 raise ValueError(f"`rows` must not go backwards, got the step {step}.")
-            return self._read(layout, start, stop, step)
+            theta, x = found.read("theta", start, stop), found.read("x", start, stop)
+            return theta[::step], x[::step]
         try:
             row = operator.index(rows)
         except TypeError as error:
             raise TypeError(
                 f"`rows` must be a slice or an int, got {type(rows).__name__}."
             ) from error
-        if not -layout.num_rows <= row < layout.num_rows:
-            raise IndexError(f"There are {layout.num_rows} rows, got row {row}.")
-        theta, x = self._read(layout, row % layout.num_rows, row % layout.num_rows + 1)
-        return theta[0], x[0]
+        if not -len(found) <= row < len(found):
+            raise IndexError(f"There are {len(found)} rows, got row {row}.")
+        row %= len(found)
+        return found.read("theta", row, row + 1)[0], found.read("x", row, row + 1)[0]
 
-    def read_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go through all rows, some megabyte at a time."""
-        layout = self._lay_out()
-        step = self.chunk_rows if layout.num_rows else 1
-        for start in range(0, layout.num_rows, step):
-            yield self._read(layout, start, min(start + step, layout.num_rows))
+    def freeze(self) -> FrozenRows:
+        """The rows that are there now, in the order in which they are read now.
+
+        Others may add to the store, and to the batches of a run also before the last;
+        these rows stay what they are.
+        """
+        marks = self._marks.read().known
+        if self._layout is None or self._layout[0] != len(marks):
+            self._layout = len(marks), Layout(marks)
+        return FrozenRows(self._arrays, self._layout[1])
 
     @property
     def chunk_rows(self) -> int:
@@ -208,7 +213,7 @@ class SimulationStore:
     @property
     def failures(self) -> Failures:
         """The simulations that failed, with what is needed to do them again."""
-        order, marks = self._lay_out().order, self._marks.known
+        order, marks = self.freeze().layout.order, self._marks.known
         found = [one for number in order for one in marks[number].failures]
         theta = torch.tensor([one.theta for one in found], dtype=torch.float32)
         if not found:
@@ -262,7 +267,8 @@ class SimulationStore:
         read_facts(self.path)
         for mark in self._marks.read().known:
             if mark.num_rows:
-                theta, x = self._arrays.read([(mark.start, mark.stop)])
+                span = [(mark.start, mark.stop)]
+                theta, x = (self._arrays.read(name, span) for name in ("theta", "x"))
                 if _hash_rows(mark.start, theta, x) != mark.sha256:
                     raise ValueError(
                         f"{self.path} is damaged: rows {mark.start} to "
@@ -276,22 +282,6 @@ class SimulationStore:
                 f"{self.path} holds no simulations yet. Add some by `append`, or by "
                 "`sbi-aalr simulate`."
             )
-
-    def _lay_out(self) -> Layout:
-        marks = self._marks.read().known
-        if self._layout is None or self._layout[0] != len(marks):
-            self._layout = len(marks), Layout(marks)
-        return self._layout[1]
-
-    def _read(
-        self, layout: Layout, start: int, stop: int, step: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        if stop <= start:
-            shapes = self._arrays.shapes or [torch.Size([0])] * 2
-            theta, x = (torch.empty(0, *shape) for shape in shapes)
-            return theta, x
-        theta, x = self._arrays.read(layout.find(start, stop))
-        return theta[::step], x[::step]
 
 
 def _hash_rows(start: int, theta: Tensor, x: Tensor) -> str:

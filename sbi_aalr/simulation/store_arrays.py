@@ -75,32 +75,32 @@ class Arrays:
                 array[start:stop] = tensor.numpy()
         self._wait_for_disk(start, stop)
 
-    def read(self, spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def read(self, name: str, spans: Sequence[tuple[int, int]]) -> Tensor:
         """Read some spans of rows, one after the other.
+
+        Args:
+            name: `"theta"` or `"x"`.
+            spans: First row, and the one after the last, of each.
 
         Raises:
             ValueError: If a chunk is damaged or missing.
         """
+        number = _NAMES.index(name)
+        if not spans:
+            return torch.empty(0, *self.shapes[number])
         # Others may have made the arrays longer.
-        most = max(stop for _, stop in spans)
-        if any(array.shape[0] < most for array in self._open()):
+        if self._open()[number].shape[0] < max(stop for _, stop in spans):
             self._opened = []
-        columns = []
-        for array in self._open():
-            try:
-                pieces = [array[start:stop] for start, stop in spans]
-            except Exception as error:
-                raise ValueError(
-                    f"{self._folder / array.basename} is damaged: {error}."
-                ) from error
-            rows = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-            # Of a chunk that is not there, all is NaN; of one that is, nothing.
-            if np.isnan(rows.sum()):
-                raise ValueError(
-                    f"{self._folder / array.basename} is damaged: a chunk is missing."
-                )
-            columns.append(torch.from_numpy(rows))
-        return columns[0], columns[1]
+        array = self._open()[number]
+        try:
+            pieces = [array[start:stop] for start, stop in spans]
+        except Exception as error:
+            raise ValueError(f"{self._folder / name} is damaged: {error}.") from error
+        rows = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+        # Of a chunk that is not there, all is NaN; of one that is, nothing.
+        if np.isnan(rows.sum()):
+            raise ValueError(f"{self._folder / name} is damaged: a chunk is missing.")
+        return torch.from_numpy(rows)
 
     def _open(self) -> list[Any]:
         import zarr

@@ -7,7 +7,10 @@ of their numbers: so a run gives the same store whichever of its batches was don
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from sbi_aalr.simulation.store_arrays import Arrays
 from sbi_aalr.simulation.store_marks import Mark
 
 
@@ -43,7 +46,7 @@ class Layout:
 
         Args:
             start: The first row.
-            stop: The row after the last one, which is larger.
+            stop: The row after the last one.
         """
         spans: list[tuple[int, int]] = []
         first = int(np.searchsorted(self._places, start, side="right")) - 1
@@ -57,3 +60,37 @@ class Layout:
                 span = spans.pop()[0], span[1]
             spans.append(span)
         return spans
+
+
+class FrozenRows:
+    """The rows of a store as they were at some time.
+
+    Args:
+        arrays: The arrays of the store.
+        layout: Where the rows lie in them.
+
+    Attributes:
+        layout: The same.
+    """
+
+    def __init__(self, arrays: Arrays, layout: Layout) -> None:
+        self._arrays = arrays
+        self.layout = layout
+
+    def __len__(self) -> int:
+        return self.layout.num_rows
+
+    @property
+    def x_shape(self) -> torch.Size:
+        """Shape of a row of x."""
+        return self._arrays.shapes[1]
+
+    def read(self, name: str, start: int, stop: int) -> Tensor:
+        """Read some rows of `"theta"` or of `"x"`; none if there are none at all.
+
+        Raises:
+            ValueError: If what is read is damaged.
+        """
+        if not len(self):
+            return torch.empty(0, 0)
+        return self._arrays.read(name, self.layout.find(start, max(start, stop)))

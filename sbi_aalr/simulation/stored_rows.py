@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sbi_aalr.simulation.store import SimulationStore
+from sbi_aalr.simulation.store_layout import FrozenRows
 
 # Of rows in memory, as many are taken at a time as would lie together on disk.
 _BLOCK_BYTES = 2**20
@@ -19,24 +19,21 @@ class StoredRows:
     It has what a trainer asks of a tensor: a length, a shape, and rows by number.
 
     Args:
-        parts: Tensors of data, shape `(N, *event_shape)`, and stores of simulations.
+        parts: Tensors of data, shape `(N, *event_shape)`, and rows of stores.
 
     Attributes:
         shape: Shape of all rows together, `(N, *event_shape)`.
         block_rows: Rows that are best read together, from a multiple of this on.
     """
 
-    def __init__(
-        self, parts: Sequence["Tensor | SimulationStore | StoredRows"]
-    ) -> None:
-        self._parts: list[Tensor | SimulationStore] = []
+    def __init__(self, parts: Sequence["Tensor | FrozenRows | StoredRows"]) -> None:
+        self._parts: list[Tensor | FrozenRows] = []
         for part in parts:
             self._parts.extend(part._parts if isinstance(part, StoredRows) else [part])
-        # As they are now: others may add to a store while there is training.
         self._lengths = [len(part) for part in self._parts]
         self._ends = list(itertools.accumulate(self._lengths))
         first = self._parts[0]
-        row = first.shape[1:] if isinstance(first, Tensor) else first.shapes[1]
+        row = first.shape[1:] if isinstance(first, Tensor) else first.x_shape
         self.shape = torch.Size((self._ends[-1], *row))
         self.block_rows = max(1, _BLOCK_BYTES // (4 * row.numel()))
 
@@ -81,7 +78,10 @@ class StoredRows:
         while start < stop:
             begin = self._ends[number] - self._lengths[number]
             end = min(stop, self._ends[number])
-            part, rows = self._parts[number], slice(start - begin, end - begin)
-            pieces.append(part[rows] if isinstance(part, Tensor) else part[rows][1])
+            part, first, last = self._parts[number], start - begin, end - begin
+            if isinstance(part, Tensor):
+                pieces.append(part[first:last])
+            else:
+                pieces.append(part.read("x", first, last))
             start, number = max(start, end), number + 1
         return torch.cat(pieces) if pieces else torch.empty(0, *self.shape[1:])

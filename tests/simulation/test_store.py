@@ -58,8 +58,6 @@ def test_rows_over_several_chunks_come_back(tmp_path, monkeypatch):
     assert store.chunk_rows == 5
     assert is_equal(store[:], rows)
     assert is_equal(store[9:21], (rows[0][9:21], rows[1][9:21]))
-    blocks = list(store.read_blocks())
-    assert is_equal([torch.cat(part) for part in zip(*blocks, strict=True)], rows)
     assert store.validate() == 33
 
 
@@ -96,6 +94,16 @@ def test_batches_are_read_in_order_and_added_once(store):
     assert store.failures.errors == ["ValueError: too stiff"]
     assert store.failures.seeds == [77]
     assert store.failures.theta.tolist() == [[0.5, -1.0]]
+
+
+def test_frozen_rows_stay_what_they_are(store):
+    parts = [make_rows(5, seed) for seed in range(3)]
+    store.append_batch(*parts[2], [], run=5, batch=2)
+    frozen = store.freeze()
+    for batch in (1, 0):
+        store.append_batch(*parts[batch], [], run=5, batch=batch)
+    assert torch.equal(frozen.read("x", 0, 5), parts[2][1]) and len(frozen) == 5
+    assert torch.equal(store[10:][1], parts[2][1])
 
 
 def test_batch_in_which_all_failed_may_come_first(store):
@@ -169,7 +177,7 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path):
 
 def test_reading_an_empty_store(store):
     assert [len(part) for part in store[:]] == [0, 0]
-    assert list(store.read_blocks()) == [] and store.validate() == 0
+    assert store.validate() == 0 and len(store.freeze()) == 0
     with pytest.raises(CallOrderError, match="holds no simulations yet"):
         _ = store.chunk_rows
 

@@ -23,7 +23,7 @@ def data(tmp_path, monkeypatch):
     for start in range(0, 60, 15):
         stores[0].append(theta[start : start + 15], x[start : start + 15])
     stores[1].append(theta[80:], x[80:])
-    return theta, x, StoredRows([stores[0], x[60:80], stores[1]])
+    return theta, x, StoredRows([stores[0].freeze(), x[60:80], stores[1].freeze()])
 
 
 def test_rows_are_those_of_all_parts_in_order(data):
@@ -111,7 +111,7 @@ def test_memory_stays_bounded(tmp_path):
     theta = torch.randn(2_000, 2)
     for part in theta.split(500):
         store.append(part, torch.randn(500, 2_500))
-    rows = StoredRows([store])
+    rows = StoredRows([store.freeze()])
     assert rows.num_bytes == 20_000_000
     loader = StoreLoader(theta, rows, torch.arange(2_000), 50, memory_bytes=4_000_000)
     list(loader)

@@ -1,0 +1,111 @@
+"""Simulations of a store in a trainer: parameters in memory, data read as needed.
+
+What a store says of failed simulations is kept too: a posterior must know how often
+simulations succeed, see `sbi_aalr.sampling.validity`.
+"""
+
+from typing import Any
+
+import torch
+from sbi.utils import mask_sims_from_prior
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sbi_aalr.checks import check_inside, check_row_shapes
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.validity import ValidPrior
+from sbi_aalr.simulation import SimulationStore
+from sbi_aalr.simulation.stored_rows import StoredRows
+from sbi_aalr.training.loaders import TensorLoader
+from sbi_aalr.training.store_loader import MEMORY_BYTES, StoreLoader
+from sbi_aalr.training.validity import fit_validity
+
+# Bytes of the data that a new network is scaled by.
+_SCALING_BYTES = 2**26
+
+
+def append_store(trainer: Any, store: SimulationStore, from_round: int) -> None:
+    """Append the simulations that a store holds now; see `append_simulations`.
+
+    Args:
+        trainer: To which.
+        store: With at least one simulation.
+        from_round: Round that they come from.
+
+    Raises:
+        CallOrderError: If the store is empty.
+        ValueError: If rows have another shape than those appended before, the prior
+            rules out parameters, or the store is damaged.
+    """
+    theta_shape, x_shape = store.shapes
+    rows = store.freeze()
+    theta = rows.read("theta", 0, len(rows))
+    if trainer._theta_roundwise:
+        shapes = [trainer._theta_roundwise[0].shape[1:]]
+        shapes.append(trainer._x_roundwise[0].shape[1:])
+        empty = torch.empty(0, *theta_shape), torch.empty(0, *x_shape)
+        check_row_shapes(*empty, shapes, "the simulations appended before")
+    prior: Any = trainer._prior
+    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+    if prior is not None:
+        check_inside("theta", theta, prior)
+    trainer._theta_roundwise.append(theta.to(trainer._device))
+    trainer._x_roundwise.append(StoredRows([rows]))
+    trainer._prior_masks.append(mask_sims_from_prior(from_round, len(theta)))
+    trainer._data_round_index.append(from_round)
+    if len(store.failures.errors):
+        trainer._failures = [*trainer._failures, store.failures.theta]
+
+
+def join_rows(parts: list[Any]) -> Any:
+    """All data one after the other, a tensor unless some are in a store."""
+    is_stored = any(isinstance(part, StoredRows) for part in parts)
+    return StoredRows(parts) if is_stored else torch.cat(parts)
+
+
+def load(
+    theta: Tensor, x: Any, rows: Tensor, batch_size: int, is_shuffled: bool
+) -> TensorLoader | StoreLoader:
+    """A loader of some rows, wherever the data are."""
+    if isinstance(x, StoredRows):
+        return StoreLoader(theta, x, rows, batch_size, is_shuffled)
+    return TensorLoader([theta, x], rows, batch_size, is_shuffled)
+
+
+def shuffle_rows(rows: Tensor, x: Any) -> Tensor:
+    """Rows in a random order; of data that memory does not hold, block by block.
+
+    So all of a block is either trained on or held out, but for one, and is read once a
+    pass.
+    """
+    if not isinstance(x, StoredRows) or x.num_bytes <= MEMORY_BYTES:
+        return rows[torch.randperm(len(rows))]
+    blocks = (rows.sort().values).div(x.block_rows, rounding_mode="floor")
+    _, counts = blocks.unique_consecutive(return_counts=True)
+    parts = rows.sort().values.split(counts.tolist())
+    return torch.cat([parts[number] for number in torch.randperm(len(parts))])
+
+
+def take_first(theta: Tensor, x: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows that a new network is scaled by: all of them, or as many as memory holds."""
+    if isinstance(x, StoredRows):
+        rows = rows[: max(2, _SCALING_BYTES // (x.num_bytes // len(x)))]
+    return theta[rows], x[rows]
+
+
+def correct_prior(trainer: Any, prior: Distribution | None) -> Distribution | None:
+    """The prior of what succeeds, where some simulations failed.
+
+    Args:
+        trainer: Whose simulations are meant.
+        prior: The prior of the posterior; None for the trainer's.
+    """
+    prior = prior or trainer._prior
+    if not trainer._failures or prior is None or isinstance(prior, ValidPrior):
+        return prior
+    failed = torch.cat(trainer._failures)
+    valid = torch.cat([theta.cpu() for theta in trainer._theta_roundwise])
+    validity = fit_validity(valid, failed).to(trainer._device)
+    if isinstance(prior, TruncatedPrior):
+        return TruncatedPrior(ValidPrior(prior.prior, validity), prior.cuts)
+    return ValidPrior(prior, validity)
