@@ -11,6 +11,7 @@ from sbi_aalr._version import __version__
 from sbi_aalr.cli.compare import compare
 from sbi_aalr.cli.demo import demo
 from sbi_aalr.cli.errors import OneLineErrors
+from sbi_aalr.cli.fit import fit
 from sbi_aalr.cli.report import report
 from sbi_aalr.cli.sample import sample
 from sbi_aalr.cli.simulate import simulate
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, simulate, sample, report, compare):
+for command in (demo, simulate, fit, sample, report, compare):
     app.command()(command)
 
 

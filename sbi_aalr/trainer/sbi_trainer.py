@@ -6,7 +6,6 @@ is a bar that can be switched off. Posteriors are `MHPosterior` unless one of sb
 is asked for.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -20,7 +19,6 @@ from sbi.sbi_types import Tracker
 from sbi.utils import mask_sims_from_prior
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from sbi_aalr.checks import (
     check_choice,
@@ -31,13 +29,20 @@ from sbi_aalr.checks import (
     check_simulations,
     find_parameter_names,
 )
-from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
 from sbi_aalr.posterior.sbi_settings import choose_settings
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import generators_kept
+from sbi_aalr.simulation import SimulationStore
+from sbi_aalr.trainer.invalid import leave_out_invalid
 from sbi_aalr.trainer.no_tracker import NoTracker
-from sbi_aalr.training.loaders import TensorLoader
+from sbi_aalr.trainer.simulations import (
+    append_store,
+    correct_prior,
+    join_rows,
+    make_loaders,
+)
 from sbi_aalr.training.ratio_loss import RatioLoss
 
 # From a warning to whoever called `build_posterior`, past its decorators.
@@ -58,6 +63,8 @@ class SbiTrainer(RatioEstimatorTrainer):
     _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
     _truncated_prior: Distribution | None = None
+    # Parameters of simulations that failed, of each store.
+    _failures: tuple[Tensor, ...] = ()
 
     def _keep(
         self, prior: object, loss: object, parameter_names: Sequence[str] | None
@@ -77,8 +84,8 @@ class SbiTrainer(RatioEstimatorTrainer):
 
     def append_simulations(
         self,
-        theta: Tensor,
-        x: Tensor,
+        theta: Tensor | SimulationStore,
+        x: Tensor | None = None,
         exclude_invalid_x: bool = False,
         from_round: int = 0,
         algorithm: str = "AALR",
@@ -87,8 +94,9 @@ class SbiTrainer(RatioEstimatorTrainer):
         """Store simulations to train on later, as in sbi.
 
         Args:
-            theta: Parameters, shape `(N, D)`.
-            x: Data simulated from them, shape `(N, *event_shape)`.
+            theta: Parameters, shape `(N, D)`; or a store of simulations, whose data
+                are read as they are needed, and whose failures the posterior corrects.
+            x: Data simulated from them, shape `(N, *event_shape)`; None for a store.
             exclude_invalid_x: Leave out rows of `x` with NaN or infinity. The ratio is
                 then systematically wrong wherever such rows are common.
             from_round: Round the simulations come from; 0 means from the prior.
@@ -108,6 +116,9 @@ class SbiTrainer(RatioEstimatorTrainer):
             InvalidSimulationsWarning: If rows were left out.
         """
         from_round = check_non_negative_int("from_round", from_round)
+        if isinstance(theta, SimulationStore):
+            append_store(self, theta, x, from_round)
+            return self
         device = self._device
         if data_device is not None:
             device = check_device("data_device", data_device)
@@ -117,13 +128,26 @@ class SbiTrainer(RatioEstimatorTrainer):
         prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
         theta, x = check_simulations(theta, x, exclude_invalid_x, earlier, prior)
         if exclude_invalid_x:
-            theta, x = _leave_out_invalid(theta, x)
+            theta, x = leave_out_invalid(theta, x)
         # Not by sbi's own method: it warns of z-scoring, which there is none of here.
         self._theta_roundwise.append(theta.to(device))
         self._x_roundwise.append(x.to(device))
         self._prior_masks.append(mask_sims_from_prior(from_round, len(theta)))
         self._data_round_index.append(from_round)
         return self
+
+    def get_simulations(self, starting_round: int = 0) -> tuple[Tensor, Any, Tensor]:
+        """Return parameters, data and sbi's masks of the rounds from one on.
+
+        Data of stores are `StoredRows`, which are read as they are asked for.
+        """
+        numbers = self._data_round_index
+        used = [i for i, number in enumerate(numbers) if number >= starting_round]
+        theta, masks = (
+            torch.cat([parts[i] for i in used])
+            for parts in (self._theta_roundwise, self._prior_masks)
+        )
+        return theta, join_rows([self._x_roundwise[i] for i in used]), masks
 
     def get_dataloaders(
         self,
@@ -137,34 +161,14 @@ class SbiTrainer(RatioEstimatorTrainer):
 
         As in sbi, but with a faster loader unless `dataloader_kwargs` are given.
         """
-        tensors = self.get_simulations(starting_round)
+        simulations = self.get_simulations(starting_round)
         if not resume_training:
-            order = torch.randperm(len(tensors[0]))
+            order = torch.randperm(len(simulations[0]))
             num_training = int((1 - validation_fraction) * len(order))
             self.train_indices, self.val_indices = order.split(
                 (num_training, len(order) - num_training)
             )
-
-        def load(rows: Tensor, is_shuffled: bool) -> Any:
-            size = min(training_batch_size, len(rows))
-            if dataloader_kwargs is None:
-                return TensorLoader(tensors, rows, size, is_shuffled)
-            settings: Any = {
-                "batch_size": size,
-                "drop_last": True,
-                "sampler": SubsetRandomSampler(rows.tolist()),
-                **dataloader_kwargs,
-            }
-            return DataLoader(TensorDataset(*tensors), **settings)
-
-        try:
-            return load(self.train_indices, True), load(self.val_indices, False)
-        except (TypeError, ValueError) as error:
-            raise type(error)(
-                "`dataloader_kwargs` must be a dict of arguments of torch's DataLoader "
-                f"that agree with a sampler, got {dataloader_kwargs!r}, for which it "
-                f"says: {error}."
-            ) from error
+        return make_loaders(self, simulations, training_batch_size, dataloader_kwargs)
 
     @generators_kept()
     @torch.inference_mode(False)
@@ -211,7 +215,7 @@ class SbiTrainer(RatioEstimatorTrainer):
                 f"{type(density_estimator).__name__}."
             )
         if prior is None and density_estimator is None:
-            prior = self._truncated_prior
+            prior = correct_prior(self, self._truncated_prior)
         if prior is not None:
             estimator = density_estimator or self._neural_net
             check_prior("prior", prior, estimator.input_shape.numel())
@@ -275,26 +279,3 @@ def check_loss_arguments(loss_kwargs: object) -> None:
             "`loss_kwargs` must be LossArgsNRE_A or None, got "
             f"{type(loss_kwargs).__name__}. It is not used; leave it out."
         )
-
-
-def _leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows whose x is finite, with a warning of the others."""
-    valid = torch.isfinite(x).flatten(1).all(dim=1)
-    num_invalid = int((~valid).sum())
-    if num_invalid == len(x):
-        raise ValueError(
-            f"`x` must be finite in some rows, got NaN or infinity in all {len(x)}. "
-            "Repair the simulator."
-        )
-    if num_invalid:
-        warnings.warn(
-            InvalidSimulationsWarning(
-                f"{num_invalid} of {len(x)} simulations have NaN or infinity in `x` "
-                "and were left out. The posterior is systematically wrong wherever "
-                "such are common; better give them a finite value of their own.",
-                num_invalid / len(x),
-            ),
-            # Past `append_simulations`, to whoever called it.
-            stacklevel=3,
-        )
-    return theta[valid], x[valid]

@@ -21,6 +21,7 @@ from sbi_aalr.trainer.fitting import (
     has_to_begin,
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.simulations import shuffle_rows, take_first
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
@@ -87,7 +88,7 @@ def fit_stored(
         _check_parts(smallest, 2, len(theta), validation_fraction)
         entry = find_entry(len(rows), settings.time_limit)
         if begins:
-            begin_anew(trainer, theta[rows], x[rows], entry)
+            begin_anew(trainer, *take_first(theta, x, rows), entry)
         num_contrasts = get_loss(trainer).num_contrasts
         recipe = choose_recipe(
             entry,
@@ -174,7 +175,7 @@ def split_rows(
     is_new[torch.cat(known)] = False
     fresh = is_new.nonzero().squeeze(1)
     if len(fresh):
-        fresh = fresh[torch.randperm(len(fresh))]
+        fresh = shuffle_rows(fresh, trainer._x_roundwise)
     num_training = int((1 - validation_fraction) * len(fresh))
     parts = fresh.split((num_training, len(fresh) - num_training))
     trainer._split = tuple(

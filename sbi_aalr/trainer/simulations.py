@@ -1,7 +1,8 @@
-"""Simulations of a store in a trainer: parameters in memory, data read as needed.
+"""The simulations of a trainer, in memory or in stores.
 
-What a store says of failed simulations is kept too: a posterior must know how often
-simulations succeed, see `sbi_aalr.sampling.validity`.
+Of a store, parameters are in memory and data are read as they are needed. What it says
+of failed simulations is kept too: a posterior must know how often simulations succeed,
+see `sbi_aalr.sampling.validity`.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from sbi.utils import mask_sims_from_prior
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from sbi_aalr.checks import check_inside, check_row_shapes
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
@@ -24,12 +26,15 @@ from sbi_aalr.training.validity import fit_validity
 _SCALING_BYTES = 2**26
 
 
-def append_store(trainer: Any, store: SimulationStore, from_round: int) -> None:
+def append_store(
+    trainer: Any, store: SimulationStore, x: object, from_round: int
+) -> None:
     """Append the simulations that a store holds now; see `append_simulations`.
 
     Args:
         trainer: To which.
         store: With at least one simulation.
+        x: None, as the data are in the store.
         from_round: Round that they come from.
 
     Raises:
@@ -37,6 +42,11 @@ def append_store(trainer: Any, store: SimulationStore, from_round: int) -> None:
         ValueError: If rows have another shape than those appended before, the prior
             rules out parameters, or the store is damaged.
     """
+    if x is not None:
+        raise ValueError(
+            "`x` must be left out with a store, which holds the data, got "
+            f"{type(x).__name__}."
+        )
     theta_shape, x_shape = store.shapes
     rows = store.freeze()
     theta = rows.read("theta", 0, len(rows))
@@ -54,7 +64,7 @@ def append_store(trainer: Any, store: SimulationStore, from_round: int) -> None:
     trainer._prior_masks.append(mask_sims_from_prior(from_round, len(theta)))
     trainer._data_round_index.append(from_round)
     if len(store.failures.errors):
-        trainer._failures = [*trainer._failures, store.failures.theta]
+        trainer._failures = (*trainer._failures, store.failures.theta)
 
 
 def join_rows(parts: list[Any]) -> Any:
@@ -63,27 +73,73 @@ def join_rows(parts: list[Any]) -> Any:
     return StoredRows(parts) if is_stored else torch.cat(parts)
 
 
-def load(
-    theta: Tensor, x: Any, rows: Tensor, batch_size: int, is_shuffled: bool
-) -> TensorLoader | StoreLoader:
-    """A loader of some rows, wherever the data are."""
-    if isinstance(x, StoredRows):
-        return StoreLoader(theta, x, rows, batch_size, is_shuffled)
-    return TensorLoader([theta, x], rows, batch_size, is_shuffled)
+def make_loaders(
+    trainer: Any,
+    simulations: tuple[Tensor, Any, Tensor],
+    batch_size: int,
+    dataloader_kwargs: dict[str, Any] | None,
+) -> tuple[Any, Any]:
+    """Loaders of the trainer's `train_indices` and `val_indices`.
+
+    Args:
+        trainer: Whose rows are meant.
+        simulations: Parameters, data and sbi's masks, of which the indices count rows.
+        batch_size: Most rows in a batch.
+        dataloader_kwargs: Passed on to torch's loader, which takes the place of our own
+            if they are given.
+
+    Raises:
+        TypeError: If torch's loader does not take them.
+        ValueError: Likewise, or if data are in a store.
+    """
+    theta, x, masks = simulations
+    is_stored = isinstance(x, StoredRows)
+    if is_stored and dataloader_kwargs is not None:
+        raise ValueError(
+            "`dataloader_kwargs` must be left out where simulations are in a store, "
+            f"which is read by a loader of its own, got {dataloader_kwargs!r}."
+        )
+
+    def load(rows: Tensor, is_shuffled: bool) -> Any:
+        size = min(batch_size, len(rows))
+        if is_stored:
+            return StoreLoader(theta, x, rows, size, is_shuffled)
+        if dataloader_kwargs is None:
+            return TensorLoader([theta, x], rows, size, is_shuffled)
+        settings: Any = {
+            "batch_size": size,
+            "drop_last": True,
+            "sampler": SubsetRandomSampler(rows.tolist()),
+            **dataloader_kwargs,
+        }
+        return DataLoader(TensorDataset(theta, x, masks), **settings)
+
+    try:
+        return load(trainer.train_indices, True), load(trainer.val_indices, False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            "`dataloader_kwargs` must be a dict of arguments of torch's DataLoader "
+            f"that agree with a sampler, got {dataloader_kwargs!r}, for which it "
+            f"says: {error}."
+        ) from error
 
 
-def shuffle_rows(rows: Tensor, x: Any) -> Tensor:
+def shuffle_rows(rows: Tensor, parts: list[Any]) -> Tensor:
     """Rows in a random order; of data that memory does not hold, block by block.
 
-    So all of a block is either trained on or held out, but for one, and is read once a
-    pass.
+    So a block, but for one, is either trained on or held out, and is read once a pass.
+
+    Args:
+        rows: Numbers of rows, shape `(n,)`, ascending.
+        parts: All data, of which they count the rows.
     """
-    if not isinstance(x, StoredRows) or x.num_bytes <= MEMORY_BYTES:
+    is_stored = any(isinstance(part, StoredRows) for part in parts)
+    x = StoredRows(parts) if is_stored else None
+    if x is None or x.num_bytes <= MEMORY_BYTES:
         return rows[torch.randperm(len(rows))]
-    blocks = (rows.sort().values).div(x.block_rows, rounding_mode="floor")
-    _, counts = blocks.unique_consecutive(return_counts=True)
-    parts = rows.sort().values.split(counts.tolist())
-    return torch.cat([parts[number] for number in torch.randperm(len(parts))])
+    _, counts = (rows // x.block_rows).unique_consecutive(return_counts=True)
+    blocks = rows.split(counts.tolist())
+    return torch.cat([blocks[number] for number in torch.randperm(len(blocks))])
 
 
 def take_first(theta: Tensor, x: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
