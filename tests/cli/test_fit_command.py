@@ -20,6 +20,7 @@ PRIOR = BoxUniform(-2 * torch.ones(2), 2 * torch.ones(2))
 @pytest.fixture
 def store(tmp_path):
     store = SimulationStore(tmp_path / "sims.zarr")
+    torch.manual_seed(1)
     theta = PRIOR.sample((600,))
     x = theta + torch.randn(600, 2)
     store.append(theta, torch.where(theta[:, :1] > 1, torch.nan, x))
@@ -33,7 +34,7 @@ def call(*arguments):
 
 def test_store_becomes_a_posterior_that_knows_of_failures(store, tmp_path):
     folder = tmp_path / "run"
-    result = call(store.path, "--out", folder, "--time-limit", 3)
+    result = call(store.path, "--out", folder)
     assert result.exit_code == 0, result.output
     assert f"Wrote {folder}" in result.output.replace("\n", "")
     posterior = MHPosterior.load(folder)

@@ -112,14 +112,17 @@ def test_run_that_was_stopped_goes_on_to_the_same_store(tmp_path, good):
 
 
 @needs_fork
-def test_run_that_is_killed_at_any_step_loses_and_repeats_nothing(tmp_path, good):
+@pytest.mark.parametrize("num_kills", [8, pytest.param(100, marks=pytest.mark.slow)])
+def test_run_that_is_killed_at_any_step_loses_and_repeats_nothing(
+    tmp_path, good, num_kills
+):
     def run(path):
         fill(path, unreliable.simulate)
 
     steps = count_steps(lambda: run(tmp_path / "count"))
     assert steps > 60
-    for number in choose_steps(steps, 8):
-        path = tmp_path / str(number)
+    for kill, number in enumerate(choose_steps(steps, num_kills)):
+        path = tmp_path / str(kill)
         kill_at(lambda path=path: run(path), number)
         before = SimulationStore(path).find_batches(1)
         batches = []
