@@ -55,7 +55,11 @@ SBI_NAMES = {"RatioEstimator", "BoxUniform", "MultipleIndependent"}
 MORE_SBI_NAMES = {
     "persistence": {"OneDimPriorWrapper", "PytorchReturnTypeWrapper"},
     "simulation": {"process_prior"},
-    "sampling": {"move_distribution_to_device", "within_support"},
+    "sampling": {
+        "mcmc_transform",
+        "move_distribution_to_device",
+        "within_support",
+    },
     "training": {"ClassifierConfig", "build_resnet_classifier", "classifier_nn"},
 }
 ARVIZ_ROOMS = {"diagnostics", "report", "benchmarks"}

@@ -19,6 +19,7 @@ from sbi_aalr.checks.support import (
     find_outside,
 )
 from sbi_aalr.checks.values import (
+    check_bool,
     check_choice,
     check_device,
     check_fraction,
@@ -31,6 +32,7 @@ from sbi_aalr.checks.values import (
 )
 
 __all__ = [
+    "check_bool",
     "check_choice",
     "check_device",
     "check_finite",

@@ -64,6 +64,16 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
+def check_bool(name: str, value: object) -> bool:
+    """Return `value`, or raise if it is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be True or False, got {value!r} of type "
+            f"{type(value).__name__}."
+        )
+    return value
+
+
 def check_device(name: str, value: object) -> str:
     """Return `value` as a string, or raise if torch cannot compute there.
 

@@ -31,6 +31,7 @@ def warm_up(
     num_steps: int,
     num_chains: int | None = None,
     thin: int = 1,
+    block: int | None = None,
     on_step: Callable[[int], object] | None = None,
 ) -> tuple[State, Any, Chains]:
     """Learn the kernel's parameters, then freeze them.
@@ -45,6 +46,7 @@ def warm_up(
             built from all of them; by default all are.
         thin: Keep every `thin`-th warm-up draw, or the last of each block of steps that
             the kernel makes at once where that is longer.
+        block: Most steps to make at once; None for as many as suit the kernel.
         on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
@@ -54,7 +56,7 @@ def warm_up(
     state = State(*(field[:num_chains] for field in state))
     ends = sorted({round(fraction * num_steps) for fraction in _REFIT_AT} - {0})
     stride = max(1, num_steps // (4 * _DRAWS_PER_WINDOW))
-    block = block_size(kernel)
+    block = min(block_size(kernel), block or _BLOCK)
     thin = max(thin, block)
     record = _Recorder(state, num_steps // thin, thin)
     window, done = [], 0

@@ -116,6 +116,40 @@ def resample_candidates(
     Raises:
         ValueError: If an observation gives no candidate a finite weight.
     """
+    index = _draw_indices(generator, log_weight, inverse_temperature, num_chains)
+    repeats = -(-num_chains // index.shape[0])
+    return candidates[index.repeat(repeats, 1)[:num_chains]]
+
+
+def resample_own_candidates(
+    generator: Generator, candidates: Tensor, log_weight: Tensor, num_chains: int
+) -> Tensor:
+    """Choose starts among candidates that each observation has for itself.
+
+    Args:
+        generator: Source of randomness, on the device of the candidates.
+        candidates: Shape `(K, B, D)`.
+        log_weight: Log-density of the target less that of what the candidates were
+            drawn from, shape `(K, B)`, nats; NaN counts as no weight.
+        num_chains: Starts to choose for each observation, `C`.
+
+    Returns:
+        Starts, shape `(C, B, D)`; some stand twice where few have weight.
+    """
+    log_weight = log_weight.nan_to_num(-torch.inf, posinf=-torch.inf)
+    weight = (log_weight - log_weight.amax(dim=0)).nan_to_num(-torch.inf).exp()
+    weight = weight + torch.finfo(weight.dtype).tiny
+    index = torch.multinomial(weight.T, num_chains, True, generator=generator).T
+    return candidates.gather(0, index.unsqueeze(-1).expand(-1, -1, candidates.shape[2]))
+
+
+def _draw_indices(
+    generator: Generator,
+    log_weight: Tensor,
+    inverse_temperature: Tensor,
+    num_chains: int,
+) -> Tensor:
+    """Draw without replacement, by tempered weights; `(C, B)`, C perhaps fewer."""
     log_weight = torch.nan_to_num(
         log_weight, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf
     )
@@ -123,7 +157,7 @@ def resample_candidates(
     if torch.isinf(top).any():
         observation = int(torch.isinf(top).nonzero()[0])
         raise ValueError(
-            f"None of {candidates.shape[0]} prior draws has a finite log-ratio for "
+            f"None of {log_weight.shape[0]} prior draws has a finite log-ratio for "
             f"observation {observation}. Check `x` and the estimator."
         )
     log_weight = log_weight - top
@@ -144,5 +178,4 @@ def resample_candidates(
         len(index), generator=generator, device=index.device, dtype=score.dtype
     )
     index = index[shuffle.argsort()]
-    repeats = -(-num_chains // index.shape[0])
-    return candidates[index.repeat(repeats, 1)[:num_chains]]
+    return index

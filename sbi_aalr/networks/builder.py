@@ -1,7 +1,8 @@
 """What all builders of ratio estimators do: check arguments and rows, and go ahead."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Real
 
 import torch
@@ -11,6 +12,17 @@ from torch import Tensor, nn
 from sbi_aalr.networks.scale import warn_about_rounding
 
 Build = Callable[[Tensor, Tensor], RatioEstimator]
+
+
+@contextlib.contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Make weights that are float32, whatever torch's default dtype is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def builds_network(build: Build) -> Build:
@@ -32,13 +44,8 @@ def builds_network(build: Build) -> Build:
         _check_rows(theta, x)
         warn_about_rounding("theta", theta)
         warn_about_rounding("x", x)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            with torch.inference_mode(False):
-                return build(theta, x)
-        finally:
-            torch.set_default_dtype(before)
+        with float32_by_default(), torch.inference_mode(False):
+            return build(theta, x)
 
     return build_anywhere
 

@@ -15,10 +15,11 @@ from sbi_aalr.networks.mlp import count_features
 from sbi_aalr.networks.pairs import is_plain, is_separable
 
 
-class _Together(nn.ModuleList):
+class Together(nn.ModuleList):
     """Embedding nets side by side."""
 
     def forward(self, rows: Tensor) -> Tensor:
+        """Map rows to the features of all nets, one after the other."""
         return torch.cat([net(rows) for net in self], dim=-1)
 
 
@@ -113,19 +114,19 @@ def average_log_ratios(estimators: Sequence[RatioEstimator]) -> RatioEstimator:
     ensemble = RatioEstimator(
         net=head_class(
             [member.net for member in members],
-            [_measure_sizes(member) for member in members],
+            [measure_sizes(member) for member in members],
         ),
         theta_shape=theta_shape,
         x_shape=x_shape,
-        embedding_net_theta=_Together([m.embedding_net_theta for m in members]),
-        embedding_net_x=_Together([m.embedding_net_x for m in members]),
+        embedding_net_theta=Together([m.embedding_net_theta for m in members]),
+        embedding_net_x=Together([m.embedding_net_x for m in members]),
     )
     # A tuple, which torch does not take for a part of the network.
     ensemble.members = tuple(members)
     return ensemble.eval()
 
 
-def _measure_sizes(estimator: RatioEstimator) -> tuple[int, int]:
+def measure_sizes(estimator: RatioEstimator) -> tuple[int, int]:
     """Features of the two embeddings."""
     device = next(estimator.parameters()).device
     was_training = estimator.training

@@ -45,6 +45,8 @@ class Scale(nn.Module):
 
     Args:
         batch: Rows to take the scales from, shape `(N, *event_shape)`.
+        logarithmic: Which features, shape `event_shape`, to take the logarithm of; by
+            default those that `spans_decades` finds.
     """
 
     location: Tensor
@@ -54,10 +56,11 @@ class Scale(nn.Module):
     remainder: Tensor | None
     logarithmic: Tensor | None
 
-    def __init__(self, batch: Tensor) -> None:
+    def __init__(self, batch: Tensor, logarithmic: Tensor | None = None) -> None:
         super().__init__()
         rows = _take_rows(batch)
-        logarithmic = spans_decades(rows)
+        if logarithmic is None:
+            logarithmic = spans_decades(rows)
         rows = _take_logarithms(rows, logarithmic)
         location = rows.median(dim=0).values
         low, high = _find_quantiles(rows, _QUANTILES)

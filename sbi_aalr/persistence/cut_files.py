@@ -83,6 +83,7 @@ def rebuild_cuts(
             theta_shape=theta_shape,
             x_shape=x_shape,
             classifier=classifier,
+            prior=prior,
         )
         values = {name: parts[name].clone() for name in _TENSORS}
         cuts.append(Cut(estimator=estimator, least_log_ratio=least, **values))

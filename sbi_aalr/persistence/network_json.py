@@ -13,12 +13,19 @@ from typing import Any
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from sbi_aalr.networks.builder import float32_by_default
+from sbi_aalr.networks.correction import Correction, CorrectionInput
 from sbi_aalr.networks.ensemble import average_log_ratios
+from sbi_aalr.networks.stack import Mended, Offset, Stack
+from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.training.assemble import is_proposal
 from sbi_aalr.training.classifiers import NamedBuilder, resolve_classifier
+from sbi_aalr.training.members import DENSITIES, Materials, Member, build_member
 
-_ENSEMBLE = "ensemble"
+_ENSEMBLE, _STACK = "ensemble", "stack"
 _NETWORK = {"classifier", "classifier_settings", "members"}
 # Data of a network of your own may have more numbers than its weights.
 _MOST_NUMBERS = 2**24
@@ -39,6 +46,8 @@ def encode_network(estimator: RatioEstimator) -> dict[str, Any]:
         `classifier`, a name or None where there is no name; `classifier_settings`; and
         `members`, a list of the same for an ensemble.
     """
+    if isinstance(estimator, Stack):
+        return _encode_stack(estimator)
     members = getattr(estimator, "members", None)
     if members is not None:
         encoded = [encode_network(member) for member in members]
@@ -54,6 +63,25 @@ def encode_network(estimator: RatioEstimator) -> dict[str, Any]:
     }
 
 
+def _encode_stack(stack: Stack) -> dict[str, Any]:
+    members = list(stack.stacked)
+    if stack.proposal is not None and not any(m is stack.proposal for m in members):
+        members.append(stack.proposal)
+    places = [i for i, member in enumerate(members) if member is stack.proposal]
+    encoded = [encode_network(member) for member in members]
+    is_known = all(member["classifier"] is not None for member in encoded)
+    return {
+        "classifier": _STACK if is_known else None,
+        "classifier_settings": {
+            "num_used": len(stack.stacked),
+            "proposal": places[0] if places else -1,
+            "has_offset": int(stack.has_offset),
+            "has_correction": int(stack.has_correction),
+        },
+        "members": encoded,
+    }
+
+
 def rebuild_network(
     document: Mapping[str, Any],
     weights: Mapping[str, Tensor],
@@ -61,6 +89,7 @@ def rebuild_network(
     theta_shape: list[int],
     x_shape: list[int],
     classifier: object = None,
+    prior: Distribution | None = None,
 ) -> RatioEstimator:
     """Build a network anew and give it its weights.
 
@@ -70,6 +99,7 @@ def rebuild_network(
         theta_shape: Shape of one parameter set.
         x_shape: Shape of one observation.
         classifier: What the user gives in place of the name in the document.
+        prior: The prior without cuts, which densities need.
 
     Returns:
         The ratio estimator.
@@ -80,11 +110,11 @@ def rebuild_network(
     num_numbers = sum(tensor.numel() for tensor in weights.values())
     for name, shape in (("theta_shape", theta_shape), ("x_shape", x_shape)):
         _check_shape(name, shape, max(num_numbers, _MOST_NUMBERS * bool(classifier)))
-    with torch.random.fork_rng(devices=[]), _build_in_float32(), _stop_above(weights):
+    with torch.random.fork_rng(devices=[]), float32_by_default(), _stop_above(weights):
         # Only their shape matters.
         rows = torch.randn(8, *theta_shape), torch.randn(8, *x_shape)
         estimator = (
-            _build(document, *rows)
+            _build(document, *rows, _find_materials(document, prior))
             if classifier is None or classifier == document["classifier"]
             else resolve_classifier(classifier)(*rows)
         )
@@ -97,7 +127,11 @@ def rebuild_network(
 
 
 def _build(
-    document: Mapping[str, Any], theta: Tensor, x: Tensor, depth: int = 0
+    document: Mapping[str, Any],
+    theta: Tensor,
+    x: Tensor,
+    materials: Materials | None,
+    depth: int = 0,
 ) -> RatioEstimator:
     """Build what a document names."""
     if depth > _MOST_NESTED:
@@ -105,14 +139,63 @@ def _build(
     if not document.keys() <= _NETWORK:
         raise ValueError(f"`{', '.join(document.keys() - _NETWORK)}` is unknown.")
     settings = document["classifier_settings"]
-    if document["classifier"] == _ENSEMBLE:
-        members = [
-            _build(member, theta, x, depth + 1) for member in document["members"]
-        ]
-        return average_log_ratios(members)
     if settings is not None:
         _check_settings(settings)
+    if document["classifier"] in (_ENSEMBLE, _STACK):
+        members = [
+            _build(member, theta, x, materials, depth + 1)
+            for member in document["members"]
+        ]
+        if document["classifier"] == _STACK:
+            return _build_stack(members, settings, theta, x)
+        return average_log_ratios(members)
+    if document["classifier"] in DENSITIES and materials is not None:
+        if materials.theta_rows is not None:
+            theta = materials.theta_rows
+        member = Member(document["classifier"], dict(settings), None)
+        return build_member(member, materials, theta, x)
     return NamedBuilder(document["classifier"], settings)(theta, x)
+
+
+def _build_stack(
+    members: list[RatioEstimator],
+    settings: Mapping[str, Any],
+    theta: Tensor,
+    x: Tensor,
+) -> Stack:
+    """Put members together; those after the first `num_used` only propose."""
+    num_used, place = settings["num_used"], settings["proposal"]
+    if not (0 < num_used <= len(members) and -1 <= place < len(members)):
+        raise ValueError(
+            f"`num_used` and `proposal` do not fit {len(members)} members."
+        )
+    weights = torch.zeros(len(members))
+    weights[:num_used] = 1.0
+    proposal = members[place] if place >= 0 else None
+    if proposal is not None and not is_proposal(proposal):
+        raise ValueError("`proposal` must be a density of the parameters.")
+    offset = Offset(x) if settings["has_offset"] else None
+    mended = None
+    if settings["has_correction"]:
+        heads = [member.net for member in members[:num_used]]
+        mended = Mended(CorrectionInput(theta), CorrectionInput(x), Correction(heads))
+    return Stack(members, weights, offset, proposal, mended)
+
+
+def _find_materials(
+    document: Mapping[str, Any], prior: Distribution | None
+) -> Materials | None:
+    """What densities need to know of the prior; None where there are none."""
+    if prior is None or not _has_stack(document):
+        return None
+    return Materials(find_transform(prior), LogPrior(prior), None, prior.sample((8,)))
+
+
+def _has_stack(document: Mapping[str, Any], depth: int = 0) -> bool:
+    members = document.get("members") or []
+    return document["classifier"] == _STACK or (
+        depth < _MOST_NESTED and any(_has_stack(one, depth + 1) for one in members)
+    )
 
 
 def _check_settings(settings: Any) -> None:
@@ -143,17 +226,6 @@ def _describe(tensor: Tensor | None) -> str:
     if tensor is None:
         return "missing"
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-@contextlib.contextmanager
-def _build_in_float32() -> Iterator[None]:
-    """Build as in training, whatever the default of the user's program."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(default)
 
 
 @contextlib.contextmanager

@@ -183,7 +183,9 @@ def read(
     network = {name: document[name] for name in _NETWORK if name in document}
     weights, cuts = select(tensors, _ESTIMATOR), select(tensors, _CUTS)
     try:
-        estimator = rebuild_network(network, weights, classifier=classifier, **shapes)
+        estimator = rebuild_network(
+            network, weights, classifier=classifier, prior=prior, **shapes
+        )
         x = tensors.get("x")
         if x is not None:
             check_values("x", x, (max(1, len(x)), *document["x_shape"]))

@@ -210,7 +210,7 @@ class SbiPosterior(NeuralPosterior):
             return self.target.log_prob_fn_of_one(trials)(rows)
 
     def normaliser(self, x: Tensor | None = None) -> Normaliser:
-        """Measure by 100,000 prior draws how far the ratio is from being normalised.
+        """Measure by many draws how far the ratio is from being normalised.
 
         Args:
             x: As in `log_prob`.
@@ -249,7 +249,8 @@ class SbiPosterior(NeuralPosterior):
         """Run the chains and return `(N, B, D)` draws, spread over all of them."""
         num_samples = count_samples(sample_shape)
         chosen, target = change_settings(self.parameters, settings, 3), self.target
-        plan = make_plan(chosen, num_samples, len(x), target.ratio_dim)
+        is_guided = target.guide is not None
+        plan = make_plan(chosen, num_samples, len(x), target.ratio_dim, is_guided)
         with gradients_on("sample"), torch.no_grad():
             options["parameter_names"] = self._names
             self._run = run = sample_run(target, x, plan, **options)

@@ -43,7 +43,13 @@ class Resampled:
         rows = x.to(self._device).unsqueeze(1)
         settings = replace(self._settings, **changes)
         shape = torch.Size(sample_shape)
-        plan = make_plan(settings, shape.numel(), len(x), self._target.ratio_dim)
+        plan = make_plan(
+            settings,
+            shape.numel(),
+            len(x),
+            self._target.ratio_dim,
+            self._target.guide is not None,
+        )
         run = sample(
             self._target,
             rows,

@@ -20,6 +20,7 @@ from sbi_aalr.mcmc.search import search
 from sbi_aalr.mcmc.starts import choose_starts
 from sbi_aalr.mcmc.tempering import Annealed
 from sbi_aalr.networks.scale import spans_decades
+from sbi_aalr.sampling.guided import POPULATION, find_guided_starts, shorten
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress
 from sbi_aalr.sampling.target import BatchLogProb, Target
@@ -36,6 +37,7 @@ from sbi_aalr.sampling.until_converged import (
     draw_until_converged,
     join,
     merge,
+    reorder,
     warm_up_chains,
 )
 from sbi_aalr.seeding import seeded
@@ -146,33 +148,72 @@ def _sample_chunk(
     population = max(plan.num_chains, _POPULATION)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
     rows = max(1, rows // block_size(kernel))
+    guide = target.guide if weigh is not None and x.shape[1] == 1 else None
     warmed_up: list[WarmedUp] = []
     ancestor_shares: list[Tensor] = []
+    order: list[Tensor] = []
+
+    def begin(
+        index: Tensor,
+        positions: Tensor,
+        ancestor_share: Tensor,
+        plan: Plan,
+        moved: int,
+        block: int | None = None,
+    ) -> None:
+        group: BatchLogProb = log_prob_fn.select(index)
+        if kernel.unconstrained:
+            group, positions = unconstrained.select(index), transform(positions)
+        own = warm_up_chains(generator, group, positions, plan, bar.step, moved, block)
+        warmed_up.append(own)
+        ancestor_shares.append(ancestor_share)
+        order.append(index)
+
     bar.begin("warm-up")
     for index in torch.arange(len(x), device=x.device).split(
         max(1, rows // population)
     ):
-        group: BatchLogProb = log_prob_fn.select(index)
-        positions, ancestor_share = _find_starts(
-            generator,
-            group,
-            target,
-            candidates,
-            None if weigh is None else weigh(index),
-            (population, len(index)),
-            max_steps=settings.warmup_steps // 2,
-            on_step=bar.step,
-        )
-        ancestor_shares.append(ancestor_share)
-        if kernel.unconstrained:
-            group, positions = unconstrained.select(index), transform(positions)
-        warmed_up.append(
-            warm_up_chains(generator, group, positions, plan, bar.step, population)
-        )
+        log_weight = None if weigh is None else weigh(index)
+        if guide is not None and log_weight is not None:
+            guided = find_guided_starts(
+                generator,
+                guide,
+                x[index, 0],
+                log_prob_fn.select(index),
+                target.log_proposal,
+                candidates,
+                log_weight,
+            )
+            served = guided.is_served.nonzero()[:, 0]
+            if len(served):
+                short = shorten(plan)
+                begin(
+                    index[served],
+                    guided.position[:, served],
+                    torch.ones_like(guided.effective_share[served]),
+                    short,
+                    max(plan.num_chains, POPULATION),
+                    short.thin,
+                )
+            left = (~guided.is_served).nonzero()[:, 0]
+            index, log_weight = index[left], log_weight[:, left]
+        if len(index):
+            positions, ancestor_share = _find_starts(
+                generator,
+                log_prob_fn.select(index),
+                target,
+                candidates,
+                log_weight,
+                (population, len(index)),
+                max_steps=settings.warmup_steps // 2,
+                on_step=bar.step,
+            )
+            begin(index, positions, ancestor_share, plan, population)
     bar.begin("draws")
+    everyone = torch.cat(order)
     result = draw_until_converged(
         generator,
-        unconstrained if kernel.unconstrained else log_prob_fn,
+        (unconstrained if kernel.unconstrained else log_prob_fn).select(everyone),
         merge(warmed_up),
         plan,
         max_observations=max(1, rows // plan.num_chains),
@@ -180,6 +221,7 @@ def _sample_chunk(
         on_done=lambda convergence: count_finished(bar, convergence),
     )
     result = result._replace(ancestor_share=torch.cat(ancestor_shares))
+    result = reorder(result, everyone.argsort())
     if not kernel.unconstrained:
         return result
     return _constrain(result, target.theta_transform)

@@ -1,9 +1,12 @@
-"""The log-density of a prior, minus infinity outside its support."""
+"""What is known of a prior: its log-density anywhere, and a space without bounds."""
+
+import warnings
 
 import torch
-from sbi.utils.sbiutils import within_support
+from sbi.utils.sbiutils import mcmc_transform, within_support
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.distributions.transforms import Transform
 
 
 class LogPrior:
@@ -49,3 +52,19 @@ class LogPrior:
         safe = torch.where(valid.unsqueeze(-1), rows, self._inside)
         log_density = torch.where(valid, self._prior.log_prob(safe), -torch.inf)
         return log_density.reshape(theta.shape[:-1])
+
+
+def find_transform(prior: Distribution) -> Transform:
+    """The transform from prior units to unconstrained space, on the prior's device.
+
+    Args:
+        prior: Distribution of parameters of shape `(D,)`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # The same for the same prior: sbi draws where it has no mean.
+        torch.manual_seed(0)
+        device = prior.sample((1,)).device
+        with warnings.catch_warnings():
+            # Where a prior has no support, sbi says that it goes by its spread.
+            warnings.simplefilter("ignore", UserWarning)
+            return mcmc_transform(prior, device=device)

@@ -9,6 +9,7 @@ References:
     arXiv:2210.06170, for measuring its normaliser.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from functools import partial, reduce
@@ -22,11 +23,16 @@ from torch.distributions import Distribution
 from sbi_aalr.checks import check_positive_int, check_seed
 from sbi_aalr.mcmc.weights import LogMean, sum_weights
 from sbi_aalr.networks.pairs import fix_observations, take_apart
+from sbi_aalr.sampling.guided import Guide, find_guide
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import seeded
 
 # Entries of a block of logits: it should stay in the cache of a CPU.
 _BLOCK_ENTRIES = 2**20
 _BLOCK_ROWS = 2_000
+# Of the prior where draws of q stand beside them.
+_FEW_DRAWS = 20_000
 
 
 class Normaliser(NamedTuple):
@@ -88,8 +94,14 @@ class PriorDraws:
         check_positive_int("num_draws", num_draws)
         self._estimator = estimator
         self._parts = take_apart(estimator)
-        with seeded(check_seed("seed", seed)):
-            self._rows = prior.sample((num_draws,))
+        self._seed, self._log_prior = check_seed("seed", seed), LogPrior(prior)
+        # A prior that was cut has a density that nobody knows the scale of.
+        is_cut = isinstance(prior, TruncatedPrior)
+        self._guide = None if is_cut else find_guide(estimator)
+        if self._guide is not None:
+            num_draws = min(num_draws, _FEW_DRAWS)
+        with seeded(seed):
+            self._rows = self._theta = prior.sample((num_draws,))
         if self._parts.combine_all is not None:
             parts = self._rows.split(_BLOCK_ROWS)
             self._rows = torch.cat([self._parts.embed_theta(part) for part in parts])
@@ -106,6 +118,9 @@ class PriorDraws:
         Returns:
             A normaliser for each observation, or a single one for trials.
         """
+        if self._guide is not None and (len(x) == 1 or not are_trials):
+            means = [self._measure_guided(self._guide, row) for row in x.split(1)]
+            return Normaliser(*(torch.cat(part) for part in zip(*means, strict=True)))
         combine_all = self._parts.combine_all
         if combine_all is None:
             evaluate = fix_observations(self._estimator, x)
@@ -119,6 +134,36 @@ class PriorDraws:
             mean.standard_error.float(),
             mean.effective_size.float(),
         )
+
+    def _measure_guided(self, guide: Guide, x: Tensor) -> Normaliser:
+        """The same for one x, with draws of q(theta|x) beside those of the prior."""
+        generator = torch.Generator(x.device).manual_seed(self._seed)
+        drawn, log_q = guide.draw(generator, x, len(self._theta))
+        drawn, log_q = drawn[:, 0], log_q[:, 0]
+        evaluate = fix_observations(self._estimator, x)
+        parts = [evaluate(rows)[:, 0] for rows in drawn.split(_BLOCK_ROWS)]
+        log_ratio = torch.cat(parts)
+        # Half of all draws are of q; log of the mixture less that of the prior.
+        own = log_ratio - _halve(log_q - self._log_prior(drawn))
+        combine_all = self._parts.combine_all
+        shared = (
+            evaluate(self._rows)
+            if combine_all is None
+            else combine_all(self._rows, self._parts.embed_x(x))
+        )[:, 0]
+        log_prior = self._log_prior(self._theta)
+        shared = shared - _halve(guide.pair_with(self._theta, x)[:, 0] - log_prior)
+        mean = sum_weights(torch.cat((own, shared)).double().unsqueeze(1))
+        return Normaliser(
+            mean.value.float(),
+            mean.standard_error.float(),
+            mean.effective_size.float(),
+        )
+
+
+def _halve(log_ratio: Tensor) -> Tensor:
+    """Log of the mean of one and of a ratio."""
+    return torch.logaddexp(log_ratio, torch.zeros_like(log_ratio)) - math.log(2)
 
 
 def _combine(

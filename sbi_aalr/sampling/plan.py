@@ -12,8 +12,12 @@ _MIN_DRAWS = 100
 # R-hat needs every chain to have some hundred effective draws: few chains are cheaper,
 # while more of them fill the machine where there are few observations.
 _MIN_CHAINS = 8
+# Where chains forget at once, R-hat is known best from few long ones.
+_MIN_GUIDED_CHAINS = 4
 _MAX_CHAINS = 32
 _CHAINS_ALTOGETHER = 256
+# Steps from one draw to the next.
+_THIN, _GUIDED_THIN = 10, 4
 # Up to this number of parameters jumps were measured to be several times as fast as
 # Hamiltonian dynamics, which need a gradient and cannot cross between modes.
 _MAX_JUMP_DIM = 20
@@ -28,6 +32,7 @@ class Plan(NamedTuple):
         num_chains: Chains for each observation, `C`.
         num_samples: Draws asked for, of each observation.
         num_draws: Draws to keep in each chain, `S`.
+        thin: Steps from one draw to the next.
     """
 
     settings: Settings
@@ -35,10 +40,15 @@ class Plan(NamedTuple):
     num_chains: int
     num_samples: int
     num_draws: int
+    thin: int
 
 
 def make_plan(
-    settings: Settings, num_samples: int, num_observations: int, ratio_dim: int | None
+    settings: Settings,
+    num_samples: int,
+    num_observations: int,
+    ratio_dim: int | None,
+    is_guided: bool = False,
 ) -> Plan:
     """Decide what the settings leave open.
 
@@ -48,6 +58,7 @@ def make_plan(
         num_observations: Number of observations, `B`.
         ratio_dim: Number of parameters of a ratio estimator; None for any other target,
             which may have no gradient.
+        is_guided: Whether the target has a density that proposes.
 
     Returns:
         The plan.
@@ -58,13 +69,15 @@ def make_plan(
         >>> plan.settings.kernel, plan.num_chains, plan.num_draws
         ('jump_walk', 32, 100)
     """
+    least = _MIN_GUIDED_CHAINS if is_guided else _MIN_CHAINS
     num_chains = settings.num_chains or max(
-        _MIN_CHAINS, min(_MAX_CHAINS, _CHAINS_ALTOGETHER // num_observations)
+        least, min(_MAX_CHAINS, _CHAINS_ALTOGETHER // num_observations)
     )
     name = settings.kernel
     if name == "auto":
         name = "jump_walk" if (ratio_dim or 0) <= _MAX_JUMP_DIM else "hmc"
-    settings = replace(settings, num_chains=num_chains, kernel=name)
+    thin = settings.thin or (_GUIDED_THIN if is_guided else _THIN)
+    settings = replace(settings, num_chains=num_chains, kernel=name, thin=thin)
     num_draws = -(-num_samples // num_chains)
     if settings.has_limits:
         reachable = 2 * (settings.min_ess or 0) / num_chains
@@ -76,4 +89,5 @@ def make_plan(
         num_chains,
         num_samples,
         num_draws,
+        thin,
     )

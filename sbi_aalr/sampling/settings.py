@@ -30,8 +30,9 @@ class Settings:
             needs to learn from.
         warmup_steps: Steps in which the kernel learns, which are not kept as draws.
             Up to half as many go before, in which starts are annealed to the posterior.
-        thin: Steps from one kept draw to the next. Where the chains have not converged
-            after the draws asked for, it is doubled as often as needed.
+        thin: Steps from one kept draw to the next; None for 10, or 4 where the ratio
+            estimator proposes. Where the chains have not converged after the draws
+            asked for, it is doubled as often as needed.
         init_strategy: `"resample"` starts chains from prior draws resampled by their
             tempered posterior weights, `"proposal"` from draws of the prior itself.
         num_candidates: Prior draws to resample the starts from, shared by all chains
@@ -51,7 +52,7 @@ class Settings:
     kernel: Any = "auto"
     num_chains: int | None = None
     warmup_steps: int = 200
-    thin: int = 10
+    thin: int | None = None
     init_strategy: Literal["resample", "proposal"] = "resample"
     num_candidates: int = 10_000
     max_rhat: float | None = 1.01
@@ -66,10 +67,10 @@ class Settings:
 
     def check_counts(self) -> None:
         """Raise if a count is no int, or too small."""
-        for name in ("thin", "num_candidates", "max_steps"):
+        for name in ("num_candidates", "max_steps"):
             check_positive_int(name, getattr(self, name))
         check_non_negative_int("warmup_steps", self.warmup_steps)
-        for name in ("num_chains", "max_batch_size"):
+        for name in ("num_chains", "thin", "max_batch_size"):
             if getattr(self, name) is not None:
                 check_positive_int(name, getattr(self, name))
 

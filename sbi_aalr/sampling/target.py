@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
+from sbi_aalr.sampling.guided import Guide, find_guide
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.ratio_log_prob import RatioLogProb
 from sbi_aalr.types import LogProbFn
@@ -74,6 +75,11 @@ class Target:
         """Number of parameters of the ratio estimator; None if there is none."""
         return None
 
+    @property
+    def guide(self) -> Guide | None:
+        """What draws from a density close to the posterior; None if nothing does."""
+        return None
+
     def log_prob_fn(self, x: Tensor) -> PairedLogProb:
         """The log-posterior of some observations, up to a constant of each.
 
@@ -115,6 +121,11 @@ class RatioTarget(Target):
     def ratio_dim(self) -> int:
         """Number of parameters of the ratio estimator."""
         return self.estimator.input_shape.numel()
+
+    @property
+    def guide(self) -> Guide | None:
+        """The density that a stack keeps beside its ratio."""
+        return find_guide(self.estimator)
 
     def log_prob_fn(self, x: Tensor) -> RatioLogProb:
         """Log r(x|theta) + log p(theta); see `Target.log_prob_fn`."""

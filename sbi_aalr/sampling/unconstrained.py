@@ -11,6 +11,7 @@ from torch.distributions.transforms import (
 )
 
 from sbi_aalr.mcmc.chains import Chains
+from sbi_aalr.sampling.guided import Guide
 from sbi_aalr.sampling.target import BatchLogProb, PairedLogProb, Target
 
 
@@ -67,6 +68,12 @@ class UnconstrainedSpace(Target):
     def ratio_dim(self) -> int | None:
         """Number of parameters of the ratio estimator; None if there is none."""
         return self.target.ratio_dim
+
+    @property
+    def guide(self) -> Guide | None:
+        """What draws from a density close to the posterior; None if nothing does."""
+        guide = self.target.guide
+        return guide and guide.transformed(self.target.theta_transform)
 
     def log_prob_fn(self, x: Tensor) -> PairedLogProb:
         """The log-posterior with the Jacobian; see `Target.log_prob_fn`."""

@@ -71,6 +71,7 @@ def warm_up_chains(
     plan: Plan,
     on_step: Callable[[int], object] | None = None,
     population: int | None = None,
+    block: int | None = None,
 ) -> WarmedUp:
     """Let a kernel learn from a population of chains, and keep the first of them.
 
@@ -82,6 +83,7 @@ def warm_up_chains(
         plan: Kernel and lengths.
         on_step: Called with the number of steps made.
         population: Chains in warm-up, the first of the starts; by default all.
+        block: Most steps to make at once; None for as many as suit the kernel.
 
     Returns:
         State, parameters and warm-up draws of `C` chains.
@@ -94,7 +96,8 @@ def warm_up_chains(
         kernel=plan.kernel,
         num_steps=plan.settings.warmup_steps,
         num_chains=population,
-        thin=plan.settings.thin,
+        thin=plan.thin,
+        block=block,
         on_step=on_step,
     )
     superchain = None
@@ -147,7 +150,7 @@ def draw_until_converged(
     state, parameters, warmup, superchain = warmed_up
     num_chains, num_observations = state.log_prob.shape
     active = torch.arange(num_observations, device=state.log_prob.device)
-    chains, thin = None, settings.thin
+    chains, thin = None, plan.thin
     finished: list[tuple[Tensor, Chains, Convergence]] = []
     while True:
         new_draws = num_draws if chains is None else num_draws - chains.num_draws
@@ -241,6 +244,17 @@ def join(parts: Sequence[Result]) -> Result:
         concatenate(chains),
         concatenate_trees(convergences),
         None if shares[0] is None else torch.cat(shares),
+    )
+
+
+def reorder(result: Result, order: Tensor) -> Result:
+    """Put observations into another order; `order` holds their present places."""
+    share = result.ancestor_share
+    return Result(
+        result.warmup.pick(order),
+        result.chains.pick(order),
+        select(result.convergence, order),
+        None if share is None else share[order],
     )
 
 

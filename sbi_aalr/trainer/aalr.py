@@ -7,7 +7,7 @@ from sbi.inference.trainers._contracts import LossArgsNRE_A
 from sbi.neural_nets.estimators.base import ConditionalEstimatorBuilder
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -31,42 +31,42 @@ class AALR(SbiTrainer):
     `train` and `build_posterior` mean the same, and `train_online` adds Algorithm 1,
     which simulates while it trains.
 
-    After Ctrl-C the estimator has the averaged weights that it had come to; `summary`
-    says how far that was. Before the first step, and after an error, all is as before.
+    After Ctrl-C the estimator is as far as it had come, which `summary` tells. Before
+    the first step, and after an error, all is as before.
 
     Args:
         prior: Prior over the parameters. May be left out where only stored simulations
             are used; then pass it to `build_posterior`.
         classifier: The network. `"two_towers"` is separable, of a size that suits the
             budget; `"residual_mlp"` takes theta and x together; `"selu_mlp"` is the
-            paper's; `"mlp"`, `"resnet"` and `"linear"` are sbi's. A callable
-            `build(theta, x) -> RatioEstimator`, such as those that
-            `sbi_aalr.networks` makes, or an sbi `ClassifierConfig` (of its residual
-            network) is taken as it is.
-        device: Where to train, such as `"cpu"` or `"cuda:0"`.
-        logging_level: Least severity of sbi's log messages.
-        summary_writer: sbi's deprecated alias of `tracker`.
-        tracker: Where to log metrics. Without one nothing is written to disk.
+            paper's; `"mlp"`, `"resnet"`, `"linear"` are sbi's. Or `build(theta, x) ->
+            RatioEstimator`, as from `sbi_aalr.networks`, or sbi's `ClassifierConfig`.
+        device: Where to train, such as `"cuda:0"`.
+        logging_level, summary_writer: As in sbi.
+        tracker: Where to log metrics; nowhere by default.
         show_progress_bars: Whether to show progress while training.
         loss: What to train on; by default all pairs of a batch and InfoNCE where the
             network is separable, else Algorithm 1 as published.
-        parameter_names: One name a parameter, for tables, plots, files and warnings; by
-            default those in the prior's field `parameter_names`, if it has one.
+        parameter_names: One name a parameter; by default the prior's own.
+        base: Densities to stack with the towers, of theta given x (`"posterior"`), of
+            x given theta (`"likelihood"`), or both (`"auto"`); None for towers alone;
+            or an estimator or posterior of sbi's NPE or NLE, as one more of them.
+        exchangeable: Whether data `(N, T, E)` are T i.i.d. trials each.
+        embedding_net_x: Net of the scaled data; must give `(N, F)`.
 
     Raises:
-        TypeError: If `prior` is no torch distribution, `classifier` no classifier or
-            `loss` no `RatioLoss`.
-        ValueError: If `classifier` is an unknown name, or names do not fit.
+        TypeError: If an argument has the wrong type.
+        ValueError: If a name is unknown, or names do not fit.
 
     References:
         Hermans, Begy & Louppe (2020), *Likelihood-free MCMC with Amortized Approximate
         Ratio Estimators*, ICML, arXiv:1903.04057.
 
     Example:
-        >>> from sbi_aalr.simulators import SLCP
-        >>> slcp = SLCP()
-        >>> trainer = AALR(slcp.prior, show_progress_bars=False)
-        >>> estimator = trainer.train_online(slcp.simulate, num_simulations=2_000)
+        >>> from sbi_aalr.simulators import TwoMoons
+        >>> task = TwoMoons()
+        >>> trainer = AALR(task.prior, show_progress_bars=False)
+        >>> estimator = trainer.train_online(task.simulate, num_simulations=1_000)
         >>> posterior = trainer.build_posterior()
     """
 
@@ -82,11 +82,14 @@ class AALR(SbiTrainer):
         show_progress_bars: bool = True,
         loss: RatioLoss | None = None,
         parameter_names: Sequence[str] | None = None,
+        base: Any = "auto",
+        embedding_net_x: nn.Module | None = None,
+        exchangeable: bool = False,
     ) -> None:
-        self._keep(prior, loss, parameter_names)
+        self._keep(prior, loss, parameter_names, base, embedding_net_x, exchangeable)
         super().__init__(
             prior=prior,
-            classifier=resolve_classifier(classifier),
+            classifier=resolve_classifier(classifier, embedding_net_x),
             device=check_device("device", device),
             logging_level=logging_level,
             summary_writer=summary_writer,
@@ -132,23 +135,21 @@ class AALR(SbiTrainer):
             retrain_from_scratch: Begin with new weights.
             show_train_summary: Print sbi's summary after training.
             dataloader_kwargs: Passed on to torch's data loaders.
-            loss_kwargs: sbi's arguments of the loss, which are not used; see the
-                trainer's `loss`.
+            loss_kwargs: sbi's arguments of the loss, which are not used.
             seed: Makes the run repeatable; the global generators are left untouched.
             time_limit: Seconds after which to end, the learning rate having come down.
                 A limit never makes training longer.
 
         Returns:
             The fitted ratio estimator: averaged weights, of the epoch with the least
-            held-out loss. `summary` gains the losses of every epoch.
+            held-out loss. `summary` gains the losses of every epoch of the network.
 
         Raises:
             CallOrderError: If no simulations were appended, or there is nothing to
                 resume.
             TypeError: If an argument has the wrong type.
-            ValueError: If there are too few simulations for a batch of two in both the
-                training and the validation part, or they have another shape than those
-                the estimator was fitted to before.
+            ValueError: If there are too few simulations for a batch of two in both
+                parts, or they have another shape than those fitted to before.
 
         Warns:
             UserWarning: If `max_num_epochs` ended the training.
@@ -210,10 +211,9 @@ class AALR(SbiTrainer):
 
         Returns:
             The fitted ratio estimator, its weights averaged over the last steps.
-            `summary["training_loss"]` gains the loss of every step,
+            `summary["training_loss"]` gains the loss of every step of the network,
             `summary["learning_rate"]` its learning rate, `summary["validation_loss"]`
-            the held-out loss of every pass if there may be several, and
-            `summary["recipe"]` what was chosen.
+            the held-out loss of every pass, and `summary["recipe"]` what was chosen.
 
         Raises:
             CallOrderError: If there is no prior.

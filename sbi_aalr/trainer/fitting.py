@@ -18,6 +18,7 @@ from sbi_aalr.networks import is_separable
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.structures import begin_structures, uses_base
 from sbi_aalr.training.classifiers import build_network
 from sbi_aalr.training.history import History
 from sbi_aalr.training.loop import fit
@@ -26,7 +27,14 @@ from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss
 from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
 
 # What a fit changes, other than the summary, which is written at its end.
-_STATE = ("_neural_net", "_truncated_prior", "_split", "train_indices", "val_indices")
+_STATE = (
+    "_neural_net",
+    "_structures",
+    "_truncated_prior",
+    "_split",
+    "train_indices",
+    "val_indices",
+)
 
 
 @contextlib.contextmanager
@@ -38,7 +46,10 @@ def fitting(trainer: SbiTrainer, seed: int | None) -> Iterator[None]:
     """
     before = {name: getattr(trainer, name) for name in _STATE if hasattr(trainer, name)}
     with seeded(seed), torch.inference_mode(False), torch.enable_grad():
-        trainer._neural_net = deepcopy(trainer._neural_net)
+        # Together, as a stack shares the structures' weights.
+        trainer._neural_net, trainer._structures = deepcopy(
+            (trainer._neural_net, trainer._structures)
+        )
         try:
             yield
         except BaseException:
@@ -54,17 +65,25 @@ def has_to_begin(trainer: SbiTrainer, retrain_from_scratch: bool) -> bool:
     One for a prior that was cut has inputs scaled to what was left of it.
     """
     is_new = trainer._neural_net is None or trainer._truncated_prior is not None
-    return is_new or retrain_from_scratch
+    has_other = uses_base(trainer) != (trainer._structures is not None)
+    return is_new or retrain_from_scratch or has_other
 
 
-def begin_anew(trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry) -> None:
+def begin_anew(
+    trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry, num_simulations: int
+) -> None:
     """Give the trainer a new network, built from first rows as the recipe says."""
+    if uses_base(trainer):
+        begin_structures(trainer, theta, x, entry, num_simulations)
+        return
     network = build_network(trainer._build_neural_net, theta, x, entry)
     trainer._neural_net = network.to(trainer._device)
 
 
 def get_loss(trainer: SbiTrainer) -> RatioLoss:
     """The loss that the user chose, or the one that suits the network."""
+    if uses_base(trainer):
+        return RatioLoss()
     return trainer._ratio_loss or choose_loss(trainer._neural_net)
 
 

@@ -27,8 +27,9 @@ from sbi_aalr.trainer.opening import (
     simulate_opening,
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.structures import Source, fit_structures, uses_base
 from sbi_aalr.training.classifiers import check_fits
-from sbi_aalr.training.passes import StreamedPasses
+from sbi_aalr.training.passes import StreamedPasses, join_pairs
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
 
 
@@ -79,7 +80,7 @@ def fit_online(
         theta, _, x = opening.batch
         entry = find_entry(num_simulations, settings.time_limit)
         if has_to_begin(trainer, retrain_from_scratch):
-            begin_anew(trainer, theta, x, entry)
+            begin_anew(trainer, theta, x, entry, num_simulations)
         else:
             check_fits(trainer._neural_net, theta, x)
         num_contrasts = get_loss(trainer).num_contrasts
@@ -92,24 +93,41 @@ def fit_online(
             num_passes=num_passes,
         )
         check_rows(num_simulations, recipe.batch_size, num_contrasts)
+        stacks = uses_base(trainer)
         division = divide_simulations(
-            batched, prior, opening, num_simulations, recipe, num_contrasts
+            batched, prior, opening, num_simulations, recipe, num_contrasts, stacks
         )
         passes = StreamedPasses(
             division.first_pass,
             division.num_trained,
             recipe.batch_size,
             prior,
-            is_single=recipe.num_passes == 1,
+            is_single=recipe.num_passes == 1 and not stacks,
         )
-        history = fit_by_recipe(
-            trainer,
-            passes,
-            recipe,
-            settings,
-            started=started,
-            held_out=division.held_out or None,
-        )
+        if stacks:
+            held_out = division.held_out
+            history = fit_structures(
+                trainer,
+                Source(
+                    lambda size: (passes.with_batches_of(size), held_out),
+                    passes.collect,
+                    lambda: join_pairs(held_out),
+                ),
+                recipe,
+                settings,
+                started=started,
+                stop_after=None,
+                most_passes=num_passes,
+            )
+        else:
+            history = fit_by_recipe(
+                trainer,
+                passes,
+                recipe,
+                settings,
+                started=started,
+                held_out=division.held_out or None,
+            )
     trainer._record(
         {
             "training_loss": history.losses,

@@ -120,6 +120,7 @@ def divide_simulations(
     num_simulations: int,
     recipe: Recipe,
     num_contrasts: int | None,
+    always_holds_out: bool = False,
 ) -> Division:
     """Hold out some of the opening; train on the rest, and on all that is to come.
 
@@ -130,6 +131,7 @@ def divide_simulations(
         num_simulations: Budget, in simulations.
         recipe: Whose passes and batches are meant.
         num_contrasts: Contrasts of each x; None for all other rows of its batch.
+        always_holds_out: Whether to hold some out where there is a single pass, too.
 
     Returns:
         Batches, none with fewer rows than there are contrasts.
@@ -140,7 +142,9 @@ def divide_simulations(
     if 0 < left < least_rows:
         made = _join(made, _make(simulator, prior, left))
         left = 0
-    held_out = _count_held_out(num_simulations, opening, recipe, least_rows)
+    held_out = 0
+    if always_holds_out or recipe.num_passes != 1:
+        held_out = _count_held_out(num_simulations, opening, least_rows)
     if 0 < len(made.theta) - held_out < least_rows:
         held_out = len(made.theta) if left else 0
     most_rows = batch_size
@@ -156,12 +160,10 @@ def divide_simulations(
     )
 
 
-def _count_held_out(
-    num_simulations: int, opening: Opening, recipe: Recipe, least_rows: int
-) -> int:
-    """How many simulations of the opening to hold out: none where all are fresh."""
+def _count_held_out(num_simulations: int, opening: Opening, least_rows: int) -> int:
+    """How many simulations of the opening to hold out."""
     rows = int(_HELD_OUT_SHARE * num_simulations)
-    if recipe.num_passes == 1 or rows < 2:
+    if rows < 2:
         return 0
     made = len(opening.batch.theta)
     # Fewer than `least_rows` would not have as many contrasts.

@@ -6,7 +6,7 @@ is a bar that can be switched off. Posteriors are `MHPosterior` unless one of sb
 is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -17,10 +17,11 @@ from sbi.inference.trainers.nre.nre_base import RatioEstimatorTrainer
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
 from sbi.utils import mask_sims_from_prior
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import (
+    check_bool,
     check_choice,
     check_device,
     check_non_negative_int,
@@ -30,11 +31,13 @@ from sbi_aalr.checks import (
     find_parameter_names,
 )
 from sbi_aalr.errors import CallOrderError
+from sbi_aalr.networks.builder import check_embedding_nets
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
 from sbi_aalr.posterior.sbi_settings import choose_settings
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.simulation import SimulationStore
+from sbi_aalr.trainer.bases import check_base
 from sbi_aalr.trainer.invalid import leave_out_invalid
 from sbi_aalr.trainer.no_tracker import NoTracker
 from sbi_aalr.trainer.simulations import (
@@ -59,6 +62,15 @@ class SbiTrainer(RatioEstimatorTrainer):
     _ratio_loss: RatioLoss | None = None
     # What the parameters are called, where they have names.
     _parameter_names: list[str] | None = None
+    # What the default recipe starts from, the user's net of the data, and what it fits.
+    _base: Any = None
+    _given_base: Any = None
+    _exchangeable: bool = False
+    _embedding_net_x: nn.Module | None = None
+    _structures: list[Any] | None = None
+    # Where the prior of a round is left, which was cut before.
+    _cut: Callable[[Tensor], Tensor] | None = None
+    _cut_log_share: float = 0.0
     # Rows trained on and rows held out in the last fit, by their place among all rows.
     _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
@@ -67,15 +79,19 @@ class SbiTrainer(RatioEstimatorTrainer):
     _failures: tuple[Tensor, ...] = ()
 
     def _keep(
-        self, prior: object, loss: object, parameter_names: Sequence[str] | None
+        self,
+        prior: object,
+        loss: object,
+        parameter_names: Sequence[str] | None,
+        base: object,
+        embedding_net_x: nn.Module | None,
+        exchangeable: bool,
     ) -> None:
-        """Check and keep what sbi's own trainers do not have; and check the prior.
-
-        Args:
-            prior: The prior, or None.
-            loss: What to train on, or None.
-            parameter_names: One name a parameter, or None.
-        """
+        """Check and keep the arguments of `AALR` that sbi's trainers do not have."""
+        check_embedding_nets(None, embedding_net_x)
+        self._embedding_net_x = embedding_net_x
+        self._base, self._given_base = check_base(base), base
+        self._exchangeable = check_bool("exchangeable", exchangeable)
         known = None if prior is None else check_prior("prior", prior)
         if loss is not None and not isinstance(loss, RatioLoss):
             raise TypeError(f"`loss` must be a RatioLoss, got {type(loss).__name__}.")

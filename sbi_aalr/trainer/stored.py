@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from sbi.inference.trainers._contracts import StartIndexContext
 from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from sbi_aalr.checks import check_fraction, check_positive_int
@@ -22,6 +23,7 @@ from sbi_aalr.trainer.fitting import (
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import shuffle_rows, take_first
+from sbi_aalr.trainer.structures import Source, fit_structures, uses_base
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
@@ -88,7 +90,7 @@ def fit_stored(
         _check_parts(smallest, 2, len(theta), validation_fraction)
         entry = find_entry(len(rows), settings.time_limit)
         if begins:
-            begin_anew(trainer, *take_first(theta, x, rows), entry)
+            begin_anew(trainer, *take_first(theta, x, rows), entry, len(rows))
         num_contrasts = get_loss(trainer).num_contrasts
         recipe = choose_recipe(
             entry,
@@ -106,24 +108,48 @@ def fit_stored(
                 f"{recipe.batch_size}. The contrasts of each row are other rows of its "
                 "batch."
             )
-        training, validation = trainer.get_dataloaders(
-            first_round,
-            recipe.batch_size,
-            validation_fraction,
-            # The rows are split already.
-            resume_training=True,
-            dataloader_kwargs=dataloader_kwargs,
-        )
         device = trainer._device
-        history = fit_by_recipe(
-            trainer,
-            StoredPasses(training, len(rows), device),
-            recipe,
-            settings,
-            started=started,
-            held_out=StoredPasses(validation, len(trainer.val_indices), device),
-            stop_after=stop_after_epochs,
-        )
+
+        def load(batch_size: int) -> tuple[StoredPasses, StoredPasses]:
+            training, validation = trainer.get_dataloaders(
+                first_round,
+                batch_size,
+                validation_fraction,
+                # The rows are split already.
+                resume_training=True,
+                dataloader_kwargs=dataloader_kwargs,
+            )
+            return (
+                StoredPasses(training, len(rows), device),
+                StoredPasses(validation, len(trainer.val_indices), device),
+            )
+
+        if uses_base(trainer):
+
+            def take(indices: Tensor) -> tuple[Tensor, Tensor]:
+                some, data = take_first(theta, x, indices)
+                return some.to(device), data.to(device)
+
+            history = fit_structures(
+                trainer,
+                Source(load, lambda: take(rows), lambda: take(trainer.val_indices)),
+                recipe,
+                settings,
+                started=started,
+                stop_after=stop_after_epochs,
+                most_passes=None if max_num_epochs == NO_LIMIT else max_num_epochs,
+            )
+        else:
+            passes, held_out = load(recipe.batch_size)
+            history = fit_by_recipe(
+                trainer,
+                passes,
+                recipe,
+                settings,
+                started=started,
+                held_out=held_out,
+                stop_after=stop_after_epochs,
+            )
     trainer._record(
         {
             "training_loss": history.pass_losses,

@@ -12,6 +12,7 @@ References:
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,8 @@ from sbi_aalr.training.recipe import TrainingSettings
 from sbi_aalr.types import Simulator
 
 _NUM_DRAWS = 5_000
+# Draws of the prior that tell how much of it is left.
+_NUM_SHARE_DRAWS = 10_000
 # What a cut needs to know of the posterior is less than what is reported of one.
 _SAMPLING: dict[str, Any] = {
     "num_candidates": 100_000,
@@ -93,6 +96,11 @@ def fit_truncated(
             theta = torch.cat((theta, fresh))
             x = torch.cat((x.reshape(-1, *made.shape[1:]), made))
             for_round = _make_trainer(trainer)
+            if truncated is not None:
+                kept = truncated.keeps(prior.sample((_NUM_SHARE_DRAWS,)))
+                for_round._cut = truncated.keeps
+                share = max(1, int(kept.sum())) / len(kept)
+                for_round._cut_log_share = math.log(share)
             for_round.append_simulations(theta, x)
             try:
                 for_round.train(time_limit=settings.time_limit)
@@ -155,6 +163,9 @@ def _make_trainer(trainer: SbiTrainer) -> Any:
         trainer._device,
         show_progress_bars=trainer._show_progress_bars,
         loss=trainer._ratio_loss,
+        base=trainer._given_base,
+        embedding_net_x=trainer._embedding_net_x,
+        exchangeable=trainer._exchangeable,
     )
 
 
@@ -163,6 +174,7 @@ def _take_over(
 ) -> None:
     """Take over the estimator of a round, and what it wrote down."""
     trainer._neural_net = for_round._neural_net
+    trainer._structures = for_round._structures
     trainer._truncated_prior = truncated
     share = 1.0
     if truncated is not None:

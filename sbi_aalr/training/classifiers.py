@@ -36,11 +36,18 @@ class NamedBuilder:
     Args:
         name: A name in `CLASSIFIERS`.
         settings: Arguments of the network; by default those that suit the budget.
+        embedding_net_x: The user's net of the data, which has no name to rebuild it by.
     """
 
-    def __init__(self, name: str, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: dict[str, Any] | None = None,
+        embedding_net_x: nn.Module | None = None,
+    ) -> None:
         self.name = check_choice("classifier", name, CLASSIFIERS)
         self.settings = settings
+        self.embedding_net_x = embedding_net_x
 
     def __call__(
         self, theta: Tensor, x: Tensor, entry: Entry | None = None
@@ -50,27 +57,38 @@ class NamedBuilder:
         if settings is None:
             entry = entry or find_entry(len(theta))
             settings = dict(entry.towers) if self.name == "two_towers" else {}
+        if self.embedding_net_x is not None:
+            net = self.embedding_net_x
+            return CLASSIFIERS[self.name](embedding_net_x=net, **settings)(theta, x)
         estimator = CLASSIFIERS[self.name](**settings)(theta, x)
         estimator.classifier_name = self.name
         estimator.classifier_settings = settings
         return estimator
 
 
-def resolve_classifier(classifier: object) -> Builder:
+def resolve_classifier(
+    classifier: object, embedding_net_x: nn.Module | None = None
+) -> Builder:
     """Return the builder that a user's `classifier` argument stands for.
 
     Args:
         classifier: A name in `CLASSIFIERS`, a callable `build(theta, x)`, or sbi's
             `ClassifierConfig`, which configures its residual network.
+        embedding_net_x: Net of the data for a network that has a name.
 
     Raises:
         TypeError: If it is none of these.
-        ValueError: If it is an unknown name.
+        ValueError: If it is an unknown name, or a net is given for a builder.
     """
     if isinstance(classifier, NamedBuilder):
         return classifier
     if isinstance(classifier, str):
-        return NamedBuilder(classifier)
+        return NamedBuilder(classifier, embedding_net_x=embedding_net_x)
+    if embedding_net_x is not None:
+        raise ValueError(
+            "`embedding_net_x` must come with the name of a classifier, got "
+            f"{classifier!r:.60} besides. Put the net into that builder."
+        )
     if isinstance(classifier, ClassifierConfig):
         settings = classifier.to_dict()
         return lambda theta, x: build_resnet_classifier(theta, x, **settings)

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training.passes import detach
-from sbi_aalr.training.ratio_loss import RatioLoss
+
+
+class Loss(Protocol):
+    """What is minimised, and measured on what is held out."""
+
+    def of_batch(self, estimator: RatioEstimator, batch: Batch) -> Tensor:
+        """Loss of each simulation of a batch, shape `(N,)`, nats."""
+        ...
 
 
 class HeldOut:
@@ -29,7 +36,7 @@ class HeldOut:
     """
 
     def __init__(
-        self, estimator: RatioEstimator, loss: RatioLoss, batches: Iterable[Batch]
+        self, estimator: RatioEstimator, loss: Loss, batches: Iterable[Batch]
     ) -> None:
         self.losses: list[float] = []
         self.seconds = 0.0

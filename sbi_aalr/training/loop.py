@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from sbi_aalr.simulation.batches import Batch
-from sbi_aalr.training.held_out import HeldOut
+from sbi_aalr.training.held_out import HeldOut, Loss
 from sbi_aalr.training.history import History, Recorder
 from sbi_aalr.training.optimisers import build_optimizers
 from sbi_aalr.training.passes import Passes, detach
 from sbi_aalr.training.progress import Bar
-from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.training.recipe import Recipe
 from sbi_aalr.training.schedule import WeightAverage, compute_rate_factor
 
@@ -33,7 +32,7 @@ def fit(
     passes: Passes,
     *,
     recipe: Recipe,
-    loss: RatioLoss,
+    loss: Loss,
     clip_max_norm: float | None = None,
     time_limit: float | None = None,
     held_out: Iterable[Batch] | None = None,
@@ -180,7 +179,7 @@ class _Updates:
         self,
         estimator: RatioEstimator,
         recipe: Recipe,
-        loss: RatioLoss,
+        loss: Loss,
         clip_max_norm: float | None,
     ) -> None:
         self._estimator = estimator

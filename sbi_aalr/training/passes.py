@@ -63,6 +63,19 @@ class StreamedPasses:
         elif self._kept:
             yield from self._repeat()
 
+    def with_batches_of(self, batch_size: int) -> "StreamedPasses":
+        """These passes, with batches of another size once all is simulated."""
+        self._batch_size = batch_size
+        return self
+
+    def collect(self) -> tuple[Tensor, Tensor]:
+        """All simulations made so far, theta and x; there must be some."""
+        if len(self._kept) > 1:
+            columns = zip(*self._kept, strict=True)
+            self._kept = [tuple(torch.cat(column) for column in columns)]
+        theta, x = self._kept[0]
+        return theta, x
+
     def _keep(self, stream: Iterable[Batch]) -> Iterator[Batch]:
         for batch in stream:
             if not self._is_single:
@@ -70,10 +83,7 @@ class StreamedPasses:
             yield batch
 
     def _repeat(self) -> Iterator[Batch]:
-        if len(self._kept) > 1:
-            columns = zip(*self._kept, strict=True)
-            self._kept = [tuple(torch.cat(column) for column in columns)]
-        tensors = self._kept[0]
+        tensors = self.collect()
         rows = torch.arange(len(tensors[0]))
         for theta, x in TensorLoader(tensors, rows, min(self._batch_size, len(rows))):
             yield Batch(theta, self._prior.sample((len(theta),)), x)
@@ -99,6 +109,13 @@ class StoredPasses:
     def __iter__(self) -> Iterator[Batch]:
         for theta, x, *_ in self._loader:
             yield Batch(theta.to(self._device), None, x.to(self._device))
+
+
+def join_pairs(batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+    """Theta and x of all batches."""
+    nothing = torch.zeros(0)
+    theta = [batch.theta for batch in batches] or [nothing]
+    return torch.cat(theta), torch.cat([batch.x for batch in batches] or [nothing])
 
 
 def detach(batch: Batch) -> Batch:

@@ -83,6 +83,9 @@ def flip(folder, name, num_flips, seed):
     return num_loaded
 
 
+COUNT = '"num_candidates": '
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, SETTINGS])
 def test_flipped_bits_change_nothing_in_silence(folder, name):
     # Between the words of JSON, some may load.
@@ -316,9 +319,21 @@ def test_huge_file_is_refused_unread(folder):
         ('"max_rhat": 1.01', '"max_rhat": NaN', "NaN is no finite number"),
         ('"max_rhat": 1.01', '"max_rhat": Infinity', "Infinity is no finite number"),
         ('"max_rhat": 1.01', '"max_rhat": 1e999', "1e999 is no finite number"),
-        ('"thin": 10', '"thin": 10, "thin": 10', "a name stands twice"),
-        ('"thin": 10', '"thin": 11', "its content does not fit its hash"),
-        ('"thin": 10', '"thin": 10.0', "its content does not fit its hash"),
+        (
+            '"num_candidates": 10000',
+            '"num_candidates": 10000, "num_candidates": 10000',
+            "a name stands twice",
+        ),
+        (
+            '"num_candidates": 10000',
+            '"num_candidates": 10001',
+            "its content does not fit its hash",
+        ),
+        (
+            '"num_candidates": 10000',
+            '"num_candidates": 10000.0',
+            "its content does not fit its hash",
+        ),
     ],
 )
 @pytest.mark.parametrize("is_old", [True, False])
@@ -331,12 +346,12 @@ def test_what_json_reads_but_nobody_wrote_is_refused(
     text = (folder / SETTINGS).read_text()
     assert old in text
     (folder / SETTINGS).write_text(text.replace(old, new))
-    if is_old and new == '"thin": 11':
+    if is_old and new == f"{COUNT}10001":
         # There was no hash then.
-        assert MHPosterior.load(folder).parameters.thin == 11
+        assert MHPosterior.load(folder).parameters.num_candidates == 10001
         return
-    if is_old and new == '"thin": 10.0':
-        message = "`thin` must be a positive int, got 10.0"
+    if is_old and new == f"{COUNT}10000.0":
+        message = "`num_candidates` must be a positive int, got 10000.0"
     with pytest.raises(ValueError, match=f"{SETTINGS} is damaged: {message}"):
         MHPosterior.load(folder)
 

@@ -11,7 +11,9 @@ SOON = {"stop_after_epochs": 1, "training_batch_size": 50, "seed": 1}
 
 
 def make_trainer(classifier=build_quadratic, prior=PRIOR, **settings):
-    return AALR(prior, classifier, **{"show_progress_bars": False, **settings})
+    return AALR(
+        prior, classifier, **{"show_progress_bars": False, "base": None, **settings}
+    )
 
 
 def append(trainer, num_rows=400, seed=1, **settings):

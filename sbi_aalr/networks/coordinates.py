@@ -1,0 +1,181 @@
+"""Coordinates in which densities are fitted: unconstrained parameters, scaled data."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions.transforms import Transform
+
+from sbi_aalr.networks.regression import regress
+from sbi_aalr.networks.scale import Scale
+
+# A column with fewer different values than this share of its rows is one of counts.
+_FEW_VALUES = 0.5
+
+
+class Whiten(nn.Module):
+    """A linear map of coordinates to units of a regression's residuals.
+
+    Args:
+        num_dims: Dimensions D; it does nothing at first.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, num_dims: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(num_dims))
+
+    def forward(self, coordinates: Tensor) -> Tensor:
+        """Map `(N, D)` to `(N, D)`."""
+        return coordinates @ self.matrix.T
+
+    def invert(self, white: Tensor) -> Tensor:
+        """Map `(..., D)` back."""
+        solved = torch.linalg.solve_triangular(
+            self.matrix, white.flatten(0, -2).T, upper=False
+        )
+        return solved.T.reshape(white.shape)
+
+
+class ThetaCoordinates(nn.Module):
+    """Unconstrained, standardised parameters, and log|du/dtheta| - log p(theta).
+
+    Outside of the prior's support there are no coordinates; what comes out there is
+    finite, so that the prior decides alone.
+
+    Args:
+        theta: Draws of the prior to take the scales from, shape `(N, D)`.
+        theta_transform: From prior units to unconstrained space.
+        log_prior: Log-density of the prior, minus infinity outside, nats.
+    """
+
+    location: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        theta: Tensor,
+        theta_transform: Transform,
+        log_prior: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self._transform, self.log_prior = theta_transform, log_prior
+        self._home = theta.device
+        self.whiten = Whiten(theta.shape[1])
+        inner = self._move(theta)[0].double()
+        spread = inner.std(dim=0, correction=0)
+        self.register_buffer("location", inner.mean(dim=0).float())
+        self.register_buffer(
+            "spread", torch.where(spread > 0, spread, torch.ones_like(spread)).float()
+        )
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """Map parameters `(N, D)` to coordinates and the offset, `(N, D + 1)`."""
+        inner, jacobian = self._move(theta)
+        log_prior = self.log_prior(theta.to(self._home))
+        offset = jacobian - log_prior - self.spread.log().sum().to(self._home)
+        inner = ((inner.to(theta.device) - self.location) / self.spread).float()
+        inner = self.whiten(inner)
+        joined = torch.cat((inner, offset.to(inner).unsqueeze(1)), dim=1)
+        return joined.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+    def invert(self, coordinates: Tensor) -> Tensor:
+        """Map coordinates `(..., D)` back to parameters in prior units."""
+        coordinates = self.whiten.invert(coordinates)
+        inner = (coordinates * self.spread + self.location).to(self._home)
+        rows = self._transform.inv(inner.flatten(0, -2))
+        return rows.reshape(inner.shape).to(coordinates)
+
+    def _move(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Unconstrained parameters, and the log-Jacobian of getting there, nats."""
+        rows = theta.to(self._home)
+        inner = self._transform(rows)
+        return inner, self._transform.log_abs_det_jacobian(rows, inner)
+
+
+class XCoordinates(nn.Module):
+    """Scaled data, flat, with an offset of zero: what depends on x alone is left out.
+
+    Counts get noise of their own step while a density is fitted to them, or it would
+    grow without bound on the few values that there are.
+
+    Args:
+        x: Simulations to take the scales from, shape `(N, *event_shape)`.
+        logarithmic: Which features to take the logarithm of.
+        is_exchangeable: Whether x, `(N, T, E)`, are T trials of one distribution.
+    """
+
+    step: Tensor
+
+    def __init__(
+        self, x: Tensor, logarithmic: Tensor, is_exchangeable: bool = False
+    ) -> None:
+        super().__init__()
+        self._is_exchangeable = is_exchangeable
+        x = x.flatten(0, 1) if is_exchangeable else x
+        self.scale = Scale(x, logarithmic)
+        self.register_buffer("step", find_steps(x))
+        self.whiten = Whiten(x[0].numel())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map data `(N, *event_shape)` to `(N, E + 1)`, or `(N, T (E + 1))`."""
+        rows = len(x)
+        x = x.flatten(0, 1) if self._is_exchangeable else x
+        if self.training and bool(self.step.any()):
+            x = x + self.step * (torch.rand(x.shape, device=x.device) - 0.5)
+        inner = self.whiten(self.scale(x).flatten(1))
+        return nn.functional.pad(inner, (0, 1)).reshape(rows, -1)
+
+
+def find_steps(x: Tensor) -> Tensor:
+    """Distance between neighbouring values of counts; 0 for what is continuous.
+
+    Args:
+        x: Rows, shape `(N, *event_shape)`.
+
+    Returns:
+        Steps, shape `event_shape`.
+
+    Example:
+        >>> find_steps(torch.tensor([[0.0, 0.3], [2.0, 0.1], [0.0, 0.7], [4.0, 0.2]]))
+        tensor([2., 0.])
+    """
+    steps = []
+    for column in x.flatten(1).T:
+        values = column.unique()
+        few = len(values) <= _FEW_VALUES * len(column)
+        is_count = len(values) > 1 and few
+        steps.append(values.diff().min() if is_count else column.new_zeros(()))
+    return torch.stack(steps).reshape(x.shape[1:]).float()
+
+
+def choose_logarithms(theta: Tensor, x: Tensor) -> Tensor:
+    """Which positive features are closer to Gaussian, given theta, as logarithms.
+
+    The two densities are compared in x's own units: a logarithm has a Jacobian.
+
+    Args:
+        theta: Parameters, shape `(N, D)`.
+        x: Data, shape `(N, *event_shape)`.
+
+    Returns:
+        Booleans, shape `event_shape`.
+    """
+    flat = x.flatten(1).double()
+    chosen = torch.zeros(flat.shape[1], dtype=torch.bool, device=x.device)
+    positive = (flat > 0).all(dim=0).nonzero()[:, 0]
+    if len(positive):
+        features = Scale(theta)(theta).clamp(-8, 8)
+        features = torch.cat((features, features.square()), dim=1)
+        plain, logs = flat[:, positive], flat[:, positive].log()
+        entropy = [-_measure_height(features, values) for values in (plain, logs)]
+        chosen[positive] = entropy[1] + logs.mean(dim=0) < entropy[0]
+    return chosen.reshape(x.shape[1:])
+
+
+def _measure_height(features: Tensor, values: Tensor) -> Tensor:
+    """Minus the log of the residuals' standard deviation, shape `(E,)`."""
+    found = regress(features, values)
+    residuals = values - features.double() @ found.slope.double() - found.intercept
+    return -residuals.std(dim=0).clamp(min=1e-30).log()

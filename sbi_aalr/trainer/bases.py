@@ -1,0 +1,96 @@
+"""What a user may pass as `base`: a name, or what sbi has trained."""
+
+from copy import deepcopy
+from typing import Any
+
+from sbi.inference.posteriors.base_posterior import NeuralPosterior
+from sbi.neural_nets.estimators.base import ConditionalDensityEstimator
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor, nn
+
+from sbi_aalr.checks import check_choice
+from sbi_aalr.networks.given_density import wrap_density
+from sbi_aalr.sampling.log_prior import LogPrior
+
+BASES = ("auto", "posterior", "likelihood")
+_SIDES = {"posterior_estimator": "posterior", "likelihood_estimator": "likelihood"}
+
+
+def check_base(base: object) -> Any:
+    """Return a base, a posterior of sbi's as the density behind it, or raise.
+
+    Args:
+        base: A name in `BASES`, None, an estimator of sbi's NPE or NLE, or a posterior
+            made with one.
+
+    Returns:
+        The name, None, or a pair of the density and of the side that it is known to be
+        of, None where it is not known.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If it is an unknown name.
+    """
+    if base is None or isinstance(base, str):
+        return base and check_choice("base", base, BASES)
+    if isinstance(base, NeuralPosterior):
+        for source in (base, base.potential_fn):
+            for name, side in _SIDES.items():
+                if isinstance(getattr(source, name, None), nn.Module):
+                    return getattr(source, name), side
+    if isinstance(base, ConditionalDensityEstimator):
+        return base, None
+    raise TypeError(
+        "`base` must be one of 'auto', 'posterior' and 'likelihood', None, or an "
+        "estimator or a posterior that sbi's NPE or NLE has trained, got "
+        f"{type(base).__name__}."
+    )
+
+
+def wrap_base(
+    base: tuple[nn.Module, str | None], prior: Any, theta: Tensor, x: Tensor
+) -> RatioEstimator:
+    """Make a ratio estimator of a density that sbi has trained.
+
+    Where its side is not known, shapes say which it is of; where both have one shape,
+    the side that gives the simulations the higher log-ratio on average does, with pairs
+    that do not belong together as the measure.
+
+    Args:
+        base: What `check_base` returned for it.
+        prior: The prior, without cuts.
+        theta: Parameters of simulations, shape `(N, D)`.
+        x: Their data, shape `(N, *event_shape)`.
+
+    Returns:
+        The estimator.
+
+    Raises:
+        ValueError: If it is of data or parameters of another shape.
+    """
+    density: Any = deepcopy(base[0])
+    side = base[1]
+    shapes = density.input_shape, density.condition_shape
+    theta_shape, x_shape = theta.shape[1:], x.shape[1:]
+    fits = {
+        "posterior": shapes == (theta_shape, x_shape),
+        "likelihood": shapes == (x_shape, theta_shape),
+    }
+    sides = [name for name, is_so in fits.items() if is_so and side in (None, name)]
+    if not sides:
+        raise ValueError(
+            f"`base` must be a density of theta {tuple(theta_shape)} given x "
+            f"{tuple(x_shape)} or the other way round, got one of "
+            f"{tuple(shapes[0])} given {tuple(shapes[1])}."
+        )
+    log_prior = LogPrior(prior)
+    wrapped = [wrap_density(density, name, log_prior, theta, x) for name in sides]
+    return max(wrapped, key=lambda estimator: _tell_apart(estimator, theta, x))
+
+
+def _tell_apart(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> float:
+    """How well it tells pairs that belong together from others, nats."""
+    rows = slice(0, 200)
+    theta, x = theta[rows], x[rows]
+    joint, other = estimator(theta, x), estimator(theta.roll(1, 0), x)
+    return float((joint - other).clamp(-50, 50).mean())

@@ -1,0 +1,107 @@
+"""Weights of a stack, by the posterior log-density of held-out parameters."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+# Members that weigh less than this are dropped.
+_LEAST_WEIGHT = 0.03
+# By how much a member must mend the held-out loss: nats, and standard errors.
+_LEAST_GAIN = 2e-3
+_LEAST_EVIDENCE = 1.0
+
+
+class Evidence(NamedTuple):
+    """What the members say about held-out pairs and their contrasts.
+
+    Attributes:
+        joint: Log-ratios of the true pairs, shape `(K, N)`, nats.
+        contrasts: Those of the contrasts, shape `(K, S, N)`, nats.
+        log_weight_joint: log p - log g of the true parameters, shape `(N,)`, nats.
+        log_weight: The same of the contrasts, shape `(S, N)`, nats.
+    """
+
+    joint: Tensor
+    contrasts: Tensor
+    log_weight_joint: Tensor
+    log_weight: Tensor
+
+    def take(self, members: Sequence[int]) -> "Evidence":
+        """The same of some members only."""
+        rows = list(members)
+        return self._replace(joint=self.joint[rows], contrasts=self.contrasts[rows])
+
+
+def measure_loss(evidence: Evidence, weights: Tensor) -> Tensor:
+    """InfoNCE of the weighted sum of log-ratios, for each held-out pair.
+
+    Its contrasts have a known density g: with S of them, the loss is the negative
+    log-density of the true parameters under the normalised posterior, plus log(S + 1)
+    and what g has to do with it, which no weight changes.
+
+    Args:
+        evidence: What the members say.
+        weights: Shape `(K,)`.
+
+    Returns:
+        Losses, shape `(N,)`, nats.
+    """
+    joint = weights @ evidence.joint + evidence.log_weight_joint
+    contrasts = torch.tensordot(weights, evidence.contrasts, 1) + evidence.log_weight
+    every = torch.cat((joint.unsqueeze(0), contrasts))
+    return every.logsumexp(dim=0) - joint
+
+
+def find_weights(evidence: Evidence) -> Tensor:
+    """Find non-negative weights with the least loss, which is convex in them.
+
+    Members that add too little are left out, least useful first, so that what is
+    evaluated when sampling stays small.
+
+    Args:
+        evidence: What the members say.
+
+    Returns:
+        Weights, shape `(K,)`, zero for members that are left out.
+    """
+    evidence = Evidence(*(part.double() for part in evidence))
+    chosen = list(range(len(evidence.joint)))
+    weights = _minimise(evidence)
+    losses = measure_loss(evidence, weights)
+    while len(chosen) > 1:
+        trials = []
+        for index in chosen:
+            rest = [other for other in chosen if other != index]
+            part = evidence.take(rest)
+            fewer = _minimise(part)
+            trials.append((measure_loss(part, fewer), fewer, rest))
+        new_losses, fewer, rest = min(trials, key=lambda trial: float(trial[0].mean()))
+        worse = new_losses - losses
+        error = float(worse.std()) / len(worse) ** 0.5
+        is_needed = float(worse.mean()) > max(_LEAST_GAIN, _LEAST_EVIDENCE * error)
+        if is_needed and float(weights.min()) >= _LEAST_WEIGHT:
+            break
+        chosen, weights, losses = rest, fewer, new_losses
+    found = torch.zeros(len(evidence.joint), dtype=weights.dtype)
+    found[chosen] = weights
+    return found.float()
+
+
+def _minimise(evidence: Evidence) -> Tensor:
+    def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = torch.tensor(values, requires_grad=True)
+        with torch.enable_grad():
+            loss = measure_loss(evidence, weights).mean()
+            (gradient,) = torch.autograd.grad(loss, weights)
+        return float(loss.detach()), gradient.numpy()
+
+    count = len(evidence.joint)
+    start = np.full(count, 1 / count)
+    found = minimize(
+        evaluate, start, jac=True, method="L-BFGS-B", bounds=[(0.0, 2.0)] * count
+    )
+    return torch.tensor(found.x)
