@@ -8,6 +8,7 @@ from exact_ratios import make_density, make_known, make_posterior_density
 from linear_gaussian import draw_pairs, log_ratio
 from sbi.utils import BoxUniform
 
+from sbi_aalr.networks.density import draw_theta
 from sbi_aalr.training import contrasts as module
 from sbi_aalr.training.contrasts import (
     Pool,
@@ -160,16 +161,19 @@ def test_normaliser_under_a_cut_is_that_of_the_cut_prior():
     x = theta + 0.3 * torch.randn_like(theta)
     proposal = make_density(theta, x, prior)
     inside = theta[:, 0] > 0
-    pool = Pool(theta[inside], lambda rows: rows[:, 0] > 0, math.log(0.5))
     rows = theta[inside][:300], x[inside][:300]
-    found = draw(rows, pool, [proposal], 400)
-    # Flat, so that its mean over whatever is left is one.
-    flat = make_known(lambda theta, x: 0.0 * theta[..., 0] + 0.0 * x[..., 0], 1, 1)
-    logs = estimate_normaliser(evaluate(flat, found.theta, rows[1]), found)
-    means = logs.double().exp()
-    # log q - log p is that of the whole prior, whose density inside is half as large.
-    error = float(means.std()) / 300**0.5
-    assert abs(float(means.mean()) - 1) < 5 * error + 0.02
+    draws = draw_theta(proposal, rows[1], 1_000, make_generator())
+    # The mean of q / p over the half that is left is twice the mass of q there.
+    expected = 2 * (draws[..., 0] > 0).double().mean(dim=0)
+    means = {}
+    for log_share in (-math.log(2), 0.0):
+        pool = Pool(theta[inside], lambda rows: rows[:, 0] > 0, log_share)
+        found = draw(rows, pool, [proposal], 200)
+        logs = estimate_normaliser(evaluate(proposal, found.theta, rows[1]), found)
+        means[log_share] = float((logs.double().exp() / expected).mean())
+    assert means[-math.log(2)] == pytest.approx(1, abs=0.05)
+    # The control: as if nothing had been cut.
+    assert means[0.0] < 0.8
 
 
 @pytest.mark.parametrize("rows", [1, 64])
