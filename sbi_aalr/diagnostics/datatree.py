@@ -201,7 +201,7 @@ def _count_draws(chains: DrawsLike) -> int:
     theta = chains.theta if isinstance(chains, Chains) else chains
     if not isinstance(theta, Tensor | np.ndarray):
         theta = to_array("warmup", theta)
-    return int(theta.shape[1]) if len(theta.shape) > 1 else 0
+    return int(theta.shape[1] if len(theta.shape) > 1 else np.prod(theta.shape))
 
 
 def _collect_statistics(chains: Chains, draws: Draws) -> dict[str, Array]:

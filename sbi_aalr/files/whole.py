@@ -44,7 +44,7 @@ def write_bytes(
     Raises:
         OSError: If it cannot be written; the message says what and why.
     """
-    with _say_what(path):
+    with _say_what(like or path):
         remove_leftovers(path.parent)
         temporary, handle = _create(path.parent)
         try:

@@ -52,7 +52,7 @@ def write_pair(
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    os.replace(beside, usual)
+    _put_in_place(beside, usual)
 
 
 def find_weights(folder: Path, digest: object) -> Path:
@@ -68,6 +68,10 @@ def find_weights(folder: Path, digest: object) -> Path:
         if beside.is_file():
             return beside
     return usual
+
+
+def _put_in_place(beside: Path, usual: Path) -> None:
+    os.replace(beside, usual)
 
 
 def _locate(folder: Path, digest: str) -> Path:

@@ -26,7 +26,7 @@ from sbi_aalr.posterior.inputs import (
     count_samples,
 )
 from sbi_aalr.posterior.maximum import find_maximum
-from sbi_aalr.posterior.modes import check_gradients, gradients_on
+from sbi_aalr.posterior.modes import gradients_on, gradients_set
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.proposal import check_proposal
 from sbi_aalr.posterior.sample_run import sample_run
@@ -193,7 +193,7 @@ class SbiPosterior(NeuralPosterior):
             ValueError: If theta or x has another width than in training, NaN or
                 infinity.
         """
-        with torch.set_grad_enabled(track_gradients):
+        with gradients_set("track_gradients", track_gradients):
             log_density = self.potential(theta, x, track_gradients=track_gradients)
             if not isinstance(self.potential_fn, RatioBasedPotential):
                 return log_density
@@ -203,9 +203,8 @@ class SbiPosterior(NeuralPosterior):
         self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
     ) -> Tensor:
         """Evaluate what is sampled: `log_prob` without its normaliser."""
-        check_gradients("track_gradients", track_gradients)
         trials = self._x_else_default_x(x)
-        with torch.set_grad_enabled(track_gradients):
+        with gradients_set("track_gradients", track_gradients):
             rows = self._check_theta(theta)
             return self.target.log_prob_fn_of_one(trials)(rows)
 
