@@ -85,15 +85,12 @@ class AALR(SbiTrainer):
         parameter_names: Sequence[str] | None = None,
     ) -> None:
         self._keep(prior, loss, parameter_names)
-        check_logging(logging_level, summary_writer, tracker, show_progress_bars)
+        log = check_logging(logging_level, summary_writer, tracker, show_progress_bars)
         super().__init__(
             prior=prior,
             classifier=resolve_classifier(classifier),
             device=check_device("device", device),
-            logging_level=logging_level,
-            summary_writer=summary_writer,
-            tracker=tracker,
-            show_progress_bars=show_progress_bars,
+            **log,
         )
 
     def train(

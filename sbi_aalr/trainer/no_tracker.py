@@ -16,8 +16,8 @@ def check_logging(
     summary_writer: object,
     tracker: object,
     show_progress_bars: object,
-) -> None:
-    """Raise if sbi or a fit could not log as it is told to; found at its end else.
+) -> dict[str, Any]:
+    """Return what sbi is told of logs, or raise if a fit would fail of it at its end.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -40,6 +40,12 @@ def check_logging(
             f"`tracker` must have the methods {', '.join(_ACTS)} of sbi's Tracker, got "
             f"{tracker!r:.60} of type {type(tracker).__name__}. None logs nothing."
         )
+    return {
+        "logging_level": logging_level,
+        "summary_writer": summary_writer,
+        "tracker": tracker,
+        "show_progress_bars": show_progress_bars,
+    }
 
 
 class NoTracker:
