@@ -38,9 +38,10 @@ from sbi_aalr.mcmc.tempering import (
 from sbi_aalr.types import LogProbFn
 
 # A mode is found if one chain begins in its basin: of 2,000, one does in 19 of 20 cases
-# where the basin holds three draws in 2,000. More candidates are more chains.
-_MIN_COOLED, _CANDIDATES_PER_COOLED = 2_000, 5
-_MAX_COOLED = 6_000
+# where the basin holds three draws in 2,000. As each costs time, observations that are
+# many share as many chains as ten have.
+_MIN_COOLED, _MAX_COOLED = 1_000, 2_000
+_COOLED_TOGETHER = 20_000
 # Chains of the population, up to as many as a mixture is fitted to.
 _MIN_CHAINS = 1_000
 _MAX_CHAINS = 3_000
@@ -60,6 +61,7 @@ def search(
     candidates: Tensor,
     log_weight: Tensor,
     *,
+    num_searches: int = 1,
     on_step: Callable[[int], object] | None = None,
 ) -> Annealed:
     """Find the modes of one observation, and a population that has their shares.
@@ -71,6 +73,8 @@ def search(
         candidates: Draws, shape `(K, D)`.
         log_weight: Log-density of the target less that of the candidates' distribution,
             shape `(K, 1)`, nats.
+        num_searches: How many observations are searched; the more, the fewer chains
+            look for the modes of each.
         on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
@@ -82,8 +86,9 @@ def search(
     """
     num_chains = max(_MIN_CHAINS, len(candidates) // _CANDIDATES_PER_CHAIN)
     num_chains = min(num_chains, _MAX_CHAINS, len(candidates))
-    num_cooled = max(_MIN_COOLED, len(candidates) // _CANDIDATES_PER_COOLED)
-    num_cooled = min(num_cooled, _MAX_COOLED, len(candidates))
+    num_cooled = max(_MIN_COOLED, _COOLED_TOGETHER // num_searches)
+    num_cooled = max(min(num_cooled, _MAX_COOLED), num_chains)
+    num_cooled = min(num_cooled, len(candidates))
     position = resample_candidates(
         generator, candidates, log_weight, torch.zeros_like(log_weight[0]), num_cooled
     )

@@ -147,6 +147,8 @@ SCRIPT = """
 """
 
 
+# Quick kills, at any step, are those of `tests/posterior/test_killed.py`.
+@pytest.mark.slow
 def test_killed_process_goes_on(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}

@@ -90,7 +90,8 @@ def test_too_few_rows_for_contrasts_online_are_named(loss, settings, message):
     ],
 )
 def test_too_few_stored_rows_for_contrasts_are_named(settings, message):
-    trainer = append(make_trainer(loss=RatioLoss(50)), 40)
+    network = networks.two_towers(8, 1)
+    trainer = append(make_trainer(network, loss=RatioLoss(50)), 40)
     with pytest.raises(ValueError, match=message):
         trainer.train(**settings)
     append(trainer, 1_000, seed=2)
