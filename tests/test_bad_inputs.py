@@ -4,17 +4,30 @@ import re
 import warnings
 
 import pytest
-from bad_inputs import CASES, Ready
+from bad_inputs import Ready, pairs
+from bad_inputs_of_comparison import list_comparison, list_simulators
+from bad_inputs_of_diagnostics import list_diagnostics
+from bad_inputs_of_networks import list_networks
+from bad_inputs_of_posteriors import list_posteriors
+from bad_inputs_of_trainers import list_trainers
+from linear_gaussian import SHORT, X_O
 
 from sbi_aalr import AALR
+
+CASES = [
+    *list_trainers(),
+    *list_posteriors(),
+    *list_diagnostics(),
+    *list_networks(),
+    *list_simulators(),
+    *list_comparison(),
+]
 
 
 @pytest.fixture(scope="module")
 def ready(fitted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     trainer = AALR(fitted._prior, "linear", show_progress_bars=False)
-    from bad_inputs import SHORT, X_O, pairs
-
     trainer.append_simulations(*pairs())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

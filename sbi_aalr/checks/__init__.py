@@ -10,6 +10,9 @@ from sbi_aalr.checks.rows import (
     check_finite,
     check_real,
     check_row_shapes,
+    check_tensor,
+    keep_digits,
+    unmask,
 )
 from sbi_aalr.checks.simulations import check_simulations
 from sbi_aalr.checks.support import (
@@ -29,6 +32,7 @@ from sbi_aalr.checks.values import (
     check_positive_float,
     check_positive_int,
     check_seed,
+    check_type,
 )
 
 __all__ = [
@@ -50,8 +54,12 @@ __all__ = [
     "check_row_shapes",
     "check_seed",
     "check_simulations",
+    "check_tensor",
+    "check_type",
     "count_parameters",
     "draw_apart",
     "find_outside",
     "find_parameter_names",
+    "keep_digits",
+    "unmask",
 ]

@@ -11,6 +11,8 @@ from torch.distributions.constraints import Constraint
 
 # Draws that a prior is judged by: no continuous one gives the same value so often.
 _NUM_TRIED = 8
+# So many spreads away from its draws a prior has no mass to speak of; places to look.
+_FAR, _NUM_FAR = 1e5, 64
 
 
 def check_prior(
@@ -45,6 +47,11 @@ def check_prior(
             f"`{name}` must give draws with their log-densities, got "
             f"{type(error).__name__}: {error}. Check its parameters."
         ) from error
+    if not isinstance(theta, Tensor) or not isinstance(log_prob, Tensor):
+        raise ValueError(
+            f"`{name}` must give draws and log-densities as torch tensors, got "
+            f"{type(theta).__name__} and {type(log_prob).__name__}."
+        )
     if theta.ndim != 2 or log_prob.shape != (_NUM_TRIED,):
         remedy = "Wrap it in torch.distributions.Independent(..., 1)"
         if theta.ndim == 1:
@@ -65,14 +72,29 @@ def check_prior(
             "Pass the prior that the ratio was trained with."
         )
     _check_draws(name, theta, log_prob)
+    if torch.equal(theta, draw_apart(value, _NUM_TRIED, calls_before=1)):
+        raise ValueError(
+            f"`{name}` must draw other parameters in every call, got the same again: "
+            f"{theta[:2].tolist()}. Its `sample` must neither seed a generator nor "
+            "return the same memory again."
+        )
+    _check_tails(name, value, theta)
     return value
 
 
-def draw_apart(prior: Distribution, num_draws: int) -> Tensor:
-    """Draw `(num_draws, D)`, and leave the global generators as they were."""
+def draw_apart(prior: Distribution, num_draws: int, calls_before: int = 0) -> Tensor:
+    """Draw `(num_draws, D)`, and leave the global generators as they were.
+
+    Args:
+        prior: The prior.
+        num_draws: Number of rows.
+        calls_before: How often as many are drawn before.
+    """
     numpy_state = np.random.get_state()
     # Not `fork_rng` without devices: it warns where there are several GPUs.
     with torch.random.fork_rng(devices=[]):
+        for _ in range(calls_before):
+            prior.sample((num_draws,))
         theta = prior.sample((num_draws,))
     np.random.set_state(numpy_state)
     return theta
@@ -137,3 +159,49 @@ def _check_draws(name: str, theta: Tensor, log_prob: Tensor) -> None:
             f"{log_prob[:3].tolist()}. Check its parameters: is a lower bound above an "
             "upper one, or a scale not positive?"
         )
+
+
+def _check_tails(name: str, prior: Distribution, theta: Tensor) -> None:
+    """Raise if the density is as high far from all draws as it is among them.
+
+    Chains would leave for where the prior draws nothing, as they do with a von Mises
+    distribution, whose density is periodic.
+    """
+    dim = theta.shape[1]
+    reach = _FAR * (theta - theta.median(dim=0).values).abs().amax(dim=0)
+    # At many distances either way, as a density may go up and down.
+    step = torch.linspace(0.5, 1, _NUM_FAR, device=theta.device)
+    steps = torch.cat((-step, step)).repeat(dim)
+    index = torch.arange(dim, device=theta.device).repeat_interleave(2 * _NUM_FAR)
+    far = theta[:1].repeat(len(index), 1)
+    far[torch.arange(len(index)), index] += steps * reach[index]
+    inside = is_in_support(far, prior)
+    if not inside.any():
+        return
+    try:
+        log_prob = prior.log_prob(far[inside])
+    except (ValueError, RuntimeError):
+        # It validates what it is given, and says so: there is no density.
+        return
+    log_prob = torch.where(log_prob.isfinite(), log_prob, -torch.inf)
+    if log_prob.max() >= prior.log_prob(theta).min():
+        worst = int(inside.nonzero()[log_prob.argmax()])
+        parameter = int(index[worst])
+        raise ValueError(
+            f"`{name}` must have a density that falls where it draws nothing, got one "
+            f"that is as high at {float(far[worst, parameter]):.3g} for parameter "
+            f"{parameter + 1}, far from all draws. Let its `log_prob` be minus "
+            "infinity outside of the range that it draws from."
+        )
+
+
+def is_in_support(theta: Tensor, prior: Distribution) -> Tensor:
+    """Which rows of theta, `(N, D)`, the support allows, `(N,)`; all without one."""
+    try:
+        support: Any = prior.support
+    except (NotImplementedError, AttributeError):
+        support = None
+    if support is None:
+        return torch.ones(len(theta), dtype=torch.bool, device=theta.device)
+    inside = support.check(theta)
+    return inside.all(dim=1) if inside.ndim == 2 else inside

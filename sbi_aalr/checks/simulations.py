@@ -1,12 +1,17 @@
 """Checks of simulations that exist already, by whatever simulator they were made."""
 
 from collections.abc import Sequence
-from typing import cast
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks.rows import check_finite, check_real, check_row_shapes
+from sbi_aalr.checks.rows import (
+    check_finite,
+    check_row_shapes,
+    check_tensor,
+    keep_digits,
+)
 from sbi_aalr.checks.support import check_inside
 
 
@@ -17,7 +22,10 @@ def check_simulations(
     earlier: Sequence[Tensor] | None = None,
     prior: Distribution | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return stored simulations as float32 tensors without gradients, or raise.
+    """Return copies of stored simulations without gradients, or raise.
+
+    They are float32, and data are float64 where float32 would blur them; see
+    `keep_digits`. Whatever becomes of what was given, they stay as they are.
 
     Args:
         theta: Parameters, shape `(N, D)`.
@@ -32,15 +40,13 @@ def check_simulations(
             from the prior in their width, lie outside the prior, or hold NaN or
             infinity.
     """
+    theta, x = check_tensor("theta", theta), check_tensor("x", x)
     for name, value in (("theta", theta), ("x", x)):
-        check_real(name, value)
-        shape = cast(Tensor, value).shape
-        if len(shape) < 2 or shape.numel() == 0:
+        if value.ndim < 2 or value.numel() == 0:
             raise ValueError(
                 f"`{name}` must have at least one row and one column, got shape "
-                f"{tuple(shape)}."
+                f"{tuple(value.shape)}."
             )
-    theta, x = check_real("theta", theta), check_real("x", x)
     if theta.ndim != 2:
         raise ValueError(f"`theta` must be (N, D), got shape {tuple(theta.shape)}.")
     if theta.shape[0] != x.shape[0]:
@@ -51,6 +57,7 @@ def check_simulations(
     if earlier:
         shapes = [before.shape[1:] for before in earlier]
         check_row_shapes(theta, x, shapes, "the simulations appended before")
+    theta, x = theta.to(torch.float32, copy=True), keep_digits(x).clone()
     check_finite("theta", theta)
     if prior is not None:
         check_inside("theta", theta, prior)

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks.priors import draw_apart
+from sbi_aalr.checks.priors import draw_apart, is_in_support
 
 
 def check_inside(name: str, theta: Tensor, prior: Distribution) -> None:
@@ -84,24 +83,13 @@ def find_outside(theta: Tensor, prior: Distribution) -> Tensor:
     """
     centre = draw_apart(prior, 1)
     theta = theta.to(centre)
-    inside = _check_support(theta, prior)
+    inside = is_in_support(theta, prior)
     rows = theta[inside]
     possible = _has_density(rows, prior)
     moved = rows[~possible].nextafter(centre).lerp(centre, 1e-6)
     possible[~possible] = _has_density(moved, prior)
     inside[inside.nonzero()[:, 0]] = possible
     return ~inside
-
-
-def _check_support(theta: Tensor, prior: Distribution) -> Tensor:
-    try:
-        support: Any = prior.support
-    except (NotImplementedError, AttributeError):
-        support = None
-    if support is None:
-        return torch.ones(len(theta), dtype=torch.bool, device=theta.device)
-    inside = support.check(theta)
-    return inside.all(dim=1) if inside.ndim == 2 else inside
 
 
 def _has_density(theta: Tensor, prior: Distribution) -> Tensor:

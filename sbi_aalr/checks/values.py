@@ -1,9 +1,41 @@
 """Checks of single values: numbers, seeds, choices, devices."""
 
+import math
 from collections.abc import Collection
 from numbers import Integral, Real
+from typing import Any
 
+import numpy as np
 import torch
+
+# What torch counts with.
+_LARGEST_COUNT = 2**63 - 1
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return `value`, or raise if it is neither True nor False: "no" would be true."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(
+            f"`{name}` must be True or False, got {value!r:.60} of type "
+            f"{type(value).__name__}."
+        )
+    return bool(value)
+
+
+def check_type(name: str, value: object, kind: Any, what: str) -> Any:
+    """Return `value`, or raise if it is not of a kind.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was given.
+        kind: A class, or several joined by `|`.
+        what: The kind in words, such as "a DataTree".
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{name}` must be {what}, got {type(value).__name__}: {value!r:.60}."
+        )
+    return value
 
 
 def check_positive_int(name: str, value: object) -> int:
@@ -27,7 +59,7 @@ def check_seed(name: str, value: object) -> int:
     torch takes 64 bits; of a longer seed, such as `SeedSequence().entropy`, the last 63
     count, so that numbers may be added to it.
     """
-    return check_non_negative_int(name, value) % 2**63
+    return _check_int(name, value, 0, "an int of at least 0", math.inf) % 2**63
 
 
 def check_positive_float(name: str, value: object) -> float:
@@ -64,16 +96,6 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
-def check_bool(name: str, value: object) -> bool:
-    """Return `value`, or raise if it is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(
-            f"`{name}` must be True or False, got {value!r} of type "
-            f"{type(value).__name__}."
-        )
-    return value
-
-
 def check_device(name: str, value: object) -> str:
     """Return `value` as a string, or raise if torch cannot compute there.
 
@@ -104,13 +126,17 @@ def check_device(name: str, value: object) -> str:
     return str(device)
 
 
-def _check_int(name: str, value: object, minimum: int, rule: str) -> int:
+def _check_int(
+    name: str, value: object, minimum: int, rule: str, largest: float = _LARGEST_COUNT
+) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(
             f"`{name}` must be {rule}, got {value!r} of type {type(value).__name__}."
         )
     if value < minimum:
         raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
+    if int(value) > largest:
+        raise ValueError(f"`{name}` must be below 2**63, got {int(value):.3g}.")
     return int(value)
 
 

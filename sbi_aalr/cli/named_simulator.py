@@ -101,7 +101,15 @@ def _import(option: str, path: str) -> Any:
         raise ValueError(
             f"`{option}` must name something in {module_name}, got {name}."
         )
-    return found() if isinstance(found, type) else found
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise TypeError(
+            f"`{option}` must name a class that needs no arguments, or an object, but "
+            f"{name}() raised {type(error).__name__}: {error}."
+        ) from error
 
 
 def _describe(found: Any) -> NamedSimulator:

@@ -44,12 +44,14 @@ def sample(
     "observation" where the file has several rows. What is done is kept, and the same
     command goes on where it was stopped; a file that is there already is left alone.
     """
+    from sbi_aalr.checks import check_positive_int
     from sbi_aalr.cli.named_simulator import import_prior
     from sbi_aalr.files import check_output_file
     from sbi_aalr.persistence.csv_rows import read_csv_rows
     from sbi_aalr.persistence.run_store import SUFFIXES
     from sbi_aalr.posterior import MHPosterior
 
+    check_positive_int("num_samples", num_samples)
     given = None if prior is None else import_prior(prior)
     posterior = MHPosterior.load(run, prior=given, device=device)
     event_shape = posterior.potential_fn.ratio_estimator.condition_shape

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sbi_aalr.checks import check_choice
 from sbi_aalr.comparison.methods import METHODS
-from sbi_aalr.comparison.rows import METRICS
+from sbi_aalr.comparison.rows import METRICS, check_table
 from sbi_aalr.comparison.summary import order_names
 from sbi_aalr.comparison.tasks import TASKS
 from sbi_aalr.diagnostics.plot_style import (
@@ -176,6 +176,7 @@ def save_figures(table: "pd.DataFrame", folder: Path) -> list[Path]:
 
 def _select(table: "pd.DataFrame", metric: str) -> "pd.DataFrame":
     check_choice("metric", metric, METRICS)
+    table = check_table("table", table)
     rows = table[table[metric].notna()]
     if rows.empty:
         raise ValueError(f"`metric` must be in some row, got {metric!r} in none.")

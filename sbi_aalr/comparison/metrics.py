@@ -18,7 +18,7 @@ from sbi.utils.metrics import c2st
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from sbi_aalr.checks import check_finite
+from sbi_aalr.checks import check_finite, check_seed, check_tensor
 from sbi_aalr.mcmc import convergence
 from sbi_aalr.posterior import MHPosterior
 
@@ -63,6 +63,8 @@ def two_sample_scores(
         True
     """
     _check_draws(draws, reference)
+    # scikit-learn takes 32 bits.
+    seed = check_seed("seed", seed) % 2**32
     areas = []
 
     def score(classifier: Any, rows: Any, labels: Any) -> float:
@@ -166,6 +168,10 @@ def _compute_kernel(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _check_draws(draws: Tensor, reference: Tensor, same_rows: bool = True) -> None:
+    draws, reference = (
+        check_tensor(name, value)
+        for name, value in (("draws", draws), ("reference", reference))
+    )
     fits = draws.ndim == reference.ndim == 2 and draws.shape[1] == reference.shape[1]
     if not fits or (same_rows and len(draws) != len(reference)):
         raise ValueError(

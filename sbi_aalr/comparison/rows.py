@@ -5,9 +5,9 @@ Workers on many machines can write at once, and a run that is killed loses no ro
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sbi_aalr.files import read_sealed, write_sealed, write_text
+from sbi_aalr.files import check_path, read_sealed, write_sealed, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,9 +107,21 @@ def read_table(folder: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    rows = read_rows(Path(folder))
+    rows = read_rows(check_path("folder", folder))
     table = pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(COLUMNS))
     return table.astype(dict.fromkeys(METRICS, float))
+
+
+def check_table(name: str, table: object) -> "pd.DataFrame":
+    """Return a table of a comparison, or raise if it is none."""
+    columns = getattr(table, "columns", ())
+    missing = [column for column in COLUMNS if column not in columns]
+    if missing:
+        raise TypeError(
+            f"`{name}` must be a table that `compare` or `read_table` returned, got "
+            f"{type(table).__name__} without a column {missing[0]!r}."
+        )
+    return cast("pd.DataFrame", table)
 
 
 def write_table(folder: Path) -> Path:

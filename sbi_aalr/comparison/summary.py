@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sbi_aalr.comparison.methods import METHODS
-from sbi_aalr.comparison.rows import METRICS
+from sbi_aalr.comparison.rows import METRICS, check_table
 from sbi_aalr.comparison.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
+    table = check_table("table", table)
     order = {"task": TASKS, "method": METHODS}
     ordered = {
         name: pd.Categorical(table[name], order_names(table[name], known))

@@ -21,7 +21,7 @@ import xarray as xr
 from torch import Tensor
 
 from sbi_aalr.checks import check_parameter_names
-from sbi_aalr.diagnostics.draws import Draws, DrawsLike, read_draws
+from sbi_aalr.diagnostics.draws import Draws, DrawsLike, check_tree, read_draws
 from sbi_aalr.diagnostics.split_parameters import join_parameters
 from sbi_aalr.mcmc.convergence import (
     Convergence,
@@ -110,7 +110,7 @@ def read_convergence(tree: xr.DataTree) -> xr.Dataset:
     Raises:
         ValueError: If the DataTree has no draws.
     """
-    tree = join_parameters(tree)
+    tree = join_parameters(check_tree("tree", tree))
     read = read_draws(tree)
     if "diagnostics" in tree.children:
         found = tree["diagnostics"].to_dataset()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from sbi_aalr.checks import check_positive_float
+from sbi_aalr.checks import check_positive_float, check_positive_int
 from sbi_aalr.diagnostics.convergence import (
     MIN_CHAINS,
     MIN_DRAWS,
@@ -67,6 +67,7 @@ def warn_if_not_converged(
     """
     max_rhat = check_positive_float("max_rhat", max_rhat)
     min_ess = check_positive_float("min_ess", min_ess)
+    check_positive_int("stacklevel", stacklevel)
     read = read_draws(draws, parameter_names=parameter_names, batched=batched)
     convergence = measure_convergence(
         draws, parameter_names=parameter_names, batched=batched

@@ -183,7 +183,7 @@ def expected_coverage(
                 f"`posterior` must have a method `{method}`, got "
                 f"{type(posterior).__name__}."
             )
-    truth, rows = check_rows("theta", theta), check_rows("x", x)
+    truth, rows = check_rows("theta", theta).float(), check_rows("x", x)
     if truth.ndim != 2 or len(truth) != len(rows):
         raise ValueError(
             "`theta` must have shape (B, D) with one row for each of x, got "

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sbi_aalr._version import __version__
+from sbi_aalr.checks import check_type
 from sbi_aalr.diagnostics.convergence import label_convergence
 from sbi_aalr.diagnostics.draws import Array, Draws, DrawsLike, read_draws, to_array
 from sbi_aalr.diagnostics.split_parameters import split_parameters
@@ -88,6 +89,8 @@ def to_datatree(
     # Imported here because it takes a second, which `import sbi_aalr` should not.
     from arviz_base import from_dict
 
+    if attributes is not None:
+        check_type("attributes", attributes, Mapping, "a mapping of names to values")
     draws = read_draws(
         chains, parameter_names=parameter_names, batched=batched, name="chains"
     )
@@ -165,6 +168,7 @@ def to_inference_data(datatree: xr.DataTree) -> Any:
 
 
 def _label(convergence: Convergence, draws: Draws) -> xr.Dataset:
+    check_type("convergence", convergence, Convergence, "what `Run.convergence` is")
     num_chains, num_draws, *shape = draws.theta.shape
     if tuple(convergence.r_hat.shape) != tuple(shape):
         raise ValueError(
@@ -179,7 +183,10 @@ def _label(convergence: Convergence, draws: Draws) -> xr.Dataset:
 
 def _read_warmup(warmup: DrawsLike, draws: Draws) -> Draws:
     early = read_draws(
-        warmup, parameter_names=draws.parameter_names, batched=draws.batched
+        warmup,
+        parameter_names=draws.parameter_names,
+        batched=draws.batched,
+        name="warmup",
     )
     kept, thrown = draws.theta.shape, early.theta.shape
     if (kept[0], *kept[2:]) != (thrown[0], *thrown[2:]):
@@ -192,7 +199,9 @@ def _read_warmup(warmup: DrawsLike, draws: Draws) -> Draws:
 
 def _count_draws(chains: DrawsLike) -> int:
     theta = chains.theta if isinstance(chains, Chains) else chains
-    return int(theta.shape[1]) if len(theta.shape) > 1 else 0
+    if not isinstance(theta, Tensor | np.ndarray):
+        theta = to_array("warmup", theta)
+    return int(theta.shape[1] if len(theta.shape) > 1 else np.prod(theta.shape))
 
 
 def _collect_statistics(chains: Chains, draws: Draws) -> dict[str, Array]:

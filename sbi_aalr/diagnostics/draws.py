@@ -13,7 +13,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sbi_aalr.checks import check_parameter_names
+from sbi_aalr.checks import (
+    check_bool,
+    check_non_negative_int,
+    check_parameter_names,
+    check_type,
+    unmask,
+)
 from sbi_aalr.diagnostics.split_parameters import join_parameters
 from sbi_aalr.mcmc.chains import Chains
 
@@ -44,6 +50,8 @@ class Draws(NamedTuple):
             ValueError: If there are several and none is chosen, or there is no such.
         """
         count = self.theta.shape[2]
+        if observation is not None:
+            observation = check_non_negative_int("observation", observation)
         if observation is None and count == 1:
             observation = 0
         if observation is None or not 0 <= observation < count:
@@ -80,6 +88,8 @@ def read_draws(
         TypeError: If the draws are of another type.
         ValueError: If shapes or names do not fit.
     """
+    if batched is not None:
+        batched = check_bool("batched", batched)
     if isinstance(draws, xr.DataTree):
         return _read_datatree(draws, parameter_names)
     theta = to_array(name, draws.theta if isinstance(draws, Chains) else draws)
@@ -100,6 +110,11 @@ def read_draws(
     return Draws(theta, names, batched)
 
 
+def check_tree(name: str, tree: object) -> xr.DataTree:
+    """Return a DataTree, or raise if it is none."""
+    return check_type(name, tree, xr.DataTree, "a DataTree, as `to_datatree` makes it")
+
+
 def to_array(name: str, value: Tensor | ArrayLike) -> Array:
     """Return a tensor of any device, or anything array-like, as a numpy array.
 
@@ -116,7 +131,7 @@ def to_array(name: str, value: Tensor | ArrayLike) -> Array:
         # NumPy has no such type.
         value = value.float() if value.dtype == torch.bfloat16 else value
     try:
-        array = np.asarray(value)
+        array = unmask(np.asanyarray(value))
     except ValueError as error:
         raise ValueError(
             f"`{name}` must have rows of one length, got {type(value).__name__} of "

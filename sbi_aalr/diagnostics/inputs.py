@@ -4,7 +4,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_finite, check_inside, check_real, count_parameters
+from sbi_aalr.checks import (
+    check_finite,
+    check_inside,
+    check_real,
+    check_tensor,
+    count_parameters,
+)
 
 
 def check_theta_row(theta: object, prior: Distribution) -> Tensor:
@@ -27,13 +33,14 @@ def check_theta_row(theta: object, prior: Distribution) -> Tensor:
 
 
 def check_rows(name: str, value: object) -> Tensor:
-    """Return rows as a float32 tensor `(B, *event_shape)`, or raise.
+    """Return rows as a tensor `(B, *event_shape)` of float32 or float64, or raise.
 
     Raises:
         TypeError: If the value is no tensor of real numbers.
         ValueError: If it has no rows, no second dimension, or NaN or infinity.
     """
-    rows = check_real(name, value)
+    rows = check_tensor(name, value)
+    rows = rows if rows.dtype == torch.float64 else rows.float()
     if rows.ndim < 2 or rows.numel() == 0:
         raise ValueError(
             f"`{name}` must have one row an observation, (B, *event_shape), got shape "

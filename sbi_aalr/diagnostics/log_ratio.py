@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from sbi_aalr.checks import keep_digits
+
 # A ratio estimator, or any function of theta `(N, D)` and x `(N, *event_shape)`.
 LogRatio: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,6 +32,7 @@ def evaluate_log_ratio(log_ratio: LogRatio, theta: Tensor, x: Tensor) -> Tensor:
         ValueError: If it raises, or returns another shape, NaN or plus infinity.
     """
     device = _find_device(log_ratio, theta.device)
+    x = _round(log_ratio, x)
     rows = len(theta)
     size = _BLOCK_ROWS.get(device.type, _BLOCK_ROWS_ELSEWHERE)
     x = x.expand(rows, *x.shape[1:])
@@ -64,6 +67,7 @@ def fix_rows(log_ratio: LogRatio, x: Tensor) -> Callable[[Tensor], Tensor]:
     from sbi_aalr.networks.pairs import fix_observations, is_separable
 
     device = _find_device(log_ratio, x.device)
+    x = _round(log_ratio, x)
     with torch.no_grad():
         evaluate = _call(fix_observations, log_ratio, x.to(device))
     # One matrix product makes all pairs, or each pair is a row of a block.
@@ -101,6 +105,16 @@ def _find_device(log_ratio: LogRatio, otherwise: torch.device) -> torch.device:
     if isinstance(log_ratio, nn.Module):
         return next((p.device for p in log_ratio.parameters()), otherwise)
     return otherwise
+
+
+def _round(log_ratio: LogRatio, x: Tensor) -> Tensor:
+    """Data with as many digits as can be told apart."""
+    if not isinstance(log_ratio, nn.Module):
+        return keep_digits(x)
+    # Imported here because it loads sbi, which takes seconds.
+    from sbi_aalr.networks.scale import round_for
+
+    return round_for(log_ratio, x)
 
 
 def _is_estimator(log_ratio: nn.Module) -> bool:

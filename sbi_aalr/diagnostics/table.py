@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sbi_aalr.checks import check_fraction
 from sbi_aalr.diagnostics.convergence import measure_convergence
-from sbi_aalr.diagnostics.draws import to_array
+from sbi_aalr.diagnostics.draws import check_tree, to_array
 from sbi_aalr.diagnostics.split_parameters import join_parameters
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def summary(
     # Imported here because it takes seconds, which `import sbi_aalr` should not.
     import arviz_stats
 
-    datatree = join_parameters(datatree)
+    datatree = join_parameters(check_tree("datatree", datatree))
     convergence = measure_convergence(datatree)
     statistics = arviz_stats.summary(
         datatree,

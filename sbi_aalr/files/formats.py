@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _DPI = 150
 _SEAL = "sha256"
+# The first format of our JSON files that always has a hash.
+_SEALED_SINCE = 2
 _TAIL = b"\nsbi_aalr sha256 "
 
 
@@ -53,6 +55,7 @@ def read_sealed(
             a name twice, NaN or infinity.
     """
     read_number = _read_finite if must_be_finite else float
+    _check_kind(path)
     try:
         if path.stat().st_size > most_bytes:
             raise ValueError(f"it has more than {most_bytes:,} bytes")
@@ -67,9 +70,18 @@ def read_sealed(
     if not isinstance(document, dict):
         raise ValueError(f"{path} is damaged: it must hold an object.")
     seal = document.pop(_SEAL, None)
+    found = document.get("format")
+    if seal is None and isinstance(found, int) and found >= _SEALED_SINCE:
+        raise ValueError(f"{path} is damaged: its hash is missing.")
     if seal not in (None, hash_document(document)):
         raise ValueError(f"{path} is damaged: its content does not fit its hash.")
     return document
+
+
+def _check_kind(path: Path) -> None:
+    """Raise if reading would wait for ever, as it does for a pipe."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is damaged: it must be a file.")
 
 
 def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,6 +124,7 @@ def write_tensors(
     path: Path,
     tensors: Mapping[str, "Tensor"],
     metadata: Mapping[str, str] | None = None,
+    like: Path | None = None,
 ) -> Path:
     """Write tensors of any device by name as safetensors, with a hash of them.
 
@@ -119,6 +132,7 @@ def write_tensors(
         path: The file.
         tensors: The tensors.
         metadata: Text by name for the head of the file.
+        like: Another file whose permissions it gets; see `write_bytes`.
     """
     from safetensors.torch import save
 
@@ -128,7 +142,7 @@ def write_tensors(
         for name, tensor in tensors.items()
     }
     head = {_SEAL: hash_tensors(copies), **(metadata or {})}
-    return write_bytes(path, save(copies, metadata=head))
+    return write_bytes(path, save(copies, metadata=head), like)
 
 
 def read_tensors(path: Path) -> dict[str, "Tensor"]:
@@ -153,6 +167,7 @@ def read_headed_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]
     """
     from safetensors import SafetensorError, safe_open
 
+    _check_kind(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = file.keys()
@@ -192,6 +207,7 @@ def read_datatree(path: Path) -> "xr.DataTree":
     """
     import xarray as xr
 
+    _check_kind(path)
     # HDF5 reads no further than its content, and a hash may stand behind.
     content, tail, found = path.read_bytes().rpartition(_TAIL)
     if not tail:

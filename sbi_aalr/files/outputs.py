@@ -55,7 +55,9 @@ def check_output_file(
     if file.is_dir() and file.suffix not in endings:
         raise IsADirectoryError(f"`{name}` must be a file, but {file} is a folder.")
     if file.suffix not in endings:
-        raise ValueError(f"`{name}` must end in {' or '.join(endings)}, got {path!r}.")
+        raise ValueError(
+            f"`{name}` must end in {' or '.join(endings)}, got {str(path)!r}."
+        )
     kind = _find_kind(file)
     if kind in _KINDS:
         raise ValueError(f"`{name}` must be a file, but {file} is {_KINDS[kind]}.")

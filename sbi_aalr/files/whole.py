@@ -24,7 +24,9 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> Path:
+def write_bytes(
+    path: Path, content: bytes | memoryview, like: Path | None = None
+) -> Path:
     """Write a file, whole or not at all.
 
     Whatever stops the writing, Ctrl-C and a full disk included, what was there before
@@ -33,6 +35,8 @@ def write_bytes(path: Path, content: bytes | memoryview) -> Path:
     Args:
         path: The file; the folder that it lies in must exist.
         content: All of its content.
+        like: Another file that it will take the place of, whose owner and permissions
+            it gets.
 
     Returns:
         `path`.
@@ -40,12 +44,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> Path:
     Raises:
         OSError: If it cannot be written; the message says what and why.
     """
-    with _say_what(path):
+    with _say_what(like or path):
         remove_leftovers(path.parent)
         temporary, handle = _create(path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                _copy_permissions(path, handle)
+                _copy_permissions(like or path, handle)
                 file.write(content)
                 file.flush()
                 os.fsync(handle)

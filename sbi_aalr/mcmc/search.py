@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc import mixture_fit
 from sbi_aalr.mcmc.kernel import State
 from sbi_aalr.mcmc.kernels import differential_evolution, jump_walk
+from sbi_aalr.mcmc.separate_modes import BARRIER, fill_mode, separate_modes
 from sbi_aalr.mcmc.shapes import spread
 from sbi_aalr.mcmc.starts import choose_inverse_temperature, resample_candidates
 from sbi_aalr.mcmc.step import step
@@ -36,8 +37,12 @@ from sbi_aalr.mcmc.tempering import (
 )
 from sbi_aalr.types import LogProbFn
 
-# A mode needs some ten chains in its basin to be known by its shape. More candidates
-# are more chains, up to as many as a mixture is fitted to.
+# A mode is found if one chain begins in its basin: of 2,000, one does in 19 of 20 cases
+# where the basin holds three draws in 2,000. As each costs time, observations that are
+# many share as many chains as ten have.
+_MIN_COOLED, _MAX_COOLED = 1_000, 2_000
+_COOLED_TOGETHER = 20_000
+# Chains of the population, up to as many as a mixture is fitted to.
 _MIN_CHAINS = 1_000
 _MAX_CHAINS = 3_000
 _CANDIDATES_PER_CHAIN = 10
@@ -47,8 +52,6 @@ _STEPS_PER_RISE = 10
 _MAX_STEPS = 1_000
 # Where a density is flat, the first rise finds no least temperature.
 _LEAST = 1e-9
-# Nats. Within one mode, even a bent one, halfway to the nearest chain is no such fall.
-_BARRIER = 30.0
 
 
 def search(
@@ -58,6 +61,7 @@ def search(
     candidates: Tensor,
     log_weight: Tensor,
     *,
+    num_searches: int = 1,
     on_step: Callable[[int], object] | None = None,
 ) -> Annealed:
     """Find the modes of one observation, and a population that has their shares.
@@ -69,6 +73,8 @@ def search(
         candidates: Draws, shape `(K, D)`.
         log_weight: Log-density of the target less that of the candidates' distribution,
             shape `(K, 1)`, nats.
+        num_searches: How many observations are searched; the more, the fewer chains
+            look for the modes of each.
         on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
@@ -80,11 +86,14 @@ def search(
     """
     num_chains = max(_MIN_CHAINS, len(candidates) // _CANDIDATES_PER_CHAIN)
     num_chains = min(num_chains, _MAX_CHAINS, len(candidates))
+    num_cooled = max(_MIN_COOLED, _COOLED_TOGETHER // num_searches)
+    num_cooled = max(min(num_cooled, _MAX_COOLED), num_chains)
+    num_cooled = min(num_cooled, len(candidates))
     position = resample_candidates(
-        generator, candidates, log_weight, torch.zeros_like(log_weight[0]), num_chains
+        generator, candidates, log_weight, torch.zeros_like(log_weight[0]), num_cooled
     )
     cooled = cool_down(generator, position, log_prob_fn, log_base_fn, on_step)
-    mixtures = [mixture_fit.pool(mixture_fit.fit(generator, cooled))]
+    mixtures = _fit_modes(generator, cooled, log_prob_fn)
     annealed = _anneal_draws(generator, mixtures, log_prob_fn, num_chains, on_step)
     # Of a small mode the first mixture knows little; its population knows more.
     mixtures.append(mixture_fit.pool(mixture_fit.fit(generator, annealed.position)))
@@ -95,6 +104,19 @@ def search(
     # Resampling leaves chains ordered by their ancestors.
     order = torch.rand(num_chains, generator=generator, device=cooled.device)
     return annealed._replace(position=annealed.position[order.argsort()])
+
+
+def _fit_modes(
+    generator: Generator, cooled: Tensor, log_prob_fn: LogProbFn
+) -> list[StudentMixture]:
+    """Fit a mixture to each mode, however few chains have found it."""
+    modes = separate_modes(cooled, log_prob_fn)
+    if len(modes) > 1:
+        width = spread(max(modes, key=len))
+        modes = [fill_mode(generator, mode, width, log_prob_fn) for mode in modes]
+    else:
+        modes = [cooled]
+    return [mixture_fit.pool(mixture_fit.fit(generator, mode)) for mode in modes]
 
 
 def find_missed(cooled: Tensor, population: Tensor, log_prob_fn: LogProbFn) -> Tensor:
@@ -115,7 +137,7 @@ def find_missed(cooled: Tensor, population: Tensor, log_prob_fn: LogProbFn) -> T
     distance = torch.cdist((cooled / width)[:, 0], (population / width)[:, 0])
     nearest = population[distance.argmin(dim=1)]
     ends = torch.minimum(log_prob_fn(cooled), log_prob_fn(nearest))
-    return (log_prob_fn((cooled + nearest) / 2) < ends - _BARRIER)[:, 0]
+    return (log_prob_fn((cooled + nearest) / 2) < ends - BARRIER)[:, 0]
 
 
 def _anneal_draws(

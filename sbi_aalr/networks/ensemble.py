@@ -5,12 +5,13 @@ cross-entropy is convex in the logit. For a mixture of the members' posteriors i
 give their posteriors to sbi's `EnsemblePosterior`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
+from sbi_aalr.checks import check_type
 from sbi_aalr.networks.mlp import count_features
 from sbi_aalr.networks.pairs import is_plain, is_separable
 
@@ -95,7 +96,8 @@ def average_log_ratios(estimators: Sequence[RatioEstimator]) -> RatioEstimator:
         >>> torch.allclose(ensemble(theta, x), mean, atol=1e-5)
         True
     """
-    members = list(estimators)
+    kinds = "a list of RatioEstimators"
+    members = list(check_type("estimators", estimators, Iterable, kinds))
     if not members:
         raise ValueError("`estimators` must hold at least one, got none.")
     for member in members:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbi_aalr.checks import check_non_negative_int, check_positive_int
+from sbi_aalr.checks import check_non_negative_int, check_positive_int, check_tensor
 from sbi_aalr.errors import PrecisionWarning
 
 # The distance between these quantiles of a Gaussian is two standard deviations.
@@ -58,6 +58,11 @@ class Scale(nn.Module):
 
     def __init__(self, batch: Tensor, logarithmic: Tensor | None = None) -> None:
         super().__init__()
+        if check_tensor("batch", batch).ndim < 2 or batch.numel() == 0:
+            raise ValueError(
+                "`batch` must have rows, (N, *event_shape), got shape "
+                f"{tuple(batch.shape)}."
+            )
         rows = _take_rows(batch)
         if logarithmic is None:
             logarithmic = spans_decades(rows)
@@ -112,6 +117,15 @@ def find_scale(embedding_net: nn.Module) -> Scale | None:
             return None
         embedding_net = children[0]
     return embedding_net
+
+
+def round_for(estimator: nn.Module, x: Tensor) -> Tensor:
+    """Round data to float32 for an estimator that does not centre them first."""
+    if x.dtype != torch.float64:
+        return x
+    embed = getattr(estimator, "embedding_net_x", None)
+    has_scale = embed is not None and find_scale(embed) is not None
+    return x if has_scale else x.float()
 
 
 def spans_decades(batch: Tensor) -> Tensor:

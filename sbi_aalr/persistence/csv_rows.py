@@ -22,6 +22,8 @@ _NO_NAMES |= {"inf", "infinity", "true", "false"}
 _LETTERS_FOR_DIGITS = str.maketrans("OoIl", "0011")
 _LARGEST = torch.finfo(torch.float32).max
 _SMALLEST = 2.0**-149
+# Digits of a number that Python may still read as zero, such as 1e-400.
+_NOT_ZERO = set("123456789")
 
 
 def read_csv_rows(
@@ -134,7 +136,8 @@ def _read_row(cells: list[str], width: int, where: str) -> list[float]:
             raise ValueError(
                 f"{where}, value {column} must be a finite number, got {cell!r}."
             )
-        if not (value == 0 or _SMALLEST <= abs(value) <= _LARGEST):
+        is_zero = value == 0 and not set(cell.lower().partition("e")[0]) & _NOT_ZERO
+        if not (is_zero or _SMALLEST <= abs(value) <= _LARGEST):
             raise ValueError(
                 f"{where}, value {column} must be a number that float32 can hold, got "
                 f"{cell!r}. Choose other units."

@@ -100,8 +100,12 @@ def select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def check_values(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Raise if a tensor is missing, of another shape, not float32 or not finite."""
-    if value is None or value.shape != shape or str(value.dtype) != "torch.float32":
+    """Raise if a tensor is missing, of another shape or dtype, or not finite.
+
+    Data may be float64: where float32 would blur them, they are kept so.
+    """
+    dtypes = {"torch.float32"} | ({"torch.float64"} if name == "x" else set())
+    if value is None or value.shape != shape or str(value.dtype) not in dtypes:
         found = None if value is None else f"{value.dtype} {tuple(value.shape)}"
         raise ValueError(f"`{name}` must be float32 {shape}, got {found}.")
     if not value.isfinite().all():

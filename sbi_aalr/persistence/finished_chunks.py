@@ -60,6 +60,11 @@ def hold_folder(folder: Path) -> Iterator[None]:
         BlockingIOError: If another process has it.
         ValueError: If it is a link, or holds what belongs to no run.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"`out` must keep what is done in {folder}, but that is a file. Choose "
+            "another name, or move it away."
+        )
     if folder.is_symlink():
         raise ValueError(f"`out` must not go on through a link, but {folder} is one.")
     handle = _lock(folder)

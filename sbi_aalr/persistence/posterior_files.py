@@ -10,6 +10,7 @@ So nothing is built that does not fit the weights that are there.
 """
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +23,7 @@ from torch.distributions import Distribution
 from sbi_aalr._version import __version__
 from sbi_aalr.checks import check_prior
 from sbi_aalr.errors import UnsavedPriorWarning
-from sbi_aalr.files import (
-    hash_tensors,
-    read_headed_tensors,
-    write_sealed,
-    write_tensors,
-)
+from sbi_aalr.files import check_path, hash_tensors, read_headed_tensors
 from sbi_aalr.persistence.cut_files import (
     check_values,
     encode_cuts,
@@ -36,6 +32,7 @@ from sbi_aalr.persistence.cut_files import (
 )
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
 from sbi_aalr.persistence.posterior_folder import check_posterior_folder
+from sbi_aalr.persistence.posterior_pair import find_weights, write_pair
 from sbi_aalr.persistence.posterior_settings import (
     FORMAT,
     INDENTED,
@@ -46,7 +43,7 @@ from sbi_aalr.persistence.posterior_settings import (
     shorten,
 )
 from sbi_aalr.persistence.prior_json import decode_prior, encode_prior, is_same_prior
-from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS
+from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 
 _ESTIMATOR, _CUTS = "estimator.", "cuts."
@@ -74,7 +71,8 @@ class Saved(NamedTuple):
 def write(folder: str | Path, saved: Saved) -> Path:
     """Write the parts into a folder, which is made if needed.
 
-    Each file appears whole or not at all.
+    Each file appears whole or not at all, and whenever the process ends, there is the
+    earlier posterior or this one.
 
     Args:
         folder: Where to.
@@ -114,13 +112,10 @@ def write(folder: str | Path, saved: Saved) -> Path:
         "prior": described,
         "cuts": cuts,
         "parameters": settings,
-        "weights": hash_tensors(tensors),
     }
     if saved.parameter_names is not None:
         document[NAMES] = saved.parameter_names
-    # The number of the format keeps them from those that another version left there.
-    write_tensors(folder / POSTERIOR_WEIGHTS, tensors, {"format": str(FORMAT)})
-    write_sealed(folder / POSTERIOR_SETTINGS, document)
+    write_pair(folder, document, tensors)
     if described is None:
         warnings.warn(
             UnsavedPriorWarning(
@@ -158,19 +153,16 @@ def read(
             save, a part that could not be written is not given, or the prior is another
             than the one saved.
     """
-    paths = [Path(folder) / name for name in (POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS)]
-    for path in paths:
-        if not path.exists() and not path.is_symlink():
-            raise FileNotFoundError(
-                f"`folder` must hold a saved posterior, but {path} is missing."
-            )
-    document = read_settings(paths[0])
+    folder = check_path("folder", folder)
+    document = read_settings(_find(folder / POSTERIOR_SETTINGS))
+    weights_file = find_weights(folder, document.get("weights"))
+    paths = folder / POSTERIOR_SETTINGS, _find(weights_file)
     tensors = _read_weights(paths[1], document)
     chosen = {**document["parameters"], **(settings or {})}
     shapes = {name: document[name] for name in ("theta_shape", "x_shape")}
     given = {
-        "prior": prior or document["prior"],
-        "classifier": classifier or document["classifier"],
+        "prior": document["prior"] if prior is None else prior,
+        "classifier": document["classifier"] if classifier is None else classifier,
         "kernel": chosen["kernel"],
     }
     for name, value in given.items():
@@ -201,6 +193,15 @@ def read(
             f"{shorten(error)}"
         ) from error
     return Saved(estimator, prior, chosen, x, document.get(NAMES))
+
+
+def _find(path: Path) -> Path:
+    """Return the path, or raise if there is no file to read."""
+    if not os.path.lexists(path):
+        raise FileNotFoundError(
+            f"`folder` must hold a saved posterior, but {path} is missing."
+        )
+    return path
 
 
 def _read_weights(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:

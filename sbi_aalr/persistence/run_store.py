@@ -199,7 +199,8 @@ def _read_convergence(tree: xr.DataTree, chains: Chains) -> Convergence:
 def _read_observed(tree: xr.DataTree) -> Tensor:
     """Observations `(B, *event_shape)`, or trials of one `(T, *event_shape)`."""
     observed = tree["observed_data"]["x"]
-    rows = torch.as_tensor(np.array(observed.values), dtype=torch.float32)
+    rows = torch.as_tensor(np.array(observed.values))
+    rows = rows if rows.dtype == torch.float64 else rows.float()
     return rows if {"observation", "trial"} & set(observed.dims) else rows[None]
 
 

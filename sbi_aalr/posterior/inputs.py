@@ -11,7 +11,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
-from sbi_aalr.checks import check_finite, check_positive_int
+from sbi_aalr.checks import check_finite, check_positive_int, check_tensor, unmask
 from sbi_aalr.networks.scale import find_scale
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 
@@ -164,6 +164,7 @@ def _read_numbers(name: str, value: Any) -> Tensor:
             f"`{name}` must be real, got {value.dtype}. Give real and imaginary part "
             "as numbers of their own."
         )
+    check_tensor(name, value)
     # Tensors of inference mode take no part in gradients, wherever they are used.
     with torch.inference_mode(False):
         value = value.clone() if value.is_inference() else value
@@ -183,7 +184,7 @@ def _stack(name: str, parts: Sequence[Any]) -> Tensor:
 
 def _read_array(name: str, value: object) -> Tensor:
     try:
-        array = np.asarray(value)
+        array = unmask(np.asanyarray(value))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         array = np.asarray(None)
     if array.dtype == object:

@@ -7,7 +7,12 @@ import torch
 from sbi.utils.sbiutils import gradient_ascent
 from torch import Tensor
 
-from sbi_aalr.checks import check_choice, check_positive_float, check_positive_int
+from sbi_aalr.checks import (
+    check_bool,
+    check_choice,
+    check_positive_float,
+    check_positive_int,
+)
 from sbi_aalr.posterior.modes import gradients_on
 
 
@@ -50,6 +55,7 @@ def find_maximum(
     check_positive_int("num_init_samples", num_init_samples)
     check_positive_int("save_best_every", save_best_every)
     check_positive_float("learning_rate", learning_rate)
+    check_bool("show_progress_bars", show_progress_bars)
     if not isinstance(init_method, Tensor):
         name = check_choice("init_method", init_method, starts)
         init_method = starts[name]((num_init_samples,))

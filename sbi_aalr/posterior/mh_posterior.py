@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sbi.inference.potentials import ratio_estimator_based_potential
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import TorchTransform
@@ -24,6 +23,7 @@ from sbi_aalr.posterior.inputs import check_estimator, check_parameters
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.sbi_posterior import SbiPosterior
 from sbi_aalr.posterior.sbi_settings import change_settings
+from sbi_aalr.posterior.transform import make_transform
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
 from sbi_aalr.report.run_report import report_run
 from sbi_aalr.sampling.run import Run
@@ -98,10 +98,9 @@ class MHPosterior(SbiPosterior):
         """
         width = check_estimator(estimator).input_shape.numel()
         check_prior("prior", prior, width)
-        potential_fn, transform = ratio_estimator_based_potential(
-            estimator, prior, x_o=None
-        )
-        return cls(potential_fn, prior, transform, **settings)
+        device = str(next(estimator.parameters()).device)
+        potential_fn = RatioBasedPotential(estimator, prior, device=device)
+        return cls(potential_fn, prior, make_transform(prior, device), **settings)
 
     @property
     def chains(self) -> Chains | None:
@@ -150,7 +149,9 @@ class MHPosterior(SbiPosterior):
         Raises:
             CallOrderError: If nothing was sampled yet.
         """
-        return run_to_datatree(self._require_run(), parameter_names, split)
+        # A copy, as whoever changes its numbers does not mean those of the run.
+        tree = run_to_datatree(self._require_run(), parameter_names, split)
+        return tree.copy(deep=True)
 
     def summary(
         self, parameter_names: Sequence[str] | None = None, truth: Tensor | None = None
@@ -167,7 +168,8 @@ class MHPosterior(SbiPosterior):
         Raises:
             CallOrderError: If nothing was sampled yet.
         """
-        return summary(self.to_datatree(parameter_names), truth=truth)
+        tree = run_to_datatree(self._require_run(), parameter_names)
+        return summary(tree, truth=truth)
 
     def report(
         self,

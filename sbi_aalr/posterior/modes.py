@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
+from sbi_aalr.checks import check_bool
 from sbi_aalr.errors import CallOrderError
 
 
@@ -30,10 +31,16 @@ def gradients_on(act: str) -> Iterator[None]:
         ) from error
 
 
-def check_gradients(name: str, value: bool) -> None:
-    """Raise if gradients are asked for where torch keeps none."""
-    if value and torch.is_inference_mode_enabled():
+def gradients_set(name: str, value: bool) -> torch.set_grad_enabled:
+    """Compute gradients inside or not, or raise where torch has none to give.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: Whether to compute them.
+    """
+    if check_bool(name, value) and torch.is_inference_mode_enabled():
         raise CallOrderError(
             f"`{name}` must be False inside torch.inference_mode(), which keeps no "
             "gradients. Leave that mode first; torch.no_grad() is fine."
         )
+    return torch.set_grad_enabled(bool(value))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sbi_aalr.checks import check_seed
+from sbi_aalr.checks import check_bool, check_seed
 from sbi_aalr.persistence.finished_chunks import (
     ChunkFiles,
     hold_folder,
@@ -58,7 +58,7 @@ def sample_run(
         seed = check_seed("seed", seed)
     options: dict[str, Any] = {
         "batched": batched,
-        "show_progress_bars": show_progress_bars,
+        "show_progress_bars": check_bool("show_progress_bars", show_progress_bars),
         "parameter_names": parameter_names,
     }
     if out is None:

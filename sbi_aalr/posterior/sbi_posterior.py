@@ -9,7 +9,6 @@ import torch
 from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.sbi_types import Shape, TorchTransform
-from sbi.utils import mcmc_transform
 from sbi.utils.torchutils import process_device
 from sbi.utils.user_input_checks_utils import move_distribution_to_device
 from torch import Tensor
@@ -27,12 +26,13 @@ from sbi_aalr.posterior.inputs import (
     count_samples,
 )
 from sbi_aalr.posterior.maximum import find_maximum
-from sbi_aalr.posterior.modes import check_gradients, gradients_on
+from sbi_aalr.posterior.modes import gradients_on, gradients_set
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.proposal import check_proposal
 from sbi_aalr.posterior.sample_run import sample_run
 from sbi_aalr.posterior.sbi_settings import change_settings
 from sbi_aalr.posterior.target import make_target
+from sbi_aalr.posterior.transform import make_transform
 from sbi_aalr.posterior.trials import warn_about_trials
 from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
 from sbi_aalr.sampling.plan import make_plan
@@ -67,7 +67,7 @@ class SbiPosterior(NeuralPosterior):
         if self._x is not None:
             self._x = self._check_x(self._x)
         if theta_transform is None:
-            self.theta_transform = mcmc_transform(self.proposal, device=self._device)
+            self.theta_transform = make_transform(self.proposal, self._device)
         self.parameters = parameters
         self._names = find_parameter_names(parameter_names, self.proposal, self._dim)
         self._prior_draws: PriorDraws | None = None
@@ -193,7 +193,7 @@ class SbiPosterior(NeuralPosterior):
             ValueError: If theta or x has another width than in training, NaN or
                 infinity.
         """
-        with torch.set_grad_enabled(track_gradients):
+        with gradients_set("track_gradients", track_gradients):
             log_density = self.potential(theta, x, track_gradients=track_gradients)
             if not isinstance(self.potential_fn, RatioBasedPotential):
                 return log_density
@@ -203,9 +203,8 @@ class SbiPosterior(NeuralPosterior):
         self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
     ) -> Tensor:
         """Evaluate what is sampled: `log_prob` without its normaliser."""
-        check_gradients("track_gradients", track_gradients)
         trials = self._x_else_default_x(x)
-        with torch.set_grad_enabled(track_gradients):
+        with gradients_set("track_gradients", track_gradients):
             rows = self._check_theta(theta)
             return self.target.log_prob_fn_of_one(trials)(rows)
 
@@ -238,7 +237,7 @@ class SbiPosterior(NeuralPosterior):
         self._prior_draws = None
         self.potential_fn.to(self._device)
         self.proposal = move_distribution_to_device(self.proposal, self._device)
-        self.theta_transform = mcmc_transform(self.proposal, device=self._device)
+        self.theta_transform = make_transform(self.proposal, self._device)
         if self._x is not None:
             self._x = self._x.to(self._device)
         return self

@@ -171,7 +171,8 @@ def _check_normalisation(
 def _read_rows(tree: xr.DataTree) -> Tensor:
     """Observations or trials, shape `(B, *event_shape)`."""
     observed = tree["observed_data"]["x"]
-    rows = torch.as_tensor(np.array(observed.values), dtype=torch.float32)
+    rows = torch.as_tensor(np.array(observed.values))
+    rows = rows if rows.dtype == torch.float64 else rows.float()
     is_single = not read_draws(tree).batched and "trial" not in observed.dims
     return rows[None] if is_single else rows
 

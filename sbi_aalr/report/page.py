@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sbi_aalr._version import __version__
+from sbi_aalr.checks import check_type
 from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.files import check_output_file, write_text
 from sbi_aalr.report.evidence import Evidence
@@ -51,6 +52,7 @@ def write_report(
         ValueError: If it does not end in `.html`, or is there and no report.
     """
     path = check_path(path)
+    check_type("evidence", evidence, Evidence, "an Evidence")
     html, verdict = render(evidence, on_phase)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, html)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from sbi_aalr.checks import check_positive_int, check_seed
+from sbi_aalr.checks import check_positive_int, check_seed, check_type
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
 from sbi_aalr.report.checks import NUM_SIMULATIONS, QUICK, SEED, run_checks
@@ -72,6 +72,9 @@ def report_run(
     check_positive_int("num_simulations", num_simulations)
     seed = check_seed("seed", seed)
     check_path(path)
+    check_type("title", title, str, "text")
+    if training is not None:
+        check_type("training", training, Mapping, "a trainer's `summary`")
     tree = run_to_datatree(run, parameter_names)
     true_values = None if truth is None else _check_truth(truth, run)
     checks, target = Checks(), run.target

@@ -271,6 +271,7 @@ def _find_starts(
             target.log_proposal,
             candidates,
             log_weight[:, observation].unsqueeze(1),
+            num_searches=int(hard.sum()),
             on_step=on_step,
         )
         # Down a target that rises for ever chains are lost; the warning stays then.

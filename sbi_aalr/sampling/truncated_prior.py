@@ -14,6 +14,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from tqdm.auto import tqdm
 
+from sbi_aalr.checks import check_type
 from sbi_aalr.errors import OtherObservationWarning
 from sbi_aalr.networks.pairs import fix_observations
 
@@ -70,6 +71,9 @@ class TruncatedPrior(Distribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, prior: Distribution, cuts: tuple[Cut, ...]) -> None:
+        check_type("prior", prior, Distribution, "a torch Distribution")
+        for cut in check_type("cuts", cuts, tuple, "a tuple of cuts"):
+            check_type("cuts", cut, Cut, "a tuple of cuts")
         super().__init__(prior.batch_shape, prior.event_shape, validate_args=False)
         self.prior = prior
         self.cuts = cuts

@@ -58,6 +58,8 @@ def stream(
             NaN or infinity.
         TypeError: If it does not return real numbers.
     """
+    if not isinstance(simulator, GuardedSimulator):
+        simulator = GuardedSimulator(simulator)
     left = num_simulations
     count = min(-(-left // batch_size), max(1, left // least_rows))
     for steps_left in range(count, 0, -1):

@@ -1,19 +1,24 @@
 """Call a simulator so that it cannot spoil what its data are used for.
 
 It gets a copy of theta, so that what it writes there reaches nobody. What it returns is
-copied, so that it may use the same memory again, and checked.
+copied, so that it may use the same memory again, and checked. Modes of torch and NumPy
+that it sets end with it, and where it seeds torch's generator, the parameters that are
+drawn next do not repeat.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sbi_aalr.checks import keep_digits
+
 
 class GuardedSimulator:
-    """A simulator whose data can be trusted to be finite rows of float32.
+    """A simulator whose data can be trusted to be finite rows of numbers.
 
     Args:
         simulate: Over a batch `(N, D)`, or over one row `(D,)`.
@@ -35,6 +40,8 @@ class GuardedSimulator:
         self._by_row = by_row
         self._device = device
         self._no_batch = no_batch
+        # Where the last call left the generators.
+        self._left: list[Tensor] = []
 
     def __call__(self, theta: Tensor) -> Tensor:
         """Simulate data and check them.
@@ -43,8 +50,9 @@ class GuardedSimulator:
             theta: Parameters, shape `(N, D)`.
 
         Returns:
-            Data, shape `(N, *event_shape)`, float32, on the device of theta, which
-            nothing else refers to and no gradient flows through.
+            Data, shape `(N, *event_shape)`, on the device of theta, which nothing else
+            refers to and no gradient flows through. They are float32; float64 only
+            where float32 would blur them, see `keep_digits`.
 
         Raises:
             ValueError: If the simulator raises, returns another number of rows, or
@@ -71,11 +79,12 @@ class GuardedSimulator:
         return x
 
     def run(self, theta: Tensor) -> Tensor:
-        """Simulate without a look at the data: float32, whatever their shape."""
+        """Simulate without a look at the data, whatever their shape."""
         given = theta.detach().clone().to(self._device or theta.device)
-        if not self._by_row:
-            return self._call(given, theta).to(theta.device)
-        rows = [self._call(*pair) for pair in zip(given, theta, strict=True)]
+        with _modes_kept(), self._seeds_kept(theta.device):
+            if not self._by_row:
+                return keep_digits(self._call(given, theta), theta.device)
+            rows = [self._call(*pair) for pair in zip(given, theta, strict=True)]
         for row, known in zip(rows, theta, strict=True):
             if row.shape != rows[0].shape:
                 raise ValueError(
@@ -83,7 +92,29 @@ class GuardedSimulator:
                     f"{tuple(rows[0].shape)} at theta = {theta[0].tolist()} and "
                     f"{tuple(row.shape)} at theta = {known.tolist()}."
                 )
-        return torch.stack(rows).to(theta.device)
+        return keep_digits(torch.stack(rows), theta.device)
+
+    @contextlib.contextmanager
+    def _seeds_kept(self, device: torch.device) -> Iterator[None]:
+        """Bring torch's generators back where the simulator seeds them.
+
+        Else each batch would begin with the same parameters. A simulator that only
+        draws is left alone.
+        """
+        generators = [torch.default_generator]
+        if device.type == "cuda":
+            generators.append(torch.cuda.default_generators[device.index or 0])
+        seeds = [generator.initial_seed() for generator in generators]
+        before = [generator.get_state() for generator in generators]
+        yield
+        after = [generator.get_state() for generator in generators]
+        # By the seed, or, if it took the user's, by two calls that end alike.
+        has_moved = not _are_equal(after, before)
+        is_seeded = seeds != [generator.initial_seed() for generator in generators]
+        if is_seeded or (has_moved and _are_equal(after, self._left)):
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
+        self._left = after
 
     def _call(self, given: Tensor, theta: Tensor) -> Tensor:
         """Give the simulator its copy; `theta` is named if it fails."""
@@ -102,12 +133,30 @@ class GuardedSimulator:
         return copy_numbers(x)
 
 
+@contextlib.contextmanager
+def _modes_kept() -> Iterator[None]:
+    """End what a simulator sets: no gradients, another dtype, NumPy's errors."""
+    dtype = torch.get_default_dtype()
+    with torch.set_grad_enabled(torch.is_grad_enabled()), np.errstate():
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def _are_equal(states: list[Tensor], others: list[Tensor]) -> bool:
+    return len(states) == len(others) and all(map(torch.equal, states, others))
+
+
 def copy_numbers(x: Any) -> Tensor:
-    """Copy what a simulator returned to a float32 tensor without gradients.
+    """Copy what a simulator returned to a tensor without gradients.
 
     Args:
         x: A tensor, or anything that NumPy makes an array of numbers of. What is masked
             becomes NaN.
+
+    Returns:
+        The numbers, float64 where they have more than 32 bits, else float32.
 
     Raises:
         TypeError: If it is not made of real numbers.
@@ -137,10 +186,24 @@ def copy_numbers(x: Any) -> Tensor:
             f"`simulator` must return real numbers, got {_describe(x)}. {remedy}."
         )
     if isinstance(x, Tensor):
-        return x.detach().to_dense().to(torch.float32, copy=True)
+        return _copy_tensor(x)
+    wanted = np.float64 if x.dtype.itemsize > 4 else np.float32
     with np.errstate(over="ignore"):
-        values = np.ma.filled(x.astype(np.float32, order="C"), np.nan)
+        values = np.ma.filled(x.astype(wanted, order="C"), np.nan)
     return torch.from_numpy(np.asarray(values))
+
+
+def _copy_tensor(x: Tensor) -> Tensor:
+    wanted = torch.float64 if x.dtype.itemsize > 4 else torch.float32
+    try:
+        return x.detach().to_dense().to(wanted, copy=True)
+    except (RuntimeError, NotImplementedError) as error:
+        # Such as one without data, or of parts that differ in length.
+        raise TypeError(
+            "`simulator` must return a tensor of numbers, got one on device "
+            f"{x.device} with layout {x.layout}, of which torch says: "
+            f"{str(error).splitlines()[0][:120]}"
+        ) from error
 
 
 def _describe(x: Any) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.nn.functional import softplus
 
+from sbi_aalr.checks import check_device
 from sbi_aalr.simulators._chains import sample_chains
 from sbi_aalr.simulators._interface import (
     check_broadcast,
@@ -64,6 +65,7 @@ class BernoulliGLM:
     design: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         zeros = torch.zeros(NUM_PARAMETERS, device=device)
         precision = _make_precision().to(device)
         self.prior = MultivariateNormal(

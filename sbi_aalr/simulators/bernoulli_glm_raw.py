@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from sbi_aalr.checks import check_device
 from sbi_aalr.simulators._interface import (
     check_broadcast,
     check_features,
@@ -45,6 +46,7 @@ class BernoulliGLMRaw:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         self._summarised = BernoulliGLM(device)
         self.prior = self._summarised.prior
         self.true_parameters = self._summarised.true_parameters

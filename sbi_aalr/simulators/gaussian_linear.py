@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from sbi_aalr.checks import check_positive_int
+from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.simulators._interface import (
     check_broadcast,
     check_features,
@@ -52,6 +52,7 @@ class GaussianLinear:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         zeros = torch.zeros(_NUM_PARAMETERS, device=device)
         scale = torch.full_like(zeros, math.sqrt(_VARIANCE))
         self.prior = Independent(

@@ -10,7 +10,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.checks import check_positive_int
+from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.simulators._interface import (
     check_parameters,
     make_generator,
@@ -54,6 +54,7 @@ class GaussianLinearUniform:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         bounds = torch.full((_NUM_PARAMETERS,), _BOUND, device=device)
         self.prior = BoxUniform(-bounds, bounds)
         sign = (-1.0) ** torch.arange(_NUM_PARAMETERS, device=device)

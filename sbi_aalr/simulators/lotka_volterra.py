@@ -14,6 +14,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
+from sbi_aalr.checks import check_device
 from sbi_aalr.simulators._interface import check_parameters
 
 _START = (50.0, 100.0)
@@ -61,6 +62,7 @@ class LotkaVolterra:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         ones = torch.ones(4, device=device)
         self.prior = BoxUniform(_LOW * ones, _HIGH * ones)
         self.true_parameters = torch.tensor(_TRUTH, device=device).log()

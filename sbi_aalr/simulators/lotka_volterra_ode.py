@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, LogNormal
 
+from sbi_aalr.checks import check_device
 from sbi_aalr.simulators._chains import sample_chains
 from sbi_aalr.simulators._interface import (
     check_broadcast,
@@ -66,6 +67,7 @@ class LotkaVolterraODE:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         means = torch.tensor(_LOG_MEDIANS, device=device)
         self.prior = Independent(
             LogNormal(means, torch.full_like(means, _SPREAD), validate_args=False),

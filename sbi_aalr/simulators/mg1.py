@@ -12,6 +12,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
+from sbi_aalr.checks import check_device
 from sbi_aalr.simulators._interface import check_parameters
 
 _NUM_CUSTOMERS = 50
@@ -52,6 +53,7 @@ class MG1:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         upper = torch.tensor(_UPPER, device=device)
         self.prior = BoxUniform(torch.zeros_like(upper), upper)
         self.true_parameters = torch.tensor(_TRUTH, device=device)

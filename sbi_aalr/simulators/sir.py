@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, LogNormal
 
+from sbi_aalr.checks import check_device
 from sbi_aalr.simulators._chains import sample_chains
 from sbi_aalr.simulators._interface import (
     check_broadcast,
@@ -58,6 +59,7 @@ class SIR:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         medians = torch.tensor(_MEDIANS, device=device)
         spreads = torch.tensor(_SPREADS, device=device)
         self.prior = Independent(

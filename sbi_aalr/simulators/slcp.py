@@ -15,7 +15,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.checks import check_positive_int
+from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.simulators._interface import (
     check_broadcast,
     check_features,
@@ -64,6 +64,7 @@ class SLCP:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         bounds = torch.full((_NUM_PARAMETERS,), BOUND, device=device)
         self.prior = BoxUniform(-bounds, bounds)
         self.true_parameters = torch.tensor(_TRUTH, device=device)

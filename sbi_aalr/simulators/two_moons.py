@@ -14,7 +14,7 @@ import torch
 from sbi.utils import BoxUniform
 from torch import Tensor
 
-from sbi_aalr.checks import check_positive_int
+from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.simulators._interface import (
     check_broadcast,
     check_features,
@@ -62,6 +62,7 @@ class TwoMoons:
     true_parameters: Tensor
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        device = check_device("device", device)
         ones = torch.ones(2, device=device)
         self.prior = BoxUniform(-ones, ones)
         self.true_parameters = torch.tensor(_TRUTH, device=device)

@@ -13,6 +13,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.seeding import generators_kept
+from sbi_aalr.trainer.no_tracker import check_logging
 from sbi_aalr.trainer.online import fit_online
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer, check_loss_arguments
 from sbi_aalr.trainer.stored import NO_LIMIT, fit_stored
@@ -87,14 +88,12 @@ class AALR(SbiTrainer):
         exchangeable: bool = False,
     ) -> None:
         self._keep(prior, loss, parameter_names, base, embedding_net_x, exchangeable)
+        log = check_logging(logging_level, summary_writer, tracker, show_progress_bars)
         super().__init__(
             prior=prior,
             classifier=resolve_classifier(classifier, embedding_net_x),
             device=check_device("device", device),
-            logging_level=logging_level,
-            summary_writer=summary_writer,
-            tracker=tracker,
-            show_progress_bars=show_progress_bars,
+            **log,
         )
 
     def train(

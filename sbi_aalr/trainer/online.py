@@ -10,7 +10,7 @@ from typing import Any
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 
-from sbi_aalr.checks import check_positive_int
+from sbi_aalr.checks import check_bool, check_positive_int
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.simulation.adapt import prepare
 from sbi_aalr.trainer.fitting import (
@@ -60,6 +60,7 @@ def fit_online(
     Returns:
         The fitted estimator.
     """
+    check_bool("retrain_from_scratch", retrain_from_scratch)
     check_positive_int("num_simulations", num_simulations)
     if num_passes is not None:
         check_positive_int("num_passes", num_passes)

@@ -131,6 +131,7 @@ class SbiTrainer(RatioEstimatorTrainer):
         Warns:
             InvalidSimulationsWarning: If rows were left out.
         """
+        check_bool("exclude_invalid_x", exclude_invalid_x)
         from_round = check_non_negative_int("from_round", from_round)
         if isinstance(theta, SimulationStore):
             append_store(self, theta, x, from_round)
@@ -258,11 +259,9 @@ class SbiTrainer(RatioEstimatorTrainer):
             return super()._create_posterior(
                 estimator, prior, sample_with, device, posterior_parameters
             )
-        potential_fn, theta_transform = self._get_potential_function(prior, estimator)
-        return MHPosterior(
-            potential_fn,
-            proposal=prior,
-            theta_transform=theta_transform,
+        return MHPosterior.from_estimator(
+            estimator,
+            prior,
             parameters=posterior_parameters,
             device=device,
             parameter_names=self._parameter_names,

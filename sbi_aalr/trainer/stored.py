@@ -11,7 +11,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sbi_aalr.checks import check_fraction, check_positive_int
+from sbi_aalr.checks import check_bool, check_fraction, check_positive_int
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.trainer.fitting import (
     begin_anew,
@@ -64,6 +64,13 @@ def fit_stored(
     Returns:
         The fitted estimator.
     """
+    for name, value in (
+        ("resume_training", resume_training),
+        ("discard_prior_samples", discard_prior_samples),
+        ("retrain_from_scratch", retrain_from_scratch),
+        ("show_train_summary", show_train_summary),
+    ):
+        check_bool(name, value)
     if not trainer._theta_roundwise:
         raise CallOrderError(
             "There are no simulations to train on. Call "

@@ -117,7 +117,7 @@ def fit_truncated(
 
 
 def _read_observation(x_o: object) -> Tensor:
-    """Return the observation as float32, or raise if it is not made of numbers."""
+    """Return the observation, or raise if it is not made of numbers."""
     try:
         values = torch.as_tensor(x_o)
     except (TypeError, ValueError, RuntimeError):
@@ -127,7 +127,8 @@ def _read_observation(x_o: object) -> Tensor:
             "`x_o` must be a tensor or an array of real numbers, got "
             f"{type(x_o).__name__ if values is None else values.dtype}."
         )
-    return check_finite("x_o", values.float())
+    values = values if values.dtype == torch.float64 else values.float()
+    return check_finite("x_o", values)
 
 
 def _check_shape(x_o: Tensor, simulator: Simulator, prior: Distribution) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sbi_aalr import networks
 from sbi_aalr.checks import check_choice, check_row_shapes
+from sbi_aalr.networks.scale import round_for
 from sbi_aalr.training.recipe import Entry, find_entry
 
 Builder = Callable[[Tensor, Tensor], RatioEstimator]
@@ -25,6 +26,9 @@ CLASSIFIERS: dict[str, Callable[..., Builder]] = {
     "resnet": partial(classifier_nn, "resnet"),
     "linear": partial(classifier_nn, "linear"),
 }
+
+# sbi's take rows of numbers, unless they are given an embedding net.
+_FLAT_ONLY = {"mlp", "resnet", "linear"}
 
 
 class NamedBuilder:
@@ -60,6 +64,13 @@ class NamedBuilder:
         if self.embedding_net_x is not None:
             net = self.embedding_net_x
             return CLASSIFIERS[self.name](embedding_net_x=net, **settings)(theta, x)
+        if self.name in _FLAT_ONLY and x.ndim != 2:
+            raise ValueError(
+                "`classifier` must be one that takes data of shape "
+                f"{tuple(x.shape[1:])}, such as 'two_towers', got {self.name!r}, which "
+                "takes rows. Flatten them, or pass sbi's builder with an "
+                "`embedding_net_x`."
+            )
         estimator = CLASSIFIERS[self.name](**settings)(theta, x)
         estimator.classifier_name = self.name
         estimator.classifier_settings = settings
@@ -116,14 +127,25 @@ def build_network(
     """
     rows = theta.cpu(), x.cpu()
     default = torch.get_default_dtype()
-    # Simulations are float32, whatever else the user computes with.
+    # Networks are float32, whatever else the user computes with.
     torch.set_default_dtype(torch.float32)
     try:
-        if isinstance(builder, NamedBuilder):
-            return builder(*rows, entry)
-        return builder(*rows).float()
+        network = _build(builder, rows, entry)
+        rounded = round_for(network, rows[1])
+        if rounded is not rows[1]:
+            # It has seen digits that it will not be shown.
+            network = _build(builder, (rows[0], rounded), entry)
+        return network
     finally:
         torch.set_default_dtype(default)
+
+
+def _build(
+    builder: Builder, rows: tuple[Tensor, Tensor], entry: Entry
+) -> RatioEstimator:
+    if isinstance(builder, NamedBuilder):
+        return builder(*rows, entry)
+    return builder(*rows).float()
 
 
 def check_fits(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> None:

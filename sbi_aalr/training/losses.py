@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus, threshold
 
+from sbi_aalr.checks import check_type
+
 # Lowest logit, in nats, with a gradient that counts.
 _LOWEST = -60.0
 
@@ -195,7 +197,8 @@ def _logsumexp(log_ratio: Tensor, dim: int) -> Tensor:
 
 def _check_square(log_ratio: Tensor) -> Tensor:
     """Return the logits of all pairs, or raise if they have no diagonal."""
-    rows = len(log_ratio)
+    check_type("log_ratio", log_ratio, Tensor, "a torch tensor")
+    rows = len(log_ratio) if log_ratio.ndim else 0
     if log_ratio.shape != (rows, rows) or rows < 2:
         raise ValueError(
             "`log_ratio` must be the square matrix of all pairs of at least 2 rows, "
@@ -206,6 +209,8 @@ def _check_square(log_ratio: Tensor) -> Tensor:
 
 def _check_contrasts(log_ratio_joint: Tensor, log_ratio_marginal: Tensor) -> Tensor:
     """Return the marginal logits as `(N, K)`, or raise."""
+    check_type("log_ratio_joint", log_ratio_joint, Tensor, "a torch tensor")
+    check_type("log_ratio_marginal", log_ratio_marginal, Tensor, "a torch tensor")
     marginal = log_ratio_marginal
     marginal = marginal.unsqueeze(1) if marginal.ndim == 1 else marginal
     if marginal.ndim != 2 or log_ratio_joint.shape != marginal.shape[:1]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sbi_aalr.checks import check_non_negative_float, check_positive_int
 from sbi_aalr.networks.pairs import is_separable, take_apart
+from sbi_aalr.networks.scale import round_for
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training import losses
 
@@ -91,6 +92,7 @@ class RatioLoss:
                 pairs are asked of a network that is not separable.
         """
         theta, theta_prime, x = batch
+        x = round_for(estimator, x)
         weights = {name: getattr(self, name) for name in TERMS}
         used = [(TERMS[name], weight) for name, weight in weights.items() if weight]
         total = torch.zeros((), device=x.device)

@@ -129,3 +129,80 @@ def test_a_prior_of_another_width_than_the_estimator_is_named():
     assert check_prior("prior", prior, 2) is prior
     with pytest.raises(ValueError, match="`prior` must have 3 parameters, got 2"):
         check_prior("prior", prior, 3)
+
+
+class Box(d.Distribution):
+    """Uniform between 0 and 1, of one's own."""
+
+    def __init__(self):
+        super().__init__(event_shape=torch.Size([2]), validate_args=False)
+
+    def sample(self, sample_shape=()):
+        return torch.rand(*sample_shape, 2)
+
+    def log_prob(self, theta):
+        inside = ((theta >= 0) & (theta <= 1)).all(dim=-1)
+        return torch.where(inside, 0.0, -torch.inf)
+
+
+class Seeding(Box):
+    def sample(self, sample_shape=()):
+        torch.manual_seed(0)
+        return super().sample(sample_shape)
+
+
+class Reusing(Box):
+    rows = torch.zeros(10, 2)
+
+    def sample(self, sample_shape=()):
+        return self.rows[: sample_shape[0]].uniform_()
+
+
+class Unbounded(Box):
+    def log_prob(self, theta):
+        return torch.zeros(len(theta))
+
+
+class InArrays(Box):
+    def log_prob(self, theta):
+        return np.zeros(len(theta))
+
+
+AGAIN = "`prior` must draw other parameters in every call, got the same again"
+FALLS = "`prior` must have a density that falls where it draws nothing, got .*minus inf"
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        (Seeding(), AGAIN),
+        (Reusing(), AGAIN),
+        (Unbounded(), FALLS),
+        (make_rows(d.VonMises(ZERO, ONE)), FALLS),
+        (make_rows(d.VonMises(ZERO, 50 * ONE)), FALLS),
+        (make_parts(make_rows(d.VonMises(ZERO[:1], ONE[:1]))), FALLS),
+        (InArrays(), "`prior` must give .* as torch tensors, got Tensor and ndarray"),
+    ],
+)
+def test_a_prior_that_would_spoil_what_is_learned_or_sampled_is_told(prior, message):
+    for seed in range(20):
+        torch.manual_seed(seed)
+        with pytest.raises(ValueError, match=message):
+            check_prior("prior", prior)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        Box(),
+        make_rows(d.Cauchy(ZERO, ONE)),
+        make_rows(d.Pareto(ONE, ONE / 2)),
+        make_rows(d.LogNormal(ZERO, 3 * ONE)),
+        make_rows(d.Gamma(ONE, ONE)),
+        make_rows(d.Beta(ONE / 10, ONE / 10)),
+    ],
+)
+def test_heavy_tails_and_edges_are_no_fault(prior):
+    for seed in range(50):
+        torch.manual_seed(seed)
+        check_prior("prior", prior)

@@ -144,3 +144,21 @@ def test_rows_with_nan_are_told_with_the_way_to_leave_them_out():
     ):
         check_simulations(theta, x)
     assert check_simulations(theta, x, allow_invalid_x=True)[1].isnan().sum() == 1
+
+
+@pytest.mark.parametrize("convert", [torch.clone, torch.Tensor.to_sparse])
+def test_stored_simulations_stay_whatever_becomes_of_what_was_given(convert):
+    theta, x = torch.rand(20, 2), torch.rand(20, 3)
+    given = convert(theta), convert(x)
+    stored = check_simulations(*given)
+    for rows in given:
+        rows.zero_()
+    assert torch.equal(stored[0], theta) and torch.equal(stored[1], x)
+
+
+@pytest.mark.parametrize("name", ["theta", "x"])
+def test_tensors_without_numbers_are_named(name):
+    rows = {"theta": torch.rand(20, 2), "x": torch.rand(20, 3)}
+    rows[name] = rows[name].to("meta")
+    with pytest.raises(TypeError, match=f"`{name}` must be a tensor with one number"):
+        check_simulations(**rows)

@@ -176,7 +176,10 @@ def test_files_of_no_demo_are_not_replaced(tmp_path, name, training):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_demo_over_a_demo_never_leaves_files_of_both(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "rooms", [(1, 4), pytest.param(range(1, 7), marks=pytest.mark.slow)]
+)
+def test_demo_over_a_demo_never_leaves_files_of_both(tmp_path, monkeypatch, rooms):
     """Stopped at the first write and at the chains, over an earlier one's report."""
     quick = {"num_simulations": 500, "num_samples": 100, "show_progress_bars": False}
     earlier, sync, count = tmp_path / "earlier", os.fsync, []
@@ -193,7 +196,7 @@ def test_demo_over_a_demo_never_leaves_files_of_both(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(handle)
 
-    for room in (1, 4):
+    for room in rooms:
         out = tmp_path / f"run_{room}"
         shutil.copytree(earlier, out)
         count.clear()

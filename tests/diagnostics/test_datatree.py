@@ -1,34 +1,16 @@
 """Chains to ArviZ: layout, values, NetCDF, and what a wrong transpose would hide."""
 
-import importlib.util
-import sys
-from types import SimpleNamespace
-
 import arviz_stats
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from known_draws import make_chains
 
 from sbi_aalr import __version__
-from sbi_aalr.diagnostics import summary, to_datatree, to_inference_data
+from sbi_aalr.diagnostics import summary, to_datatree
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.convergence import Convergence
-
-
-def make_chains(num_chains=2, num_draws=5, num_observations=3, num_parameters=4):
-    """Chains in which every entry of theta spells its own indices."""
-    shape = (num_chains, num_draws, num_observations)
-    c, s, b, d = torch.meshgrid(
-        *(torch.arange(float(n)) for n in (*shape, num_parameters)), indexing="ij"
-    )
-    generator = torch.Generator().manual_seed(1)
-    return Chains(
-        theta=1000 * c + 100 * s + 10 * b + d,
-        log_prob=(1000 * c + 100 * s + 10 * b)[..., 0],
-        acceptance_rate=torch.rand(shape, generator=generator),
-        accepted=torch.rand(shape, generator=generator) < 0.5,
-    )
 
 
 def test_to_datatree_batch_has_documented_groups_dims_and_coords():
@@ -294,39 +276,3 @@ def test_to_datatree_names_what_else_is_no_number():
         to_datatree(make_chains().theta + 0j)
     with pytest.raises(ValueError, match="`chains` must have rows of one length"):
         to_datatree([[[1.0], [2.0, 3.0]]])
-
-
-def test_to_inference_data_without_arviz_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "arviz", None)
-    with pytest.raises(ImportError, match=r"pip install 'arviz<1'"):
-        to_inference_data(to_datatree(make_chains()))
-
-
-def test_to_inference_data_is_not_for_arviz_1(monkeypatch):
-    monkeypatch.setitem(sys.modules, "arviz", SimpleNamespace(__version__="1.0.0"))
-    with pytest.raises(ImportError, match=r"got 1\.0\.0\. That works on the DataTree"):
-        to_inference_data(to_datatree(make_chains()))
-
-
-def test_to_inference_data_hands_the_tree_to_arviz_0(monkeypatch):
-    # A stand-in with the one function of ArviZ 0.23 that is used.
-    fake = SimpleNamespace(__version__="0.23.4", from_datatree=lambda tree: [tree])
-    monkeypatch.setitem(sys.modules, "arviz", fake)
-    tree = to_datatree(make_chains())
-    assert to_inference_data(tree) == [tree]
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("arviz") is None, reason="arviz is not installed"
-)
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_to_inference_data_gives_the_groups_of_the_tree():
-    import arviz
-
-    if not arviz.__version__.startswith("0."):
-        pytest.skip("arviz 1 has no InferenceData")
-    tree = to_datatree(make_chains(), observed_data=torch.ones(3, 8))
-    data = to_inference_data(tree)
-    assert set(data.groups()) == set(tree.children)
-    np.testing.assert_array_equal(data.posterior["theta"], tree["posterior"]["theta"])
-    assert set(arviz.rhat(data).data_vars) == {"theta"}

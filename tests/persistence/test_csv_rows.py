@@ -90,6 +90,7 @@ def test_what_numpy_writes_is_read(tmp_path):
         # What float32 would turn into infinity or zero.
         ("1,1e39\n", r"line 1, value 2 must be a number that float32 can hold"),
         ("1,-1e-60\n", r"line 1, value 2 must be a number that float32 can hold"),
+        ("1,1e-400\n", r"line 1, value 2 must be a number that float32 can hold"),
     ],
 )
 def test_wrong_content_is_refused_by_line(write, content, message):

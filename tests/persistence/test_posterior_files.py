@@ -51,7 +51,7 @@ def test_saved_posterior_comes_back_the_same(tmp_path, classifier):
     assert names == [SETTINGS, WEIGHTS]
     assert loaded.parameters == posterior.parameters
     assert torch.equal(loaded.default_x, posterior.default_x)
-    assert torch.equal(loaded.log_prob(THETA), posterior.log_prob(THETA))
+    assert torch.equal(loaded.potential(THETA), posterior.potential(THETA))
     expected = posterior.sample((30,), seed=3, **SHORT)
     assert torch.equal(loaded.sample((30,), seed=3, **SHORT), expected)
 
@@ -63,8 +63,8 @@ def test_saved_ensemble_comes_back_the_same(tmp_path):
     posterior = MHPosterior.from_estimator(average_log_ratios(members), PRIOR)
     posterior.save(tmp_path)
     loaded = MHPosterior.load(tmp_path)
-    expected = posterior.log_prob(THETA, x=X_O)
-    assert torch.equal(loaded.log_prob(THETA, x=X_O), expected)
+    expected = posterior.potential(THETA, x=X_O)
+    assert torch.equal(loaded.potential(THETA, x=X_O), expected)
 
 
 def test_ensemble_of_own_networks_must_be_given_again(tmp_path):

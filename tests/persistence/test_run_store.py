@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import xarray as xr
-from linear_gaussian import PRIOR, SHORT, exact_posterior, simulate
+from linear_gaussian import PRIOR, SHORT, exact_posterior
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.persistence.finished_chunks import ChunkFiles
@@ -20,17 +20,7 @@ from sbi_aalr.persistence.run_store import check_store, locate_parts
 from sbi_aalr.sampling import chunks
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(chunks, "_CHUNK", 3)
-
-
-@pytest.fixture
-def many():
-    torch.manual_seed(3)
-    return simulate(PRIOR.sample((8,)))
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
@@ -157,6 +147,8 @@ SCRIPT = """
 """
 
 
+# Quick kills, at any step, are those of `tests/posterior/test_killed.py`.
+@pytest.mark.slow
 def test_killed_process_goes_on(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}

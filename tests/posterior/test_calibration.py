@@ -74,7 +74,7 @@ def find_p_value(ranks):
 
 
 def test_ranks_are_uniform_with_the_defaults():
-    ranks, figures = rank()
+    ranks, figures = rank(num_observations=150)
     assert figures["converged"].all()
     assert find_p_value(ranks) > 1e-3
 
@@ -90,7 +90,7 @@ def test_ranks_are_uniform_for_every_kernel(name):
 def test_stopping_and_dropping_bias_nothing():
     """Some observations are done after 200 steps, some go on to 800."""
     ranks, figures = rank(
-        num_observations=400, kernel="adaptive_random_walk", thin=1, **LOOSE
+        num_observations=300, kernel="adaptive_random_walk", thin=1, **LOOSE
     )
     steps = figures["num_steps"].values
     assert (steps <= 200).mean() > 0.1 and (steps >= 800).mean() > 0.005
@@ -103,7 +103,7 @@ def propose_uncorrected(*arguments):
 
 def test_a_broken_kernel_is_caught():
     broken = independence.KERNEL._replace(propose=propose_uncorrected, advance=None)
-    ranks, _ = rank(num_observations=600, kernel=broken, warmup_steps=0, **LOOSE)
+    ranks, _ = rank(num_observations=250, kernel=broken, warmup_steps=0, **LOOSE)
     assert find_p_value(ranks) < 1e-4
 
 

@@ -249,3 +249,23 @@ def test_conditional_posteriors_of_sbi_are_sampled(dims):
     # In unconstrained space as well, through a transform that takes rows only.
     draws = posterior.sample((8,), **{**SHORT, "kernel": "hmc"}, x=torch.zeros(1))
     assert draws.isfinite().all()
+
+
+def test_masked_values_are_no_numbers(posterior):
+    masked = np.ma.masked_array([1.0, -2.0], [True, False])
+    with pytest.raises(ValueError, match="`x` must be finite, got NaN"):
+        posterior.set_default_x(masked)
+    unmasked = np.ma.masked_array([1.0, -2.0], False)
+    assert posterior.set_default_x(unmasked).default_x.tolist() == [[1.0, -2.0]]
+
+
+def test_tensor_without_numbers_is_named(posterior):
+    with pytest.raises(TypeError, match="`x` must be a tensor with one number in each"):
+        posterior.set_default_x(torch.zeros(2, device="meta"))
+
+
+def test_numbers_of_a_tree_are_its_own(posterior):
+    posterior.sample((20,), x=X_O, seed=1, **SHORT)
+    before = posterior.summary()
+    posterior.to_datatree()["posterior"]["theta"].values[:] = 7.0
+    assert posterior.summary().equals(before)

@@ -16,13 +16,21 @@ from sbi_aalr.networks import residual
 _STORED = json.loads(Path(__file__).with_name("numbers.json").read_text())
 # Muon and gated blocks round to bfloat16, which other processors do in another way.
 _ROUNDED = {"train_streamed", "train_streamed_in_passes", "train_stored"}
+# That a store holds the run is tested where it is written.
+_LONG = {"sample_batched_to_store"}
 
 
 def test_every_case_is_stored():
     assert set(CASES) == set(_STORED)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in _LONG else name
+        for name in CASES
+    ],
+)
 def test_same_seed_gives_the_stored_numbers(name):
     stored_here = residual.has_quick_bfloat16("cpu")
     if name == "sample_trials" and not stored_here:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from torch import Generator, Tensor
 
+from sbi_aalr.checks import check_bool
 from sbi_aalr.mcmc.kernel import Kernel, Proposal
 from sbi_aalr.types import LogProbFn
 
@@ -70,6 +71,7 @@ def from_proposal(propose: ProposalFn, *, unconstrained: bool = False) -> Kernel
             "`propose` must be a function of (generator, position), got "
             f"{type(propose).__name__}."
         )
+    check_bool("unconstrained", unconstrained)
     return Kernel(_build, partial(_propose, propose), unconstrained=unconstrained)
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor
 
+from sbi_aalr.checks import check_type
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
 from sbi_aalr.mcmc.step import advance as advance_kernel
 from sbi_aalr.types import LogProbFn
@@ -40,6 +41,11 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         ValueError: If the lengths differ or the probabilities are not positive with
             sum one.
     """
+    for kernel in check_type("kernels", kernels, list | tuple, "a list of kernels"):
+        check_type("kernels", kernel, Kernel, "a list of kernels such as `hmc.KERNEL`")
+    check_type("probabilities", probabilities, list | tuple, "a list of numbers")
+    for share in probabilities:
+        check_type("probabilities", share, int | float, "a list of numbers")
     if len(kernels) != len(probabilities) or not kernels:
         raise ValueError(
             "`probabilities` must hold one number a kernel, got "

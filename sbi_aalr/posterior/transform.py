@@ -1,0 +1,53 @@
+"""From prior units to a space without bounds, for any prior."""
+
+from typing import Any
+
+import torch
+from sbi.utils import mcmc_transform
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import (
+    AffineTransform,
+    IndependentTransform,
+    Transform,
+)
+
+from sbi_aalr.seeding import seeded
+
+_NUM_DRAWS = 1_000
+_QUANTILES = (0.1587, 0.5, 0.8413)
+
+
+def make_transform(prior: Any, device: Any = "cpu") -> Transform:
+    """Make the transform of parameters `(N, D)` to unconstrained space.
+
+    It is sbi's, but for priors that sbi's fails for: those whose mean or variance does
+    not exist, as of Cauchy's or Student's distribution, and mixtures.
+
+    Args:
+        prior: The prior.
+        device: Where parameters are.
+
+    Returns:
+        The transform.
+    """
+    try:
+        return mcmc_transform(prior, device=device)
+    except (AssertionError, NotImplementedError):
+        support: Any = getattr(prior, "support", constraints.real)
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    if support is constraints.real:
+        inverse: Transform = _scale(prior, device)
+    else:
+        inverse = biject_to(support)
+    return IndependentTransform(inverse, 1).inv
+
+
+def _scale(prior: Any, device: Any) -> AffineTransform:
+    """From parameters of order one to prior units, by quantiles of some draws."""
+    with seeded(0):
+        theta: Tensor = prior.sample(torch.Size((_NUM_DRAWS,)))
+    levels = torch.tensor(_QUANTILES, dtype=theta.dtype, device=theta.device)
+    low, centre, high = theta.quantile(levels, dim=0).to(device)
+    return AffineTransform(centre, (high - low) / 2)
