@@ -6,7 +6,6 @@ is a bar that can be switched off. Posteriors are `MHPosterior` unless one of sb
 is asked for.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -31,11 +30,13 @@ from sbi_aalr.checks import (
     check_simulations,
     find_parameter_names,
 )
-from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
 from sbi_aalr.posterior.sbi_settings import choose_settings
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import generators_kept
+from sbi_aalr.trainer.describe import describe
+from sbi_aalr.trainer.left_out import leave_out_invalid
 from sbi_aalr.trainer.no_tracker import NoTracker
 from sbi_aalr.training.loaders import TensorLoader
 from sbi_aalr.training.ratio_loss import RatioLoss
@@ -74,6 +75,10 @@ class SbiTrainer(RatioEstimatorTrainer):
             raise TypeError(f"`loss` must be a RatioLoss, got {type(loss).__name__}.")
         self._ratio_loss = loss
         self._parameter_names = find_parameter_names(parameter_names, known)
+
+    def __str__(self) -> str:
+        """Say what is trained on, and how far it came."""
+        return describe(self)
 
     def append_simulations(
         self,
@@ -117,7 +122,7 @@ class SbiTrainer(RatioEstimatorTrainer):
         prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
         theta, x = check_simulations(theta, x, exclude_invalid_x, earlier, prior)
         if exclude_invalid_x:
-            theta, x = _leave_out_invalid(theta, x)
+            theta, x = leave_out_invalid(theta, x)
         # Not by sbi's own method: it warns of z-scoring, which there is none of here.
         self._theta_roundwise.append(theta.to(device))
         self._x_roundwise.append(x.to(device))
@@ -275,26 +280,3 @@ def check_loss_arguments(loss_kwargs: object) -> None:
             "`loss_kwargs` must be LossArgsNRE_A or None, got "
             f"{type(loss_kwargs).__name__}. It is not used; leave it out."
         )
-
-
-def _leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows whose x is finite, with a warning of the others."""
-    valid = torch.isfinite(x).flatten(1).all(dim=1)
-    num_invalid = int((~valid).sum())
-    if num_invalid == len(x):
-        raise ValueError(
-            f"`x` must be finite in some rows, got NaN or infinity in all {len(x)}. "
-            "Repair the simulator."
-        )
-    if num_invalid:
-        warnings.warn(
-            InvalidSimulationsWarning(
-                f"{num_invalid} of {len(x)} simulations have NaN or infinity in `x` "
-                "and were left out. The posterior is systematically wrong wherever "
-                "such are common; better give them a finite value of their own.",
-                num_invalid / len(x),
-            ),
-            # Past `append_simulations`, to whoever called it.
-            stacklevel=3,
-        )
-    return theta[valid], x[valid]
