@@ -20,6 +20,7 @@ from sbi_aalr.diagnostics.plot_style import (
     tidy_axes,
     typeset,
 )
+from sbi_aalr.report.evidence import CI_PROB, INNER_PROB
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +92,7 @@ def plot_ess_growth(
 
 
 def plot_autocorrelation(
-    theta: Array, parameter_names: list[str], ci_prob: float
+    theta: Array, parameter_names: list[str], ci_prob: float = CI_PROB
 ) -> "Figure":
     """Draw the autocorrelation of each parameter: mean, and where most chains lie.
 
@@ -128,7 +129,9 @@ def plot_autocorrelation(
 
 
 def plot_predictions(
-    tree: xr.DataTree, observation: int | None, levels: tuple[float, float]
+    tree: xr.DataTree,
+    observation: int | None,
+    levels: tuple[float, float] = (INNER_PROB, CI_PROB),
 ) -> "Figure":
     """Draw what was observed among what the posterior predicts, feature by feature.
 

@@ -77,7 +77,14 @@ def report_run(
     true_values = None if truth is None else _check_truth(truth, run)
     checks, target = Checks(), run.target
     if commands is None:
-        given: dict[str, Any] = {
+        given: dict[str, Any] = {}
+        if simulator is not None:
+            given = {
+                "simulator": Code("simulator"),
+                "num_simulations": num_simulations,
+                "seed": seed,
+            }
+        given |= {
             "truth": None if true_values is None else true_values.tolist(),
             "parameter_names": None
             if parameter_names is None
@@ -85,12 +92,8 @@ def report_run(
             "title": title,
             "ci_prob": ci_prob,
         }
-        if simulator is not None:
-            given |= {"num_simulations": num_simulations, "seed": seed}
         if training:
             given["training"] = Code("trainer.summary")
-        if simulator is not None:
-            given["simulator"] = Code("simulator")
         commands = list_commands(tree, path, given)
     if isinstance(target, RatioTarget):
         checks, tree = run_checks(
