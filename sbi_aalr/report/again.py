@@ -74,4 +74,5 @@ def _write_call(name: str, first: str, arguments: Mapping[str, Any]) -> str:
     line = f"{name}({', '.join(words)})"
     if len(line) <= 88:
         return line
-    return "\n".join((f"{name}(", *(f"    {word}," for word in words), ")"))
+    rest = (f"    {word}," for word in words[1:])
+    return "\n".join((f"{name}({first},", *rest, ")"))

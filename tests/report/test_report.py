@@ -302,9 +302,9 @@ def test_every_interval_on_the_page_has_one_level(checked):
         evidence = replace(checked, ci_prob=ci_prob)
         html, _ = render(evidence)
         words = re.sub(r"<style>.*?</style>|<[^>]*>", " ", html, flags=re.DOTALL)
-        told = set(re.findall(r"(\d+) % (?:from|interval|of them|of those)", words))
-        assert f"{100 * ci_prob:g}" in told and other not in told
-        assert told <= {f"{100 * ci_prob:g}", "68"}
+        told = set(re.findall(r"(\d+) % (?:from|of them|of those)", words))
+        assert told == {f"{100 * ci_prob:g}"} and other not in told
+        assert f"68 % and {100 * ci_prob:g} % of the draws" in words
 
 
 @pytest.mark.parametrize(
