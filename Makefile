@@ -25,7 +25,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench compare constraints clean
+.PHONY: help demo test lint format docs dist bench compare constraints clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -55,6 +55,12 @@ format: $(DEV) ## Put the code in its standard format
 docs: export MPLBACKEND := Agg
 docs: $(DOCS) ## Build the documentation in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+dist: $(DEV) ## Build sdist and wheel in dist/, and check them
+	rm -rf dist
+	@$(PIP_INSTALL) -e '.[dist]'
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 bench: $(DEV) ## Measure the sampler beside others; ARGS="many", "rate", "growth"
 	$(BIN)/python benchmarks/sampler.py $(or $(ARGS),one)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from sbi_aalr.cli.terminal import show_comparison, show_line, show_problem
 
 def compare(
     tasks: Annotated[
-        str, typer.Option(help="Names of tasks, with commas between.")
+        str,
+        typer.Option(
+            help="Names of tasks, with commas between; your own as module:name."
+        ),
     ] = "slcp,two_moons,gaussian_linear",
     methods: Annotated[
         str, typer.Option(help="Names of methods, with commas between.")
@@ -41,7 +44,7 @@ def compare(
 
     matplotlib.use("agg")
     table = run(
-        tasks.split(","),
+        _read_tasks(tasks),
         methods.split(","),
         _read_ints("budgets", budgets),
         out=out,
@@ -58,6 +61,31 @@ def compare(
     show_line(f"Wrote {path} and figures beside it")
     if len(failed):
         raise typer.Exit(1)
+
+
+def _read_tasks(text: str) -> Any:
+    """Names of tasks; with those of the user's, tasks by name."""
+    words = [word.strip() for word in text.split(",")]
+    if not any(":" in word for word in words):
+        return words
+    from sbi_aalr.cli.named_simulator import import_task
+    from sbi_aalr.comparison import TASKS
+
+    tasks: dict[str, Any] = {}
+    for word in words:
+        name = word.rpartition(":")[2]
+        if name in tasks:
+            raise typer.BadParameter(f"`tasks` must differ in name, got {name} twice.")
+        if ":" in word:
+            tasks[name] = import_task(word)
+        elif word in TASKS:
+            tasks[name] = TASKS[word]
+        else:
+            raise typer.BadParameter(
+                f"`tasks` must be module:name or one of {', '.join(TASKS)}, got "
+                f"{word!r}."
+            )
+    return tasks
 
 
 def _read_ints(name: str, text: str) -> list[int]:

@@ -3,6 +3,7 @@
 Hermans, Begy & Louppe (2020), arXiv:1903.04057, Algorithms 1 and 2 on SLCP.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sbi_aalr.checks import check_device, check_positive_int, check_seed
+from sbi_aalr.checks import (
+    check_device,
+    check_positive_float,
+    check_positive_int,
+    check_seed,
+)
+from sbi_aalr.cli.heartbeat import heartbeat
+from sbi_aalr.cli.options import TIME_LIMIT
 from sbi_aalr.diagnostics import (
     add_predictive,
     plot_corner,
@@ -62,6 +70,7 @@ class DemoResult(NamedTuple):
         fit_seconds: Wall time of the fit, simulations included.
         sample_seconds: Wall time of the sampling.
         files: The files written.
+        is_interrupted: Whether Ctrl-C ended the fit before its time.
     """
 
     posterior: MHPosterior
@@ -70,6 +79,7 @@ class DemoResult(NamedTuple):
     fit_seconds: float
     sample_seconds: float
     files: tuple[Path, ...]
+    is_interrupted: bool = False
 
 
 def run_demo(
@@ -79,15 +89,18 @@ def run_demo(
     seed: int = 1,
     num_samples: int = 10_000,
     device: str = "cpu",
+    time_limit: float | None = TIME_LIMIT,
     show_progress_bars: bool = True,
     on_phase: Callable[[str], object] = lambda what: None,
+    on_progress: Callable[[str], object] | None = None,
 ) -> DemoResult:
     """Fit AALR on SLCP, sample the posterior of one observation, and write both down.
 
     The observation is simulated at SLCP's true parameters. The estimator is
     written as soon as it is fitted, the rest at the end; each file appears whole or not
     at all. An earlier demo in the folder is removed when the new estimator is fitted;
-    files that are of none are never replaced.
+    files that are of none are never replaced. Ctrl-C while it is fitted ends the fit
+    alone: what was learnt until then is sampled and written all the same.
 
     Args:
         out: Folder to write to, made if needed: `posterior.safetensors` and
@@ -97,16 +110,21 @@ def run_demo(
         seed: Makes the run repeatable.
         num_samples: Posterior draws.
         device: Where to train and sample.
+        time_limit: Seconds of fitting at most, simulations included; None for no limit.
         show_progress_bars: Whether to show progress.
         on_phase: Called with a few words at the start of each part of the work.
+        on_progress: Called every half minute of the fit, with words on how far it is.
 
     Returns:
         The posterior, the summary table and the paths of the files.
 
     Raises:
         TypeError: If a count is no int.
-        ValueError: If a count is not positive, the seed is negative or the device
-            does not work; if `out` holds files of these names that no demo wrote.
+        KeyboardInterrupt: If Ctrl-C was pressed before the first step of the fit, or
+            after the fit.
+        ValueError: If a count or limit is not positive, the seed is negative or the
+            device does not work; if `out` holds files of these names that no demo
+            wrote.
         OSError: If `out` is a file, or cannot be made or written to.
 
     Warns:
@@ -127,6 +145,8 @@ def run_demo(
     check_positive_int("num_samples", num_samples)
     seed = check_seed("seed", seed)
     check_device("device", device)
+    if time_limit is not None:
+        check_positive_float("time_limit", time_limit)
     # Before the long part: a folder that cannot be made should not cost a fit.
     folder = check_output_folder("out", out)
     check_replaceable("out", folder, _FILES, _is_of_demo)
@@ -138,11 +158,19 @@ def run_demo(
     generator = torch.Generator().manual_seed(seed)
     x_o = slcp.simulate(truth[None], generator=generator)
 
-    on_phase(f"Fitting AALR on {num_simulations:,} simulations of SLCP")
+    most = "" if time_limit is None else f", for {time_limit:g} s at most"
+    on_phase(f"Fitting AALR on {num_simulations:,} simulations of SLCP{most}")
     started = time.perf_counter()
     trainer = AALR(slcp.prior, device=device, show_progress_bars=show_progress_bars)
-    trainer.train_online(slcp.simulate, num_simulations=num_simulations, seed=seed)
+    is_interrupted = _fit(
+        trainer,
+        _Counted(slcp.simulate),
+        {"num_simulations": num_simulations, "seed": seed, "time_limit": time_limit},
+        on_progress,
+    )
     fitted = time.perf_counter()
+    if is_interrupted:
+        on_phase("Interrupted: going on with what was learnt; Ctrl-C again to stop")
     on_phase("Sampling the posterior of one observation")
     posterior = trainer.build_posterior().set_default_x(x_o)
     training = {
@@ -185,7 +213,54 @@ def run_demo(
         fit_seconds=fitted - started,
         sample_seconds=sampled - fitted,
         files=files,
+        is_interrupted=is_interrupted,
     )
+
+
+class _Counted:
+    """A simulator that counts."""
+
+    def __init__(self, simulate: Callable[[Tensor], Tensor]) -> None:
+        self.count = 0
+        self._simulate = simulate
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        self.count += len(theta)
+        return self._simulate(theta)
+
+
+def _fit(
+    trainer: AALR,
+    simulate: _Counted,
+    options: dict[str, Any],
+    on_progress: Callable[[str], object] | None,
+) -> bool:
+    """Fit, and say whether it was interrupted after the first step."""
+    wanted, limit = options["num_simulations"], options["time_limit"]
+
+    def tell(seconds: float) -> str:
+        of = f"{seconds:.0f} s" + ("" if limit is None else f" of {limit:g} s at most")
+        # A few more find out how the simulator is to be called.
+        return f"{of}: {min(simulate.count, wanted):,} of {wanted:,} simulations made"
+
+    beating = (
+        contextlib.nullcontext()
+        if on_progress is None
+        else heartbeat(on_progress, tell)
+    )
+    threads = torch.get_num_threads()
+    # Several wait for one another at every step, and for whoever else has a core.
+    torch.set_num_threads(1)
+    try:
+        with beating:
+            trainer.train_online(simulate, **options)
+    except KeyboardInterrupt:
+        if not trainer.summary["training_loss"]:
+            raise
+        return True
+    finally:
+        torch.set_num_threads(threads)
+    return False
 
 
 def _is_of_demo(folder: Path) -> bool:

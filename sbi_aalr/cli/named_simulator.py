@@ -1,4 +1,4 @@
-"""The simulator or the prior that a name stands for, on the command line.
+"""What a name stands for on the command line: simulator, prior, network, task.
 
 A run's folder may name a simulator too, but only one that this package knows.
 """
@@ -16,7 +16,12 @@ from sbi_aalr.simulators import SLCP
 # Those whose name `training.json` may give.
 _KNOWN: dict[str, Callable[[], Any]] = {"slcp": SLCP}
 # What things are called in messages.
-_USUAL = {"simulator": "simulate", "prior": "prior"}
+_USUAL = {
+    "simulator": "simulate",
+    "prior": "prior",
+    "classifier": "build",
+    "tasks": "Task",
+}
 
 
 class NamedSimulator(NamedTuple):
@@ -77,6 +82,40 @@ def import_prior(path: str) -> Distribution:
     found = _import("prior", path)
     is_prior = isinstance(found, Distribution)
     return check_prior("prior", found if is_prior else getattr(found, "prior", found))
+
+
+def import_classifier(path: str) -> Callable[..., Any]:
+    """Import `package.module:name`, from the current folder too.
+
+    Args:
+        path: Module and name of a builder, `(theta, x) -> RatioEstimator`.
+
+    Raises:
+        ImportError: If the module cannot be imported.
+        TypeError: If what the name stands for cannot be called.
+        ValueError: If the path has another form, or the module no such name.
+    """
+    found = _import("classifier", path)
+    if not callable(found):
+        raise TypeError(
+            "`classifier` must be a callable (theta, x) -> RatioEstimator, got "
+            f"{type(found).__name__}."
+        )
+    return found
+
+
+def import_task(path: str) -> Any:
+    """Import `package.module:name`, from the current folder too.
+
+    Args:
+        path: Module and name of an object or a class with a `prior` and a method
+            `simulate`, and `sample_posterior` where there are exact draws.
+
+    Raises:
+        ImportError: If the module cannot be imported.
+        ValueError: If the path has another form, or the module no such name.
+    """
+    return _import("tasks", path)
 
 
 def _import(option: str, path: str) -> Any:

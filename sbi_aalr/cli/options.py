@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+# Seconds that the demo fits for, unless told otherwise.
+TIME_LIMIT = 180.0
+
 Seed = Annotated[int, typer.Option(help="Makes the run repeatable.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda:0.")]
 Prior = Annotated[
@@ -13,4 +16,22 @@ Prior = Annotated[
         show_default="as saved",
     ),
 ]
+Classifier = Annotated[
+    str | None,
+    typer.Option(
+        help="The builder of the network as module:name, where it was your own.",
+        show_default="as saved",
+    ),
+]
+ParameterNames = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of the parameters, with commas between.", show_default="as saved"
+    ),
+]
 NumSamples = Annotated[int, typer.Option(help="Posterior draws for each observation.")]
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """Names that have commas between; None for none."""
+    return None if text is None else [name.strip() for name in text.split(",")]

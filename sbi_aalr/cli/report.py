@@ -1,12 +1,21 @@
 """The command `sbi-aalr report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sbi_aalr.cli.options import Prior, Seed
+from sbi_aalr.cli.options import (
+    Classifier,
+    ParameterNames,
+    Prior,
+    Seed,
+    split_names,
+)
 from sbi_aalr.cli.terminal import show_line
+
+if TYPE_CHECKING:
+    from sbi_aalr.report.verdicts import Verdict
 
 _COLORS = {"good": "green", "doubtful": "yellow", "bad": "red", "unknown": ""}
 
@@ -38,6 +47,27 @@ def report(
         ),
     ] = None,
     prior: Prior = None,
+    classifier: Classifier = None,
+    parameter_names: ParameterNames = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            help="True parameters, with commas between, or a CSV file with a row an "
+            "observation.",
+            show_default="the demo's, if it is the demo's run",
+        ),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(help="Heading of the page.", show_default="the folder"),
+    ] = None,
+    ci_prob: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability of the intervals on the page, such as 0.94.",
+            show_default="as in MHPosterior.report",
+        ),
+    ] = None,
     seed: Seed = 1,
 ) -> None:
     """Write one HTML page that says whether to trust a run.
@@ -52,16 +82,26 @@ def report(
 
     matplotlib.use("agg")
     out = run / REPORT if out is None else out
-    budget = {} if num_simulations is None else {"num_simulations": num_simulations}
+    given = {"num_simulations": num_simulations, "ci_prob": ci_prob}
+    chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     verdict = report_folder(
         run,
         out,
         chains=chains,
         simulator=simulator,
         prior=prior,
+        classifier=classifier,
+        parameter_names=split_names(parameter_names),
+        truth=truth,
+        title=title,
         seed=seed,
         on_phase=lambda what: show_line(f"{what} …"),
-        **budget,
+        **chosen,
     )
-    show_line(f"{verdict.answer}. {verdict.reason}", _COLORS[verdict.state])
+    show_answer(verdict)
     show_line(f"Wrote {out}")
+
+
+def show_answer(verdict: "Verdict") -> None:
+    """Show in one line whether to trust a run."""
+    show_line(f"{verdict.answer}. {verdict.reason}", _COLORS[verdict.state])

@@ -6,19 +6,26 @@ knows it, or with one that the user names, the checks that need a simulator are 
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sbi_aalr.checks import check_positive_int, check_seed
-from sbi_aalr.cli.named_simulator import find_known, import_prior, import_simulator
+from sbi_aalr.cli.named_simulator import (
+    find_known,
+    import_classifier,
+    import_prior,
+    import_simulator,
+)
+from sbi_aalr.persistence.csv_rows import read_csv_rows
 from sbi_aalr.persistence.run_folder import CHAINS, find_chains
 from sbi_aalr.persistence.run_store import read_run
 from sbi_aalr.persistence.training_json import read_training
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
+from sbi_aalr.report.evidence import CI_PROB
 from sbi_aalr.report.page import check_path, show_value
 from sbi_aalr.report.run_report import report_run
 from sbi_aalr.report.verdicts import Verdict
@@ -35,8 +42,13 @@ def report_folder(
     chains: str | Path | None = None,
     simulator: str | None = None,
     prior: str | None = None,
+    classifier: str | None = None,
+    parameter_names: Sequence[str] | None = None,
+    truth: str | None = None,
+    title: str | None = None,
     num_simulations: int = NUM_SIMULATIONS,
     seed: int = SEED,
+    ci_prob: float = CI_PROB,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> Verdict:
     """Write a report about the chains in a run's folder.
@@ -50,8 +62,15 @@ def report_folder(
             `import_simulator`. By default the one that `training.json` names.
         prior: Where to import the prior from, in the same way, where the folder does
             not hold it; see `import_prior`.
+        classifier: Where to import the builder of the network from, where it was your
+            own; see `import_classifier`.
+        parameter_names: One name a parameter; by default those saved.
+        truth: True parameters with commas between, or a CSV file with a row an
+            observation; by default those that the run knows.
+        title: Heading of the page; by default the folder.
         num_simulations: Budget of the checks.
         seed: Makes the checks repeatable.
+        ci_prob: Probability of the intervals on the page.
         on_phase: Called with a few words at the start of each part of the work.
 
     Returns:
@@ -67,9 +86,13 @@ def report_folder(
     seed = check_seed("seed", seed)
     folder, out = Path(folder), check_path(out, "out")
     task = None if simulator is None else import_simulator(simulator)
-    given = None if prior is None else import_prior(prior)
     training = read_training(folder)
-    posterior = MHPosterior.load(folder, prior=given)
+    posterior = MHPosterior.load(
+        folder,
+        prior=None if prior is None else import_prior(prior),
+        classifier=None if classifier is None else import_classifier(classifier),
+        parameter_names=parameter_names,
+    )
     path = find_chains(folder, chains)
     run = read_run(path, posterior.target)
     task = task or find_known(training.get("simulator"))
@@ -84,10 +107,11 @@ def report_folder(
         out,
         settings=posterior.parameters,
         simulator=None if task is None else task.simulate,
-        truth=_read_truth(run),
+        truth=_read_truth(run) if truth is None else _parse_truth(truth, run),
+        parameter_names=parameter_names,
         reference=reference,
         training={name: training.get(name, []) for name in _LOSSES},
-        title=f"Run {folder}" if path.name == CHAINS else f"Run {folder}, {path.name}",
+        title=title or _make_title(folder, path),
         facts=_list_facts(training),
         commands=_list_commands(
             folder,
@@ -99,12 +123,38 @@ def report_folder(
                 "--chains": None if path == folder / CHAINS else path,
                 "--simulator": simulator,
                 "--prior": prior,
+                "--classifier": classifier,
+                "--parameter-names": None
+                if parameter_names is None
+                else ",".join(parameter_names),
+                "--truth": truth,
+                "--title": title,
+                "--ci-prob": None if ci_prob == CI_PROB else ci_prob,
             },
         ),
         num_simulations=num_simulations,
         seed=seed,
+        ci_prob=ci_prob,
         on_phase=on_phase,
     )
+
+
+def _make_title(folder: Path, path: Path) -> str:
+    return f"Run {folder}" if path.name == CHAINS else f"Run {folder}, {path.name}"
+
+
+def _parse_truth(text: str, run: Run) -> Any:
+    """Numbers with commas between, or the rows of a CSV file."""
+    try:
+        return np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        pass
+    if not Path(text).is_file():
+        raise ValueError(
+            "`truth` must be numbers with commas between, or a CSV file with a row an "
+            f"observation, got {text!r}."
+        )
+    return read_csv_rows(text, run.chains.theta.shape[-1])
 
 
 def _read_truth(run: Run) -> Any:

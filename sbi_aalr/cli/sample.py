@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from sbi_aalr.cli.options import Device, NumSamples, Prior, Seed
+from sbi_aalr.cli.options import (
+    Classifier,
+    Device,
+    NumSamples,
+    ParameterNames,
+    Prior,
+    Seed,
+    split_names,
+)
 from sbi_aalr.cli.terminal import (
     show_line,
     show_observations,
@@ -34,6 +42,8 @@ def sample(
         typer.Option(help="Chains for each observation.", show_default="as saved"),
     ] = None,
     prior: Prior = None,
+    classifier: Classifier = None,
+    parameter_names: ParameterNames = None,
     seed: Seed = 1,
     device: Device = "cpu",
 ) -> None:
@@ -45,15 +55,20 @@ def sample(
     command goes on where it was stopped; a file that is there already is left alone.
     """
     from sbi_aalr.checks import check_positive_int
-    from sbi_aalr.cli.named_simulator import import_prior
+    from sbi_aalr.cli.named_simulator import import_classifier, import_prior
     from sbi_aalr.files import check_output_file
     from sbi_aalr.persistence.csv_rows import read_csv_rows
     from sbi_aalr.persistence.run_store import SUFFIXES
     from sbi_aalr.posterior import MHPosterior
 
     check_positive_int("num_samples", num_samples)
-    given = None if prior is None else import_prior(prior)
-    posterior = MHPosterior.load(run, prior=given, device=device)
+    posterior = MHPosterior.load(
+        run,
+        prior=None if prior is None else import_prior(prior),
+        classifier=None if classifier is None else import_classifier(classifier),
+        parameter_names=split_names(parameter_names),
+        device=device,
+    )
     event_shape = posterior.potential_fn.ratio_estimator.condition_shape
     header: list[str] = []
     rows = read_csv_rows(x, event_shape.numel(), on_header=header.append)

@@ -18,6 +18,7 @@ from sbi_aalr.diagnostics.misspecification import (
     warn_if_misspecified,
 )
 from sbi_aalr.diagnostics.predictive import add_predictive
+from sbi_aalr.diagnostics.predictive_check import PredictiveCheck, predictive_check
 from sbi_aalr.diagnostics.ratio_normalisation import (
     RatioNormalisation,
     ratio_normalisation,
@@ -38,6 +39,7 @@ __all__ = [
     "ExpectedCoverage",
     "Familiarity",
     "Misspecification",
+    "PredictiveCheck",
     "RatioNormalisation",
     "RatioROC",
     "add_predictive",
@@ -49,6 +51,7 @@ __all__ = [
     "plot_corner",
     "plot_recovery",
     "plot_trace_rank",
+    "predictive_check",
     "ratio_normalisation",
     "ratio_roc",
     "read_convergence",

@@ -31,29 +31,22 @@ from sbi_aalr.checks import (
     check_parameter_names,
     check_positive_int,
 )
+from sbi_aalr.diagnostics.coverage_plot import plot_coverage
 from sbi_aalr.diagnostics.draws import Array
 from sbi_aalr.diagnostics.inputs import check_rows
-from sbi_aalr.diagnostics.plot_style import (
-    BLUE,
-    GREY,
-    INK,
-    LIGHT_GREY,
-    make_axes,
-    typeset,
-)
-from sbi_aalr.diagnostics.rank_ecdf import GRID, find_band, subtract_uniform
+from sbi_aalr.diagnostics.rank_ecdf import find_band
+from sbi_aalr.diagnostics.recovery import draw_recovery
 from sbi_aalr.seeding import seeded
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LEVELS = np.linspace(0.01, 0.99, 99)
 _INTERVAL = 0.95
 # With fewer, the coverage of a level is known to some ten per cent at best.
 _MIN_OBSERVATIONS = 50
-# More parameters than these are drawn pale, without a legend.
-_MAX_LABELS = 8
+# Of the regions that the verdict tells of, and of the intervals of `plot_recovery`.
+_TOLD, RECOVERY_LEVEL = 0.95, 0.68
 
 
 class BatchedPosterior(Protocol):
@@ -86,6 +79,9 @@ class ExpectedCoverage:
             `(D + 1,)`.
         parameter_names: One name a parameter.
         false_alarm_rate: Probability with which a calibrated posterior fails.
+        truth: The true parameters, shape `(B, D)`, or None.
+        quantiles: Median of the draws between the ends of their 68 % interval, in
+            rising order, shape `(3, B, D)`, or None.
     """
 
     ranks: Array
@@ -97,6 +93,8 @@ class ExpectedCoverage:
     p_values: Array
     parameter_names: tuple[str, ...]
     false_alarm_rate: float
+    truth: Array | None = None
+    quantiles: Array | None = None
 
     @property
     def passed(self) -> bool | None:
@@ -108,11 +106,11 @@ class ExpectedCoverage:
 
     @property
     def verdict(self) -> str:
-        """The outcome in words, with the coverage of the 90 % regions."""
-        at = int(np.abs(self.levels - 0.9).argmin())
+        """The outcome in words, with the coverage of the 95 % regions."""
+        at = int(np.abs(self.levels - _TOLD).argmin())
         numbers = (
-            f"regions of 90 % hold the truth in {self.coverage[at]:.0%} of "
-            f"{len(self.ranks)} observations (95 % interval {self.lower[at]:.0%} to "
+            f"regions of {100 * _TOLD:g} % hold the truth in {self.coverage[at]:.0%} "
+            f"of {len(self.ranks)} observations (95 % interval {self.lower[at]:.0%} to "
             f"{self.upper[at]:.0%})"
         )
         if self.passed is None:
@@ -130,12 +128,30 @@ class ExpectedCoverage:
         kind = "Over-confident" if off < 0 else "Under-confident"
         return f"{kind}: {numbers}."
 
+    @property
+    def band(self) -> float:
+        """How far ranks may lie from uniform ones: beyond it, the test fails."""
+        return find_band(len(self.ranks), len(self.p_values), self.false_alarm_rate)
+
     def plot(self) -> "Figure":
         """Draw coverage against level, and the ranks of each parameter beside it."""
-        figure, (left, right) = make_axes(9, 4.2, columns=2)
-        _draw_coverage(left, self)
-        _draw_ranks(right, self)
-        return figure
+        return plot_coverage(
+            (self.levels, self.coverage),
+            dict(zip(self.parameter_names, self.ranks.T, strict=True)),
+            band=self.band,
+            level=1 - self.false_alarm_rate,
+        )
+
+    def plot_recovery(self) -> "Figure":
+        """Draw the estimates of all observations against the true parameters."""
+        if self.truth is None or self.quantiles is None:
+            raise ValueError(
+                "`truth` and `quantiles` must be there to be drawn, got None. "
+                "`expected_coverage` gives them."
+            )
+        return draw_recovery(
+            self.quantiles, self.truth, self.parameter_names, RECOVERY_LEVEL
+        )
 
 
 def expected_coverage(
@@ -222,7 +238,15 @@ def expected_coverage(
         p_values=_test_uniform(everything),
         parameter_names=tuple(names),
         false_alarm_rate=false_alarm_rate,
+        truth=truth.cpu().numpy(),
+        quantiles=_find_quantiles(draws),
     )
+
+
+def _find_quantiles(draws: Tensor) -> Array:
+    tail = (1 - RECOVERY_LEVEL) / 2
+    values = draws.double().cpu().numpy()
+    return np.quantile(values, [tail, 0.5, 1 - tail], axis=0)
 
 
 def _rank(truth: Tensor, draws: Tensor) -> Array:
@@ -260,39 +284,3 @@ def _test_uniform(ranks: Array) -> Array:
     from scipy.stats import kstest
 
     return np.array([kstest(column, "uniform").pvalue for column in ranks.T])
-
-
-def _draw_coverage(axes: "Axes", found: ExpectedCoverage) -> None:
-    levels, interval = found.levels, (found.lower, found.upper)
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="calibrated")
-    band = axes.fill_between(levels, *interval, color=BLUE, alpha=0.2, linewidth=0)
-    band.set_label("95 % interval")
-    axes.plot(levels, found.coverage, color=BLUE, linewidth=1.8, label="measured")
-    axes.set_xlabel("credible level", color=INK)
-    axes.set_ylabel("share of truths inside", color=INK)
-    axes.set_title("above: too wide; below: too narrow", fontsize=9, color=INK)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
-    axes.set_aspect("equal")
-
-
-def _draw_ranks(axes: "Axes", found: ExpectedCoverage) -> None:
-    names = found.parameter_names
-    band = find_band(len(found.ranks))
-    axes.axhspan(-band, band, color=LIGHT_GREY, alpha=0.6, linewidth=0)
-    styles = ("-", "--", ":", "-.")
-    for column, name in enumerate(names):
-        axes.plot(
-            GRID,
-            subtract_uniform(found.ranks[:, column]),
-            linewidth=1.4,
-            alpha=1.0 if len(names) <= _MAX_LABELS else 0.4,
-            color=f"C{column % 10}",
-            linestyle=styles[column // 2 % len(styles)],
-            label=typeset(name),
-        )
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("rank of the truth", color=INK)
-    axes.set_ylabel("share below, less the uniform one", color=INK)
-    axes.set_title("95 % band of calibrated ranks in grey", fontsize=9, color=INK)
-    if len(names) <= _MAX_LABELS:
-        axes.legend(frameon=False, fontsize=8, loc="best")

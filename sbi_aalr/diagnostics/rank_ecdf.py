@@ -30,13 +30,16 @@ def subtract_uniform(ranks: Array) -> Array:
     return np.searchsorted(np.sort(ranks), GRID, side="right") / len(ranks) - GRID
 
 
-def find_band(count: int, num_curves: int = 1) -> float:
-    """Return the half-width that no curve leaves, with 95 %, if ranks are uniform.
+def find_band(
+    count: int, num_curves: int = 1, false_alarm_rate: float = _FALSE_ALARM
+) -> float:
+    """Return the half-width that no curve leaves if ranks are uniform.
 
     Args:
         count: Number of ranks that a curve is made of.
         num_curves: Number of curves, by Bonferroni's inequality.
+        false_alarm_rate: Probability with which one of them leaves it all the same.
     """
     from scipy.stats import kstwo
 
-    return float(kstwo.isf(_FALSE_ALARM / num_curves, count))
+    return float(kstwo.isf(false_alarm_rate / num_curves, count))

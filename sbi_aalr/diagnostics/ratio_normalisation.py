@@ -26,12 +26,15 @@ from sbi_aalr.diagnostics.draws import Array
 from sbi_aalr.diagnostics.inputs import check_rows
 from sbi_aalr.diagnostics.log_ratio import LogRatio, fix_rows
 from sbi_aalr.diagnostics.plot_style import BLUE, GREY, INK, RED, make_axes
+from sbi_aalr.mcmc.weights import LogMean
 from sbi_aalr.seeding import seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_TICKS = 20
+_FALSE_ALARM_RATE = 0.01
+_MIN_EFFECTIVE = 200
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class RatioNormalisation:
 
     def plot(self) -> "Figure":
         """Draw log E_prior[r] of each observation with the limits it must be within."""
+        if len(self.log_mean) == 1:
+            return self._plot_single()
         figure, (axes,) = make_axes(7, 3)
         axes.axhline(0, color=GREY, linewidth=1)
         order = np.arange(len(self.log_mean))
@@ -98,6 +103,19 @@ class RatioNormalisation:
         axes.set_xlabel("observation", color=INK)
         axes.set_ylabel("log E[r], nats", color=INK)
         axes.legend(frameon=False, fontsize=8)
+        return figure
+
+    def _plot_single(self) -> "Figure":
+        """Draw the mean of one observation, for which there is no axis of them."""
+        figure, (axes,) = make_axes(6, 1.5)
+        color = RED if self.failed[0] else BLUE if self.judged[0] else GREY
+        reach = np.nan_to_num(self.limit * self.standard_error, posinf=0)
+        axes.axvline(0, color=GREY, linewidth=1)
+        axes.errorbar(self.log_mean, [0], xerr=reach, fmt="o", color=color, capsize=3)
+        axes.set_ylim(-1, 1)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("log E[r], nats; 0 for the exact ratio", color=INK)
         return figure
 
     @property
@@ -132,8 +150,8 @@ def ratio_normalisation(
     x: Tensor,
     *,
     num_draws: int = 100_000,
-    false_alarm_rate: float = 0.01,
-    min_effective_sample_size: float = 200,
+    false_alarm_rate: float = _FALSE_ALARM_RATE,
+    min_effective_sample_size: float = _MIN_EFFECTIVE,
     seed: int | None = None,
 ) -> RatioNormalisation:
     r"""Test whether E_prior[r(x|theta)] = 1 for each observation.
@@ -181,13 +199,28 @@ def ratio_normalisation(
     from sbi_aalr.sampling.normaliser import measure_log_mean
 
     mean = measure_log_mean(fix_rows(log_ratio, rows), theta, len(rows))
+    return judge_means(mean, false_alarm_rate, minimum)
+
+
+def judge_means(
+    mean: LogMean,
+    false_alarm_rate: float = _FALSE_ALARM_RATE,
+    min_effective_sample_size: float = _MIN_EFFECTIVE,
+) -> RatioNormalisation:
+    """Say which means of a ratio over prior draws differ from one.
+
+    Args:
+        mean: Of each observation, shape `(B,)`, from the same prior draws.
+        false_alarm_rate: Probability with which an exact ratio fails for any of them.
+        min_effective_sample_size: With fewer effective draws nothing is judged.
+    """
     return RatioNormalisation(
         log_mean=mean.value.numpy(),
         standard_error=mean.standard_error.numpy(),
         effective_sample_size=mean.effective_size.numpy(),
-        min_effective_sample_size=minimum,
+        min_effective_sample_size=min_effective_sample_size,
         # Bonferroni's, as the same prior draws serve all observations.
-        limit=find_limit(false_alarm_rate / len(rows)),
+        limit=find_limit(false_alarm_rate / mean.value.numel()),
         false_alarm_rate=false_alarm_rate,
     )
 

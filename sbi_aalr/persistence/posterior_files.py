@@ -124,7 +124,7 @@ def write(folder: str | Path, saved: Saved) -> Path:
                 "loading, `MHPosterior.load(folder, prior=...)`, or to the command, "
                 "`--prior module:name`."
             ),
-            stacklevel=3,
+            stacklevel=4,
         )
     return folder
 

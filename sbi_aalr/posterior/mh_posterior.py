@@ -11,20 +11,22 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_device, check_prior
-from sbi_aalr.diagnostics.run_tree import (
-    run_to_dataset,
-    run_to_datatree,
-)
+from sbi_aalr.diagnostics.getdist_samples import find_bounds, to_getdist
+from sbi_aalr.diagnostics.run_tree import run_to_dataset, run_to_datatree
 from sbi_aalr.diagnostics.table import summary
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.mcmc.chains import Chains
-from sbi_aalr.persistence.posterior_files import Saved, read, write
+from sbi_aalr.persistence.posterior_files import read
+from sbi_aalr.posterior.describe import describe
 from sbi_aalr.posterior.inputs import check_estimator, check_parameters
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
+from sbi_aalr.posterior.saving import save
 from sbi_aalr.posterior.sbi_posterior import SbiPosterior
 from sbi_aalr.posterior.sbi_settings import change_settings
 from sbi_aalr.posterior.transform import make_transform
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
+from sbi_aalr.report.evidence import CI_PROB
+from sbi_aalr.report.phases import show_phases
 from sbi_aalr.report.run_report import report_run
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.seeding import generators_kept
@@ -40,7 +42,8 @@ class MHPosterior(SbiPosterior):
     The target is log r(x|theta) + log p(theta), with the log-ratio from a ratio
     estimator. Chains of one observation or of thousands run side by side, x is embedded
     once for each, and draws go on until R-hat and the effective sample size are good
-    enough, or `max_steps` is spent and a `ConvergenceWarning` says so.
+    enough, or `max_steps` is spent and a `ConvergenceWarning` says so. What shows the
+    last run raises a `CallOrderError` where nothing was sampled yet.
 
     Args:
         potential_fn: sbi's potential: from `ratio_estimator_based_potential`, or any
@@ -80,6 +83,10 @@ class MHPosterior(SbiPosterior):
         super().__init__(*parts, parameter_names)
         self._purpose = "It samples by likelihood-free Metropolis-Hastings."
 
+    def __str__(self) -> str:
+        """Say of what it is the posterior, and how far the last run came."""
+        return f"{super().__str__()}\n{describe(self)}"
+
     @classmethod
     @generators_kept()
     def from_estimator(
@@ -90,11 +97,7 @@ class MHPosterior(SbiPosterior):
         Args:
             estimator: The ratio estimator, of NRE_A, NRE_B, NRE_C, BNRE or AALR.
             prior: The prior it was trained with.
-            **settings: `parameter_names`, and settings by name; see
-                `MHPosteriorParameters`.
-
-        Returns:
-            The posterior.
+            **settings: `parameter_names`, and those of `MHPosteriorParameters`.
         """
         width = check_estimator(estimator).input_shape.numel()
         check_prior("prior", prior, width)
@@ -113,18 +116,11 @@ class MHPosterior(SbiPosterior):
         return None if self._run is None else self._run.warmup
 
     def diagnostics(self, parameter_names: Sequence[str] | None = None) -> "xr.Dataset":
-        """Return R-hat, effective sample sizes, acceptance and steps of the last run.
+        """Return how far the last run converged.
 
-        Args:
-            parameter_names: Others than the posterior's own.
-
-        Returns:
-            `r_hat`, `ess_bulk` and `ess_tail` by parameter, `acceptance_rate`,
-            `stuck_chains`, `num_steps` and `converged`; each by `observation` after
-            `sample_batched`.
-
-        Raises:
-            CallOrderError: If nothing was sampled yet.
+        There are `r_hat`, `ess_bulk` and `ess_tail` by parameter, `acceptance_rate`,
+        `stuck_chains`, `num_steps` and `converged`; each by `observation` after
+        `sample_batched`. `parameter_names` may be others than the posterior's own.
         """
         run = self._require_run()
         dataset = run_to_dataset(run, parameter_names)
@@ -145,31 +141,37 @@ class MHPosterior(SbiPosterior):
             `observed_data` and `diagnostics`; the variable is `theta` with dimensions
             `(chain, draw, parameter)`, and `observation` before the last after
             `sample_batched`.
-
-        Raises:
-            CallOrderError: If nothing was sampled yet.
         """
-        # A copy, as whoever changes its numbers does not mean those of the run.
         tree = run_to_datatree(self._require_run(), parameter_names, split)
         return tree.copy(deep=True)
 
+    def to_getdist(
+        self, observation: int | None = None, label: str | None = None
+    ) -> Any:
+        """Convert the last run's chains to GetDist's `MCSamples`.
+
+        Args:
+            observation: Which to take, where there are several.
+            label: What its legends call the samples.
+        """
+        tree, bounds = self.to_datatree(), find_bounds(self.proposal)
+        return to_getdist(tree, observation=observation, label=label, bounds=bounds)
+
     def summary(
-        self, parameter_names: Sequence[str] | None = None, truth: Tensor | None = None
+        self,
+        parameter_names: Sequence[str] | None = None,
+        truth: Tensor | None = None,
+        ci_prob: float = 0.94,
     ) -> "pd.DataFrame":
         """Return ArviZ's table of the last run, one row a parameter.
 
         Args:
             parameter_names: Others than the posterior's own.
             truth: True parameters to put beside, shape `(D,)`.
-
-        Returns:
-            Mean, sd, interval, bulk and tail ESS, and R-hat.
-
-        Raises:
-            CallOrderError: If nothing was sampled yet.
+            ci_prob: Probability of the equal-tailed interval; ArviZ's by default.
         """
-        tree = run_to_datatree(self._require_run(), parameter_names)
-        return summary(tree, truth=truth)
+        tree = self.to_datatree(parameter_names)
+        return summary(tree, truth=truth, ci_prob=ci_prob)
 
     def report(
         self,
@@ -182,12 +184,14 @@ class MHPosterior(SbiPosterior):
         title: str = "Posterior",
         num_simulations: int = NUM_SIMULATIONS,
         seed: int = SEED,
+        ci_prob: float = CI_PROB,
+        show_progress_bars: bool = True,
     ) -> Path:
         """Write one self-contained HTML page that says whether to trust the last run.
 
-        Without a simulator it shows the chains; checks of the network and of the data
-        are said to be open. With one it also runs the ratio ROC test, normalisation,
-        balance, coverage over 100 simulated observations, and posterior predictions.
+        Without a simulator it shows the chains, and says which checks are open. With
+        one it also runs them: the ratio ROC test, balance, coverage over 100 simulated
+        observations, and posterior predictions.
 
         Args:
             path: The file to write; its folder is made if needed.
@@ -197,14 +201,15 @@ class MHPosterior(SbiPosterior):
             training: A trainer's `summary`, of which the losses are shown.
             title: Heading of the page.
             num_simulations: Simulations for the ROC test. All other checks together
-                take some 30,000 at most.
+                take some 80,000 at most.
             seed: Makes the checks repeatable.
+            ci_prob: Probability of the intervals on the page.
+            show_progress_bars: Whether to show what is being done.
 
         Returns:
             The path.
 
         Raises:
-            CallOrderError: If nothing was sampled yet.
             IsADirectoryError: If the path is a folder.
             TypeError: If a simulator is given, but the posterior has no ratio
                 estimator.
@@ -213,28 +218,29 @@ class MHPosterior(SbiPosterior):
         Warns:
             FarObservationWarning: If an observation is far from all simulations.
         """
-        report_run(
-            self._require_run(),
-            path,
-            settings=self.parameters,
-            simulator=simulator,
-            truth=truth,
-            parameter_names=parameter_names,
-            training=training,
-            title=title,
-            num_simulations=num_simulations,
-            seed=seed,
-        )
+        run = self._require_run()
+        with show_phases(show_progress_bars) as on_phase:
+            report_run(
+                run,
+                path,
+                settings=self.parameters,
+                simulator=simulator,
+                truth=truth,
+                parameter_names=parameter_names,
+                training=training,
+                title=title,
+                num_simulations=num_simulations,
+                seed=seed,
+                ci_prob=ci_prob,
+                on_phase=on_phase,
+            )
         return Path(path)
 
     def save(self, folder: str | Path) -> Path:
         """Write the posterior to a folder: safetensors and JSON, no pickle.
 
         Args:
-            folder: Where to; made if needed.
-
-        Returns:
-            The folder.
+            folder: Where to; made if needed, and returned.
 
         Raises:
             TypeError: If the posterior has no ratio estimator, whose weights to write.
@@ -243,14 +249,8 @@ class MHPosterior(SbiPosterior):
             UnsavedPriorWarning: If the prior is of a kind that cannot be described in
                 JSON, and must be given again when loading.
         """
-        if not isinstance(self.potential_fn, RatioBasedPotential):
-            raise TypeError(
-                "Only posteriors with a ratio estimator can be saved, got a "
-                f"{type(self.potential_fn).__name__}."
-            )
-        estimator, prior = self.potential_fn.ratio_estimator, self.potential_fn.prior
         settings = self.parameters.to_dict()
-        return write(folder, Saved(estimator, prior, settings, self._x, self._names))
+        return save(folder, self.potential_fn, settings, self._x, self._names)
 
     @classmethod
     @generators_kept()

@@ -20,12 +20,14 @@ from sbi_aalr.diagnostics.plot_style import (
     tidy_axes,
     typeset,
 )
+from sbi_aalr.report.evidence import CI_PROB, INNER_PROB
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_LAG = 40
 _NUM_COLUMNS = 3
+_MAX_BARS = 25
 
 
 def plot_ess_growth(
@@ -89,14 +91,17 @@ def plot_ess_growth(
     return figure
 
 
-def plot_autocorrelation(theta: Array, parameter_names: list[str]) -> "Figure":
-    """Draw the autocorrelation of each parameter: mean and 90 % of the chains.
+def plot_autocorrelation(
+    theta: Array, parameter_names: list[str], ci_prob: float = CI_PROB
+) -> "Figure":
+    """Draw the autocorrelation of each parameter: mean, and where most chains lie.
 
     It is 1 at all lags for a chain that does not move.
 
     Args:
         theta: Draws of one observation, shape `(C, S, D)`.
         parameter_names: One name a parameter.
+        ci_prob: Share of the chains in the band.
     """
     from arviz_stats.base import array_stats
 
@@ -110,7 +115,8 @@ def plot_autocorrelation(theta: Array, parameter_names: list[str]) -> "Figure":
         correlation = array_stats.autocorr(theta[..., index])[:, : len(lags)]
         # Of a chain that does not move it is 0 / 0.
         correlation = np.nan_to_num(correlation, nan=1.0)
-        low, high = np.quantile(correlation, [0.05, 0.95], axis=0)
+        ends = [(1 - ci_prob) / 2, (1 + ci_prob) / 2]
+        low, high = np.quantile(correlation, ends, axis=0)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.fill_between(lags, low, high, color=BLUE, alpha=0.2, linewidth=0)
         axes.plot(lags, correlation.mean(axis=0), color=BLUE, linewidth=1.6)
@@ -122,12 +128,17 @@ def plot_autocorrelation(theta: Array, parameter_names: list[str]) -> "Figure":
     return figure
 
 
-def plot_predictions(tree: xr.DataTree, observation: int | None) -> "Figure":
+def plot_predictions(
+    tree: xr.DataTree,
+    observation: int | None,
+    levels: tuple[float, float] = (INNER_PROB, CI_PROB),
+) -> "Figure":
     """Draw what was observed among what the posterior predicts, feature by feature.
 
     Args:
         tree: With `observed_data` and `posterior_predictive`.
         observation: Which one, where there are several.
+        levels: Probabilities of the inner and of the outer intervals.
     """
     predicted = tree["posterior_predictive"].to_dataset()["x"]
     observed = tree["observed_data"].to_dataset()["x"]
@@ -136,16 +147,26 @@ def plot_predictions(tree: xr.DataTree, observation: int | None) -> "Figure":
         observed = observed.isel(observation=observation)
     values = read_features(predicted, 2)
     seen = read_features(observed, 0)
-    figure = make_figure(max(5.0, min(10.0, 0.5 * seen.size + 2)), 3.2)
+    figure = make_figure(max(5.0, min(8.0, 0.5 * seen.size + 2)), 3.2)
     axes = figure.subplots()
     tidy_axes(axes)
-    low, inner_low, inner_high, high = np.quantile(
-        values, [0.05, 0.25, 0.75, 0.95], axis=0
-    )
     place = np.arange(1, seen.size + 1)
-    axes.vlines(place, low, high, color=BLUE, linewidth=2, alpha=0.45, label="90 %")
-    axes.vlines(place, inner_low, inner_high, color=BLUE, linewidth=5, label="50 %")
-    axes.plot(place, seen, "o", color=INK, markersize=4, label="observed")
+    for level, width, alpha in zip(
+        sorted(levels)[::-1], (2, 5), (0.45, 1), strict=True
+    ):
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        label = f"{100 * level:g} %"
+        if seen.size > _MAX_BARS:
+            # Bars so narrow would run into one another.
+            axes.fill_between(
+                place, low, high, color=BLUE, alpha=alpha / 2, linewidth=0, label=label
+            )
+        else:
+            axes.vlines(
+                place, low, high, color=BLUE, linewidth=width, alpha=alpha, label=label
+            )
+    size = 4 if seen.size <= _MAX_BARS else 2
+    axes.plot(place, seen, "o", color=INK, markersize=size, label="observed")
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("feature", color=INK)
     axes.set_ylabel("value", color=INK)

@@ -14,13 +14,17 @@ from sbi_aalr.diagnostics import (
     add_predictive,
     classifier_balance,
     expected_coverage,
-    ratio_normalisation,
+    predictive_check,
     ratio_roc,
     warn_if_misspecified,
 )
+from sbi_aalr.diagnostics.convergence import read_convergence
 from sbi_aalr.diagnostics.coverage import BatchedPosterior
 from sbi_aalr.diagnostics.draws import Array, read_draws
-from sbi_aalr.diagnostics.log_ratio import LogRatio
+from sbi_aalr.diagnostics.log_ratio import LogRatio, fix_rows
+from sbi_aalr.diagnostics.prior_agreement import PriorAgreement, compare_with_prior
+from sbi_aalr.diagnostics.ratio_normalisation import judge_means
+from sbi_aalr.mcmc.weights import sum_weights
 from sbi_aalr.report.evidence import Checks
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.adapt import adapt
@@ -35,6 +39,7 @@ _NUM_PREDICTIONS = 10_000
 _NUM_BALANCE = 10_000
 _MAX_NORMALISED = 10
 _MIN_NORMALISED_DRAWS = 10_000
+_BLOCK_ROWS = 10_000
 # Ranks need no more than a hundred draws that are nearly independent.
 _COVERAGE_DRAWS = 100
 # How the posterior of a run is sampled for them.
@@ -66,12 +71,12 @@ def run_checks(
         tree: The chains with `observed_data`.
         posterior: What coverage is measured of.
         log_ratio: The ratio estimator.
-        simulator: Any simulator that sbi accepts; without one, normalisation alone is
-            tested.
+        simulator: Any simulator that sbi accepts; without one, only what prior draws
+            tell is tested.
         prior: The prior.
         truth: True parameters, shape `(D,)` or `(B, D)`.
         num_simulations: Simulations for the ROC test; all others together take some
-            30,000 at most.
+            80,000 at most.
         seed: Makes the checks repeatable.
         on_phase: Called with a few words at the start of each check.
 
@@ -81,12 +86,12 @@ def run_checks(
     Warns:
         FarObservationWarning: If an observation is far from all simulations.
     """
-    on_phase("Testing normalisation")
-    normalisation = _check_normalisation(
+    on_phase("Weighting prior draws by the ratio")
+    normalisation, agreement = _weigh_prior(
         tree, log_ratio, prior, num_draws=num_simulations, seed=seed
     )
     if simulator is None:
-        return Checks(normalisation=normalisation), tree
+        return Checks(normalisation=normalisation, agreement=agreement), tree
     draws = read_draws(tree)
     rows = _read_rows(tree)
     theta = _choose_theta(tree, truth)
@@ -124,48 +129,74 @@ def run_checks(
         seed=seed,
     )
     on_phase("Simulating from the posterior")
+    num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
+    predicted = add_predictive(tree, batched, prior, num_draws=num_draws, seed=seed)
     checks = Checks(
         ratio_roc=roc,
         roc_theta=theta.numpy(),
         normalisation=normalisation,
+        agreement=agreement,
+        predictive=predictive_check(tree, batched, prior, seed=seed),
         balance=balance,
         coverage=coverage,
         familiarity=warn_if_misspecified(rows, others, stacklevel=4),
     )
-    num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
-    predicted = add_predictive(tree, batched, prior, num_draws=num_draws, seed=seed)
     return checks, predicted
 
 
-def _check_normalisation(
+def _weigh_prior(
     tree: xr.DataTree,
     log_ratio: LogRatio,
     prior: Distribution,
     *,
     num_draws: int,
     seed: int,
-) -> RatioNormalisation | None:
-    """Test normalisation, which needs no simulator.
+) -> tuple[RatioNormalisation | None, PriorAgreement]:
+    """Weight prior draws by the ratio: is it normalised, and do the chains agree?
 
     Args:
         tree: The chains with `observed_data`.
         log_ratio: The ratio estimator.
         prior: The prior.
         num_draws: Prior draws for all observations together, 10,000 for each at least.
-        seed: Makes the test repeatable.
+        seed: Makes the tests repeatable.
 
     Returns:
-        The test of at most 10 observations, evenly spaced; None for i.i.d. trials,
-        whose summed ratio is not normalised.
+        Both tests, of at most 10 observations, evenly spaced. Of i.i.d. trials, whose
+        summed ratio is not normalised, there is only the second.
     """
-    if "trial" in tree["observed_data"]["x"].dims:
-        return None
-    rows = _read_rows(tree)
-    chosen = np.unique(np.linspace(0, len(rows) - 1, _MAX_NORMALISED).astype(int))
-    size = max(num_draws // len(chosen), _MIN_NORMALISED_DRAWS)
-    return ratio_normalisation(
-        log_ratio, prior, rows[chosen], num_draws=size, seed=seed
+    rows, draws = _read_rows(tree), read_draws(tree)
+    are_trials = "trial" in tree["observed_data"]["x"].dims
+    chosen = np.arange(1)
+    if not are_trials:
+        places = np.linspace(0, len(rows) - 1, _MAX_NORMALISED)
+        chosen = np.unique(places.astype(int))
+        rows = rows[chosen]
+    with seeded(seed):
+        theta = prior.sample((max(num_draws // len(chosen), _MIN_NORMALISED_DRAWS),))
+    evaluate = fix_rows(log_ratio, rows)
+    blocks = [evaluate(part) for part in theta.split(_BLOCK_ROWS)]
+    if are_trials:
+        blocks = [part.sum(dim=1, keepdim=True) for part in blocks]
+    log_weights = torch.cat(blocks)
+    agreement = compare_with_prior(
+        draws.theta.reshape(-1, *draws.theta.shape[2:])[:, chosen],
+        _read_ess(tree)[chosen],
+        theta.cpu().numpy(),
+        log_weights.numpy(),
+        observations=chosen,
+        parameter_names=draws.parameter_names,
     )
+    return (
+        None if are_trials else judge_means(sum_weights(log_weights)),
+        agreement,
+    )
+
+
+def _read_ess(tree: xr.DataTree) -> Array:
+    """Effective sample sizes, shape `(B, D)`."""
+    found = read_convergence(tree)["ess_bulk"]
+    return np.atleast_2d(found.values)
 
 
 def _read_rows(tree: xr.DataTree) -> Tensor:

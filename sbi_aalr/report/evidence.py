@@ -10,12 +10,17 @@ from sbi_aalr.diagnostics import (
     ClassifierBalance,
     ExpectedCoverage,
     Misspecification,
+    PredictiveCheck,
     RatioNormalisation,
     RatioROC,
 )
 from sbi_aalr.diagnostics.convergence import read_convergence
 from sbi_aalr.diagnostics.draws import Array, read_draws
+from sbi_aalr.diagnostics.prior_agreement import PriorAgreement
 from sbi_aalr.mcmc.convergence import meets_limits
+
+# One level for all intervals of a page, and a smaller one within.
+CI_PROB, INNER_PROB = 0.95, 0.68
 
 # Vehtari et al. (2021): what a run was held to counts only where that is stricter.
 _MAX_RHAT = 1.01
@@ -33,6 +38,8 @@ class Checks:
         balance: Whether the classifier is balanced.
         coverage: Calibration over many observations.
         familiarity: How far the observations are from simulations.
+        agreement: Whether chains and weighted prior draws agree.
+        predictive: Whether the posterior predicts the observations.
     """
 
     ratio_roc: RatioROC | None = None
@@ -41,6 +48,8 @@ class Checks:
     balance: ClassifierBalance | None = None
     coverage: ExpectedCoverage | None = None
     familiarity: Misspecification | None = None
+    agreement: PriorAgreement | None = None
+    predictive: PredictiveCheck | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,7 @@ class Evidence:
         facts: What was run: names and values, any text.
         commands: How to do it again: commands or code, any text.
         checks: The checks that were run.
+        ci_prob: Probability of the intervals on the page.
     """
 
     tree: xr.DataTree
@@ -105,6 +115,13 @@ class Evidence:
     facts: Mapping[str, str] = field(default_factory=dict)
     commands: str = ""
     checks: Checks = Checks()
+    ci_prob: float = CI_PROB
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """Probabilities of the inner and of the outer intervals on the page."""
+        inner = INNER_PROB if self.ci_prob > INNER_PROB else self.ci_prob / 2
+        return inner, self.ci_prob
 
     @property
     def parameter_names(self) -> list[str]:

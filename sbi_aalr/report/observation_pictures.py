@@ -4,6 +4,7 @@ import numpy as np
 
 from sbi_aalr.diagnostics import plot_corner, plot_trace_rank
 from sbi_aalr.diagnostics.draws import Array, read_draws
+from sbi_aalr.diagnostics.plot_style import show_levels
 from sbi_aalr.report.chain_figures import (
     plot_autocorrelation,
     plot_ess_growth,
@@ -14,7 +15,7 @@ from sbi_aalr.report.pictures import Picture, make_picture, make_typesettable
 
 # More do not fit on a page; a table has them all.
 _MAX_PARAMETERS = 12
-_MAX_FEATURES = 200
+_MAX_FEATURES = 1_000
 # Fewer draws have no growth to show.
 _MIN_DRAWS = 20
 
@@ -38,6 +39,7 @@ def picture_observation(
             [make_typesettable(name) for name in names],
             of,
             chains.min_ess,
+            evidence.ci_prob,
         ),
         *_picture_predictions(evidence, observation),
     ]
@@ -61,19 +63,22 @@ def _picture_corner(
             make_typesettable(evidence.parameter_names[i]) for i in chosen
         ],
         label="posterior",
+        levels=evidence.levels,
     )
     marks = ", with the true values marked" if truth is not None else ""
     behind = ", over the exact posterior in grey" if reference is not None else ""
     return make_picture(
         figure,
-        f"Corner plot of {of}: marginal histograms and pairwise contours of the "
+        f"Corner plot of {of}: marginal densities and pairwise contours of the "
         f"posterior draws{marks}{behind}.",
-        f"Posterior of {of}{marks}{behind}.",
+        f"Posterior of {of}{marks}{behind}. Contours hold "
+        f"{show_levels(evidence.levels)} of the draws; above, medians with the "
+        f"{100 * evidence.levels[0]:g} % interval.",
     )
 
 
 def _picture_chains(
-    theta: Array, names: list[str], of: str, min_ess: float
+    theta: Array, names: list[str], of: str, min_ess: float, ci_prob: float
 ) -> list[Picture]:
     pictures = [
         make_picture(
@@ -94,11 +99,12 @@ def _picture_chains(
             "if chains mix. The limit is dashed.",
         ),
         make_picture(
-            plot_autocorrelation(theta, names),
+            plot_autocorrelation(theta, names, ci_prob),
             f"Autocorrelation of the kept draws by lag for {of}: mean over the chains "
-            "and the range of nine in ten.",
-            "Autocorrelation of the kept draws, mean over chains with the range of "
-            "nine in ten: the sooner at zero, the better.",
+            f"and the range of {100 * ci_prob:g} % of them.",
+            "Autocorrelation of the kept draws, how alike draws are that lie so many "
+            f"apart: mean over chains with the range of {100 * ci_prob:g} % of them. "
+            "The sooner at zero, the better.",
         ),
     ]
 
@@ -112,10 +118,14 @@ def _picture_predictions(evidence: Evidence, observation: int) -> list[Picture]:
         return []
     return [
         make_picture(
-            plot_predictions(evidence.tree, observation if batched else None),
+            plot_predictions(
+                evidence.tree, observation if batched else None, evidence.levels
+            ),
             "Observed data among the intervals that the posterior predicts for each "
             "feature.",
-            "Posterior predictive: observed features should lie within what the "
-            "posterior predicts for them.",
+            "Posterior predictive: what draws of the posterior, put into the "
+            "simulator, give for each feature of the data. About "
+            f"{100 * evidence.ci_prob:g} % of those observed should lie in the pale "
+            "intervals.",
         )
     ]

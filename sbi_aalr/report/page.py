@@ -20,6 +20,7 @@ from sbi_aalr.files import check_output_file, write_text
 from sbi_aalr.report.evidence import Evidence
 from sbi_aalr.report.sections import describe_observations, picture_checks
 from sbi_aalr.report.verdicts import Verdict, judge_all, sum_up
+from sbi_aalr.report.words import WORDS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -97,6 +98,7 @@ def render(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["mark_code"] = _mark_code
+    environment.filters["drop_code"] = lambda text: text.replace("`", "")
     template = environment.from_string(_read("template.html"))
     html = template.render(
         title=evidence.title,
@@ -110,6 +112,7 @@ def render(
         pictured=sum(bool(one.pictures) for one in observations),
         pictures=pictures,
         missing=missing,
+        words=WORDS,
         commands=evidence.commands,
         versions=_list_versions(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -39,9 +39,12 @@ def make_picture(figure: "Figure", alt: str, caption: str) -> Picture:
     from matplotlib.image import imread
 
     buffer = io.BytesIO()
+    # White becomes nothing, so that the page's own ground is behind, light or dark.
+    for axes in figure.axes:
+        axes.set_facecolor("none")
     # Tight, as arviz-plots leaves titles outside its figures.
     figure.savefig(
-        buffer, format="png", dpi=_DPI, bbox_inches="tight", facecolor="white"
+        buffer, format="png", dpi=_DPI, bbox_inches="tight", facecolor="none"
     )
     height, width = imread(io.BytesIO(buffer.getvalue())).shape[:2]
     code = base64.b64encode(buffer.getvalue()).decode()

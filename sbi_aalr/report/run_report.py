@@ -5,22 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from torch import Tensor
 
-from sbi_aalr.checks import check_positive_int, check_seed, check_type
+from sbi_aalr.checks import (
+    check_fraction,
+    check_positive_int,
+    check_seed,
+    check_type,
+)
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
+from sbi_aalr.report.again import Code, list_commands
 from sbi_aalr.report.checks import NUM_SIMULATIONS, QUICK, SEED, run_checks
-from sbi_aalr.report.evidence import Checks, Evidence
+from sbi_aalr.report.evidence import CI_PROB, Checks, Evidence
 from sbi_aalr.report.page import check_path, write_report
 from sbi_aalr.report.resample import Resampled
 from sbi_aalr.report.verdicts import Verdict
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.settings import Settings
 from sbi_aalr.sampling.target import RatioTarget
-
-_SETTINGS = ("kernel", "num_chains", "warmup_steps", "thin", "max_steps")
 
 
 def report_run(
@@ -38,6 +41,7 @@ def report_run(
     commands: str | None = None,
     num_simulations: int = NUM_SIMULATIONS,
     seed: int = SEED,
+    ci_prob: float = CI_PROB,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> Verdict:
     """Write one self-contained HTML page that says whether to trust a run.
@@ -56,6 +60,7 @@ def report_run(
         commands: How to do it again; by default as code.
         num_simulations: Simulations for the ROC test.
         seed: Makes the checks repeatable.
+        ci_prob: Probability of the intervals on the page.
         on_phase: Called with a few words at the start of each part of the work.
 
     Returns:
@@ -71,6 +76,7 @@ def report_run(
     """
     check_positive_int("num_simulations", num_simulations)
     seed = check_seed("seed", seed)
+    ci_prob = check_fraction("ci_prob", ci_prob)
     check_path(path)
     check_type("title", title, str, "text")
     if training is not None:
@@ -79,7 +85,24 @@ def report_run(
     true_values = None if truth is None else _check_truth(truth, run)
     checks, target = Checks(), run.target
     if commands is None:
-        commands = _list_commands(tree, path, simulator, num_simulations, seed)
+        given: dict[str, Any] = {}
+        if simulator is not None:
+            given = {
+                "simulator": Code("simulator"),
+                "num_simulations": num_simulations,
+                "seed": seed,
+            }
+        given |= {
+            "truth": None if true_values is None else true_values.tolist(),
+            "parameter_names": None
+            if parameter_names is None
+            else list(parameter_names),
+            "title": title,
+            "ci_prob": ci_prob,
+        }
+        if training:
+            given["training"] = Code("trainer.summary")
+        commands = list_commands(tree, path, given)
     if isinstance(target, RatioTarget):
         checks, tree = run_checks(
             tree,
@@ -106,6 +129,7 @@ def report_run(
         facts=facts or {},
         commands=commands,
         checks=checks,
+        ci_prob=ci_prob,
     )
     return write_report(evidence, path, on_phase=on_phase)
 
@@ -121,27 +145,3 @@ def _check_truth(truth: Any, run: Run) -> Any:
             f"got shape {values.shape}."
         )
     return values
-
-
-def _list_commands(
-    tree: xr.DataTree,
-    path: str | Path,
-    simulator: object,
-    num_simulations: int,
-    seed: int,
-) -> str:
-    attributes = tree.attrs
-    sizes = tree["posterior"].sizes
-    method = "sample_batched" if "observation" in sizes else "sample"
-    settings = [f"seed={attributes['seed']}"]
-    settings += [f"{k}={attributes[k]!r}" for k in _SETTINGS if k in attributes]
-    lines = [
-        "# with the estimator and x as they were",
-        f"posterior.{method}(({sizes['chain'] * sizes['draw']},), x=x,",
-        f"    {', '.join(settings)})",
-    ]
-    checks = ""
-    if simulator is not None:
-        checks = f", simulator=simulator, num_simulations={num_simulations}"
-        checks += f", seed={seed}"
-    return "\n".join([*lines, f"posterior.report({str(path)!r}{checks})"])

@@ -5,13 +5,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sbi_aalr.diagnostics import summary
+from sbi_aalr.diagnostics import ExpectedCoverage, summary
+from sbi_aalr.diagnostics.coverage import RECOVERY_LEVEL
 from sbi_aalr.diagnostics.draws import read_draws
 from sbi_aalr.report.evidence import ChainCheck, Evidence
 from sbi_aalr.report.observation_pictures import picture_observation
 from sbi_aalr.report.pictures import Picture, make_picture
 from sbi_aalr.report.rounding import count_decimals, round_down
-from sbi_aalr.report.training_figure import has_losses, plot_training
+from sbi_aalr.report.training_figure import (
+    describe_training,
+    has_losses,
+    plot_training,
+)
 
 # So many observations get pictures, the most troubled ones; all others a table.
 _MAX_PICTURED = 8
@@ -22,7 +27,12 @@ _CHECKS = {
     "ratio_roc": ("Ratio ROC test", "The ratio put to the test by a classifier"),
     "normalisation": (
         "Normalisation of the ratio",
-        "Logarithm of the ratio's mean over the prior",
+        "Logarithm of the ratio's mean over the prior, in nats",
+    ),
+    "predictive": (
+        "Discrepancy of the data",
+        "How far data lie from what the posterior predicts: those observed, and those "
+        "simulated from the posterior",
     ),
 }
 
@@ -111,10 +121,10 @@ def _tabulate(evidence: Evidence) -> list[Table]:
     truth = evidence.truth
     if truth is not None and read_draws(evidence.tree).batched:
         truth = np.broadcast_to(truth, (count, len(names)))
-    table = summary(evidence.tree, truth=truth)
+    table = summary(evidence.tree, truth=truth, ci_prob=evidence.ci_prob)
     lower, upper = (name for name in table.columns if name.startswith("eti"))
     values = [*(["truth"] if truth is not None else []), "mean", "sd", lower, upper]
-    columns = ["parameter", *values[:-2], "94 % from", "to"]
+    columns = ["parameter", *values[:-2], f"{100 * evidence.ci_prob:g} % from", "to"]
     columns += ["ESS bulk", "ESS tail", "R-hat"]
     rows = []
     for name, (_, row) in zip(names * count, table.iterrows(), strict=True):
@@ -140,17 +150,31 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
             words += f" at the parameters ({place})"
         alt, caption = f"{name}. {check.verdict}", f"{words}. {check.verdict}"
         pictures.append(make_picture(check.plot(), alt, caption))
+        if field == "coverage" and check.truth is not None:
+            pictures.append(_picture_recovery(check))
     if has_losses(evidence.training):
         pictures.append(
             make_picture(
                 plot_training(evidence.training),
                 "Training loss against step.",
-                "Training loss. If it still falls at the end, there is more to learn.",
+                f"Training loss. {describe_training(evidence.training)}",
             )
         )
     else:
         missing.append(Missing("Training loss", "It was not given. Pass `training=`."))
     return pictures, missing
+
+
+def _picture_recovery(found: ExpectedCoverage) -> Picture:
+    level = f"{100 * RECOVERY_LEVEL:g} %"
+    return make_picture(
+        found.plot_recovery(),
+        f"Recovery. Medians with {level} intervals against the true parameters of "
+        "simulated observations.",
+        "Recovery: what was estimated from each simulated observation against the "
+        f"parameters that made it, with {level} intervals. Far from the line, "
+        "parameters are not constrained by such data, or not found.",
+    )
 
 
 def _explain_missing(field: str) -> str:

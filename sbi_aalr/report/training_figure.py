@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sbi_aalr.diagnostics.plot_style import BLUE, INK, RED, make_figure, tidy_axes
+from sbi_aalr.diagnostics.plot_style import BLUE, GREY, INK, RED, make_figure, tidy_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Losses of single batches jump; the eye needs their mean.
 _MAX_POINTS = 400
+# A loss that rises by more than this share of what it had fallen is over-fitted.
+_RISE, _FALL = 0.1, 0.02
 # Fewer than these are marked.
 _FEW_POINTS = 30
 
@@ -19,6 +21,43 @@ _FEW_POINTS = 30
 def has_losses(training: Mapping[str, Sequence[float]]) -> bool:
     """Whether there is a curve to draw."""
     return any(len(training.get(name, ())) > 1 for name in _LABELS)
+
+
+def find_kept(training: Mapping[str, Sequence[float]]) -> int | None:
+    """The pass with the least held-out loss, from 1 on, whose weights were kept."""
+    held_out = np.asarray(training.get("validation_loss", ()), dtype=float)
+    if len(held_out) < 2 or not np.isfinite(held_out).any():
+        return None
+    return int(np.nanargmin(held_out)) + 1
+
+
+def describe_training(training: Mapping[str, Sequence[float]]) -> str:
+    """Say in words what the curves mean for the user."""
+    kept = find_kept(training)
+    if kept is None:
+        losses = np.asarray(training.get("training_loss", ()), dtype=float)
+        late, last = (part.mean() for part in np.array_split(losses, 10)[-2:])
+        falls = len(losses) >= _FEW_POINTS and last < late - _FALL * np.ptp(losses)
+        return (
+            "It still falls at the end: more simulations, or more time, would help."
+            if falls
+            else "It is level at the end. A loss on fresh simulations cannot over-fit."
+        )
+    held_out = np.asarray(training["validation_loss"], dtype=float)
+    least, fallen = held_out[kept - 1], held_out[0] - np.nanmin(held_out)
+    which = f"pass {kept} of {len(held_out)}"
+    if held_out[-1] > least + _RISE * max(fallen, 1e-12) and kept < len(held_out):
+        return (
+            f"The held-out loss rises after {which}, whose weights were kept: from "
+            "there on the network learns its simulations by heart. More simulations "
+            "would help, more passes would not."
+        )
+    if kept == len(held_out) and held_out[-2] - held_out[-1] > _FALL * fallen:
+        return (
+            "The held-out loss still falls at the end: more passes, or more "
+            "simulations, would help."
+        )
+    return f"The held-out loss is level; the weights are those of {which}."
 
 
 _LABELS = {
@@ -49,6 +88,19 @@ def plot_training(training: Mapping[str, Sequence[float]]) -> "Figure":
         marker = "o" if len(means) < _FEW_POINTS else ""
         axes.plot(
             ends, means, marker=marker, color=color, linewidth=1.4, ms=3, label=label
+        )
+    kept = find_kept(training)
+    if kept is not None:
+        place = kept * longest / len(training["validation_loss"])
+        axes.vlines(
+            place,
+            0,
+            1,
+            color=GREY,
+            linewidth=1,
+            linestyle="--",
+            label="kept",
+            transform=axes.get_xaxis_transform(),
         )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")

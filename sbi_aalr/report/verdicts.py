@@ -1,4 +1,4 @@
-"""Four questions and one answer: may I trust this result?
+"""Five questions and one answer: may I trust this result?
 
 Green is only for what was looked at and found right. What was not run is grey, a flaw
 is yellow if small and red if not.
@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from sbi_aalr.diagnostics.prior_agreement import PriorAgreement
 from sbi_aalr.report.evidence import ChainCheck, Checks
 
 State: TypeAlias = Literal["good", "doubtful", "bad", "unknown"]
@@ -15,6 +16,8 @@ State: TypeAlias = Literal["good", "doubtful", "bad", "unknown"]
 # A flaw that a test can see but a user may live with.
 _SMALL_AUC = 0.55
 _SMALL_LOG_MEAN = 0.2
+# A p-value so much smaller than its limit leaves no doubt.
+_GRAVE_SHARE = 0.1
 # Above this chains tell different stories.
 _LARGE_RHAT = 1.05
 
@@ -38,10 +41,11 @@ class Verdict(NamedTuple):
 def judge_all(chains: ChainCheck, checks: Checks) -> list[Verdict]:
     """Answer all questions, in the order in which the page shows them."""
     return [
-        judge_convergence(chains),
+        judge_convergence(chains, checks.agreement),
         judge_calibration(checks),
         judge_ratio(checks),
         judge_data(checks),
+        judge_predictions(checks),
     ]
 
 
@@ -66,8 +70,15 @@ def sum_up(verdicts: list[Verdict]) -> Verdict:
     return Verdict(question, "good", answer, reason)
 
 
-def judge_convergence(found: ChainCheck) -> Verdict:
-    """Say whether the chains of all observations agree and are long enough."""
+def judge_convergence(
+    found: ChainCheck, agreement: PriorAgreement | None = None
+) -> Verdict:
+    """Say whether the chains of all observations agree, are long enough and complete.
+
+    Args:
+        found: What was measured of the chains.
+        agreement: How they compare with weighted prior draws, if that was looked at.
+    """
     question = "Converged?"
     count = len(found.r_hat)
     worst = float(found.r_hat.max())
@@ -90,7 +101,12 @@ def judge_convergence(found: ChainCheck) -> Verdict:
             "the usual limits, by which it is judged here."
         )
     failed = int((~found.converged).sum())
+    if agreement is not None and agreement.passed is False:
+        reason = f"{figures} {agreement.verdict}"
+        return Verdict(question, "bad", "No: a part is missed", reason)
     if not failed:
+        if agreement is not None:
+            figures += f" {agreement.verdict}"
         return Verdict(question, "good", "Yes", figures)
     answer = "No" if count == 1 else f"{failed} of {count} not"
     if found.stuck_chains.any():
@@ -160,6 +176,21 @@ def judge_data(checks: Checks) -> Verdict:
     answer = "No" if len(found.distance) == 1 else f"{far} of {len(found.distance)} not"
     advice = " Check units and order of the data, the simulator and the prior."
     return Verdict(question, "bad", answer, figures + advice)
+
+
+def judge_predictions(checks: Checks) -> Verdict:
+    """Say whether the posterior, put into the simulator, gives data like those seen."""
+    question, found = "Data predicted?", checks.predictive
+    if found is None:
+        return Verdict(question, "unknown", "Not run", _explain_missing("this check"))
+    if found.passed:
+        return Verdict(question, "good", "Yes", found.verdict)
+    p = float(np.minimum(found.p_values, 1 - found.p_values).min())
+    advice = " The network is wrong here, or the simulator does not fit the data."
+    grave = p < _GRAVE_SHARE * found.limit
+    state: State = "bad" if grave else "doubtful"
+    answer = "No" if grave else "Hardly"
+    return Verdict(question, state, answer, found.verdict + advice)
 
 
 def _list_questions(verdicts: list[Verdict], state: State) -> str:

@@ -59,7 +59,11 @@ def sample(
         convergence=convergence,
         observed=x[:, 0] if batched else x[0],
         batched=batched,
-        settings={**plan.settings.to_dict(), "seed": seed},
+        settings={
+            **plan.settings.to_dict(),
+            "num_samples": plan.num_samples,
+            "seed": seed,
+        },
         created_at=datetime.now(UTC),
         target=target,
         parameter_names=parameter_names,

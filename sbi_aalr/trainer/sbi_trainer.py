@@ -38,7 +38,8 @@ from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.trainer.bases import check_base
-from sbi_aalr.trainer.invalid import leave_out_invalid
+from sbi_aalr.trainer.describe import describe
+from sbi_aalr.trainer.left_out import leave_out_invalid
 from sbi_aalr.trainer.no_tracker import NoTracker
 from sbi_aalr.trainer.simulations import (
     append_store,
@@ -64,7 +65,6 @@ class SbiTrainer(RatioEstimatorTrainer):
     _parameter_names: list[str] | None = None
     # What the default recipe starts from, the user's net of the data, and what it fits.
     _base: Any = None
-    _given_base: Any = None
     _exchangeable: bool = False
     _embedding_net_x: nn.Module | None = None
     _structures: list[Any] | None = None
@@ -97,6 +97,10 @@ class SbiTrainer(RatioEstimatorTrainer):
             raise TypeError(f"`loss` must be a RatioLoss, got {type(loss).__name__}.")
         self._ratio_loss = loss
         self._parameter_names = find_parameter_names(parameter_names, known)
+
+    def __str__(self) -> str:
+        """Say what is trained on, and how far it came."""
+        return describe(self)
 
     def append_simulations(
         self,

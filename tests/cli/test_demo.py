@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from reports import read_words
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.cli.demo_run import run_demo
+from sbi_aalr.cli.heartbeat import heartbeat
 from sbi_aalr.cli.report_folder import report_folder
 from sbi_aalr.files import write_text
 from sbi_aalr.persistence.training_json import read_training, write_training
@@ -119,8 +121,10 @@ def test_command_line_writes_the_same_chains_and_shows_the_table(result, tmp_pat
     assert any(
         line.startswith("Chains converged: R-hat is at most 1.00") for line in lines
     )
-    names = [file.name for file in result.files]
+    names = [*(file.name for file in result.files), "report.html"]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    # Told at the end: whether to trust it.
+    assert lines[-1].startswith(("Do not trust", "Use this result", "No flaw found"))
     assert all(str(out / name) in done.stdout for name in names)
     with xr.open_datatree(out / "chains.nc") as tree:
         theta = torch.from_numpy(tree["posterior"]["theta"].values)
@@ -211,3 +215,62 @@ def test_demo_over_a_demo_never_leaves_files_of_both(tmp_path, monkeypatch, room
             assert path.read_bytes() != (earlier / path.name).read_bytes()
     run_demo(out, seed=2, **quick)
     assert len(list(out.iterdir())) == 7
+
+
+def test_fit_is_bounded_by_time(tmp_path):
+    said = []
+    began = time.perf_counter()
+    result = run_demo(
+        tmp_path,
+        num_samples=100,
+        time_limit=2,
+        show_progress_bars=False,
+        on_phase=said.append,
+    )
+    # Beside the fit, figures and exact draws are made.
+    assert result.fit_seconds < 10 and time.perf_counter() - began < 120
+    assert "for 2 s at most" in said[0]
+    with pytest.raises(ValueError, match="`time_limit` must be a positive"):
+        run_demo(tmp_path / "other", time_limit=0)
+
+
+def test_interrupted_demo_leaves_a_usable_run(tmp_path, monkeypatch):
+    """Ctrl-C in the fit, as a simulator sees it."""
+    calls, simulate = [], SLCP.simulate
+
+    def stop(self, theta, **settings):
+        calls.append(len(theta))
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        return simulate(self, theta, **settings)
+
+    monkeypatch.setattr(SLCP, "simulate", stop)
+    said = []
+    result = run_demo(
+        tmp_path, num_samples=200, show_progress_bars=False, on_phase=said.append
+    )
+    assert result.is_interrupted
+    assert any(line.startswith("Interrupted: going on") for line in said)
+    assert sorted(result.files) == sorted(tmp_path.iterdir())
+    assert MHPosterior.load(tmp_path).sample((10,), show_progress_bars=False).shape
+
+
+def test_demo_interrupted_before_the_first_step_ends(tmp_path, monkeypatch):
+    def stop(self, theta, **settings):
+        raise KeyboardInterrupt
+
+    run = {"num_samples": 100, "show_progress_bars": False}
+    monkeypatch.setattr("sbi_aalr.cli.demo_run._Counted.__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, **run)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_heartbeat_tells_how_far_it_is():
+    said = []
+    with heartbeat(said.append, lambda seconds: f"{seconds:.1f} s", 0.05):
+        time.sleep(0.4)
+    count = len(said)
+    assert 2 <= count <= 9 and said[0].endswith(" s")
+    time.sleep(0.15)
+    assert len(said) == count

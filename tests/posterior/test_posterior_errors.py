@@ -137,9 +137,9 @@ def test_wrong_sample_shape_is_named(posterior, shape, error, message):
         ("min_ess", math.inf, ValueError, "`min_ess` must be a positive .*got inf"),
         (
             "init_strategy",
-            "sir",
+            "nowhere",
             ValueError,
-            "'init_strategy' must be .*got sir",
+            "'init_strategy' must be .*got nowhere",
         ),
         ("kernel", "nuts", ValueError, "`kernel` must be one of .*'hmc', got 'nuts'"),
         ("kernel", 3, TypeError, "`kernel` must be a name or a Kernel, got int"),

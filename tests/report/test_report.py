@@ -1,5 +1,10 @@
 """The page in a real browser, and what it says of sound and of spoiled results."""
 
+import base64
+import io
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,13 +20,18 @@ from browser import (
     show,
 )
 from linear_gaussian import PRIOR, X_O, exact_posterior, log_ratio, simulate
+from matplotlib.image import imread
 from selenium.webdriver.common.by import By
 from spoiled import GaussianPosterior
 
 from sbi_aalr.diagnostics import to_datatree
 from sbi_aalr.report import Evidence, run_checks, sections, write_report
 from sbi_aalr.report.page import render
-from sbi_aalr.report.training_figure import plot_training
+from sbi_aalr.report.training_figure import (
+    describe_training,
+    find_kept,
+    plot_training,
+)
 
 HOSTILE = '<script>document.title = "run"</script> & "Söhne" <b>$\\nonsense$</b>'
 
@@ -124,7 +134,10 @@ def test_verdict_stands_on_top_in_words_and_colour(browser, page):
     assert "good" in answer.get_attribute("class")
     verdicts = browser.find_elements(By.CSS_SELECTOR, ".verdict")
     questions = [one.find_element(By.TAG_NAME, "h3").text for one in verdicts]
-    assert questions == ["Converged?", "Calibrated?", "Ratio sound?", "Data familiar?"]
+    assert questions == [
+        *("Converged?", "Calibrated?", "Ratio sound?", "Data familiar?"),
+        "Data predicted?",
+    ]
     assert all("good" in one.get_attribute("class") for one in verdicts)
 
 
@@ -139,8 +152,10 @@ def test_everything_the_page_promises_is_on_it(browser, page):
         "Autocorrelation",
         "Observed data among",
         "Expected coverage",
+        "Recovery",
         "Ratio ROC test",
         "Normalisation",
+        "Discrepancy of the data",
         "Training loss",
     ):
         assert sum(text.startswith(start) for text in texts) == 1, start
@@ -148,6 +163,8 @@ def test_everything_the_page_promises_is_on_it(browser, page):
     assert "linear Gaussian" in words and "jump_walk" in words
     assert "posterior.sample((1_000,), x=x_o, seed=7)" in words
     assert "not run" not in words
+    assert "`" not in browser.page_source
+    assert "What the words mean" in words and "R-hat compares" in words
     rows = browser.find_elements(By.CSS_SELECTOR, "tbody tr")
     assert [row.text.split()[0] for row in rows] == ["rate", "size"]
 
@@ -198,7 +215,7 @@ def test_what_was_not_run_is_never_green(browser, hostile_page):
     verdicts = browser.find_elements(By.CSS_SELECTOR, ".verdict")
     assert [one.get_attribute("class") for one in verdicts] == [
         "verdict bad",
-        *["verdict unknown"] * 3,
+        *["verdict unknown"] * 4,
     ]
     missing = browser.find_element(By.CSS_SELECTOR, ".missing").text
     for name in ("Expected coverage", "Ratio ROC test", "Normalisation", "Training"):
@@ -262,6 +279,61 @@ def test_browser_checks_catch_what_they_must(browser, tmp_path):
     assert list_poor_contrasts(browser)[0][0] == "pale"
     assert any("nonsense is not defined" in line for line in read_console(browser))
     assert any("nowhere.png" in url for url in list_requests(browser))
+
+
+def test_wide_figures_say_on_a_phone_that_they_scroll(browser, page):
+    for width, is_shown in ((PHONE, True), (DESKTOP, False)):
+        show(browser, page, width=width)
+        hints = browser.find_elements(By.CLASS_NAME, "hint")
+        wide = browser.find_elements(By.CSS_SELECTOR, "img.wide")
+        assert len(hints) == len(wide) > 0
+        assert {hint.is_displayed() for hint in hints} == {is_shown}
+
+
+def test_figures_have_no_ground_of_their_own(page):
+    code = re.findall(r"data:image/png;base64,([^\"]+)", page.read_text("utf-8"))
+    for one in code:
+        corner = imread(io.BytesIO(base64.b64decode(one)))[0, 0]
+        assert corner[3] == 0
+
+
+def test_every_interval_on_the_page_has_one_level(checked):
+    for ci_prob, other in ((0.95, "94"), (0.94, "95")):
+        evidence = replace(checked, ci_prob=ci_prob)
+        html, _ = render(evidence)
+        words = re.sub(r"<style>.*?</style>|<[^>]*>", " ", html, flags=re.DOTALL)
+        told = set(re.findall(r"(\d+) % (?:from|of them|of those)", words))
+        assert told == {f"{100 * ci_prob:g}"} and other not in told
+        assert f"68 % and {100 * ci_prob:g} % of the draws" in words
+
+
+@pytest.mark.parametrize(
+    ("training", "said", "kept"),
+    [
+        (
+            {"training_loss": [0.7, 0.5, 0.3], "validation_loss": [0.7, 0.5, 0.9]},
+            "learns its simulations by heart",
+            2,
+        ),
+        (
+            {"training_loss": [0.7, 0.5, 0.3], "validation_loss": [0.7, 0.5, 0.4]},
+            "still falls at the end",
+            3,
+        ),
+        (
+            {"training_loss": [0.7] * 9, "validation_loss": [0.7, 0.401, 0.4, 0.401]},
+            "is level",
+            3,
+        ),
+        ({"training_loss": list(np.linspace(0.9, 0.4, 100))}, "still falls", None),
+        ({"training_loss": [0.5] * 100}, "is level at the end", None),
+    ],
+)
+def test_words_about_the_loss_follow_its_curve(training, said, kept):
+    words = describe_training(training)
+    assert said in words
+    assert ("still falls" in words) == (said.startswith("still"))
+    assert find_kept(training) == kept
 
 
 def test_epochs_and_steps_share_an_axis(checked):

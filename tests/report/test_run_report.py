@@ -31,7 +31,12 @@ def test_posterior_report_without_a_simulator(posterior, fitted, unpictured, tmp
     assert "My &lt;galaxy&gt;" in words
     assert "rate" in words and "size" in words
     assert "seed=5" in words
-    assert words.count("Not run") == 2
+    assert words.count("Not run") == 3
+    # What was given is given back, and as many draws as were asked for.
+    assert "posterior.sample((400,), x=x, seed=5" in words
+    assert "truth=[0.0, 0.0]" in words and "training=trainer.summary" in words
+    assert "[&#39;rate&#39;, &#39;size&#39;]" in words
+    assert "title=&#39;My &lt;galaxy&gt;&#39;" in words
     assert "the log E[r] furthest from zero" in words
     assert "Training loss." in words
 

@@ -1,4 +1,4 @@
-"""Simulations that failed: left out on request, and told of."""
+"""Simulations that are left out, and told of."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from sbi_aalr.errors import InvalidSimulationsWarning
 
 
 def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows whose x is finite, with a warning of the others."""
+    """Return the rows whose x is finite, with a warning of the others."""
     valid = torch.isfinite(x).flatten(1).all(dim=1)
     num_invalid = int((~valid).sum())
     if num_invalid == len(x):
