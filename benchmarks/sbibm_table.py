@@ -1,0 +1,107 @@
+"""Rows of `sbibm.py` in a file that survives a kill, and the table made of them."""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import mean
+
+from sbibm_data import AMORTIZED, BUDGETS, PUBLISHED, TASK_NAMES, published
+
+KEY = ("source", "task", "budget", "method", "seed", "observation")
+FIELDS = (
+    *KEY,
+    "c2st",
+    "train_seconds",
+    "sample_seconds",
+    "max_rhat",
+    "min_ess",
+    "commit",
+)
+# How far above the best published mean a cell may be, and above the published NRE.
+NEAR_BEST, ABOVE_NRE = 0.01, 0.02
+
+
+def read_rows(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """Rows by their keys; one that a kill cut short does not count."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["commit"]]
+    return {tuple(row[name] for name in KEY): row for row in rows}
+
+
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Write a row at once, on a line of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = path.read_bytes() if path.exists() else b""
+    with path.open("a", newline="") as file:
+        if content and not content.endswith(b"\n"):
+            file.write("\n")
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        if not content:
+            writer.writeheader()
+        writer.writerow(row)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def print_table(
+    rows: Iterable[Mapping[str, str]], source: str, path: Path = PUBLISHED
+) -> None:
+    """Print mean C2STs by task, budget and method, and how they compare.
+
+    Published means go over the same observations where `path` has a row for each.
+
+    Args:
+        rows: What `read_rows` found.
+        source: "sbibm", or "own", to which no published score belongs.
+        path: Table for `published`.
+    """
+    cells: dict[tuple[str, int, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        if row["source"] == source:
+            key = row["task"], int(row["budget"]), row["method"]
+            cells.setdefault(key, []).append(row)
+    print(
+        "| task | simulations | method | C2ST | observations | worst R-hat "
+        "| training, s | best published | NRE |"
+    )
+    print("|---" * 9 + "|")
+    near: dict[str, list[bool]] = {}
+    above: dict[str, list[bool]] = {}
+    for key in sorted(cells, key=_order):
+        task, budget, method = key
+        found = cells[key]
+        value = mean(float(row["c2st"]) for row in found)
+        numbers = tuple(sorted({int(row["observation"]) for row in found}))
+        line = (
+            f"| {task} | {budget:,} | {method} | {value:.3f} | {len(found)} "
+            f"| {max(float(row['max_rhat']) for row in found):.3f} "
+            f"| {mean(float(row['train_seconds']) for row in found):.0f} "
+        )
+        theirs = published(task, budget, path, numbers) if source == "sbibm" else {}
+        if not theirs:
+            print(line + "| – | – |")
+            continue
+        best = min(AMORTIZED, key=lambda name: theirs[name])
+        is_near = value <= theirs[best] + NEAR_BEST
+        is_above = value > theirs["NRE"] + ABOVE_NRE
+        near.setdefault(method, []).append(is_near)
+        above.setdefault(method, []).append(is_above)
+        print(
+            f"{line}| {best} {theirs[best]:.3f}{'' if is_near else ' (missed)'} "
+            f"| {theirs['NRE']:.3f}{' (missed)' if is_above else ''} |"
+        )
+    for method, reached in near.items():
+        print(
+            f"\n{method}: at most the best of {', '.join(AMORTIZED)} + {NEAR_BEST} in "
+            f"{sum(reached)} of {len(reached)} cells; more than {ABOVE_NRE} above NRE "
+            f"in {sum(above[method])}."
+        )
+
+
+def _order(key: tuple[str, int, str]) -> tuple[int, int, str]:
+    task, budget, method = key
+    rank = BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS)
+    return TASK_NAMES.index(task), rank, method
