@@ -1,14 +1,18 @@
 """Measure every kernel on targets of known difficulty: what decided the default.
 
     python benchmarks/kernels.py --seed 1
+    python benchmarks/kernels.py --dims 15 20 25 30 --kernels jump_walk hmc
 
 Each kernel runs with its defaults, 32 chains, until R-hat is at most 1.01 and the
 effective sample size at least 400, or 20,000 steps are spent. A cell shows effective
 draws (bulk or tail, the fewer) a 1,000 evaluations of the target, warm-up included, and
-in brackets the worst R-hat where it did not converge.
+in brackets the worst R-hat where it did not converge. With `--dims` the targets are, in
+each number of dimensions, a Gaussian with correlations of 0.5, one of 0.99, and two
+Gaussians: what decided up to how many parameters `"auto"` takes `"jump_walk"`.
 """
 
 import argparse
+import math
 import time
 import warnings
 
@@ -24,11 +28,34 @@ def make_box(dim: int, side: float) -> BoxUniform:
     return BoxUniform(-side * torch.ones(dim), side * torch.ones(dim))
 
 
-def make_gaussian(dim: int):
-    """All correlations 0.99."""
-    covariance = 0.99 + 0.01 * torch.eye(dim, dtype=torch.float64)
+def make_gaussian(dim: int, correlation: float = 0.99):
+    """All correlations alike."""
+    eye = torch.eye(dim, dtype=torch.float64)
+    covariance = correlation + (1 - correlation) * eye
     precision = torch.linalg.inv(covariance).float()
     return lambda theta, x: -((theta @ precision) * theta).sum(-1) / 2, make_box(dim, 5)
+
+
+def make_two_modes(dim: int):
+    """Shares 0.3 and 0.7, at ±2 in all parameters, with widths of 0.5."""
+
+    def log_likelihood(theta, x):
+        parts = [
+            math.log(share) - 2 * (theta - centre).square().sum(-1)
+            for share, centre in ((0.3, 2.0), (0.7, -2.0))
+        ]
+        return torch.logaddexp(*parts)
+
+    return log_likelihood, make_box(dim, 5)
+
+
+def make_targets_of_dims(dims) -> dict:
+    targets = {}
+    for dim in dims:
+        targets[f"Gaussian 0.5, {dim}-D"] = make_gaussian(dim, 0.5)
+        targets[f"Gaussian 0.99, {dim}-D"] = make_gaussian(dim)
+        targets[f"two modes, {dim}-D"] = make_two_modes(dim)
+    return targets
 
 
 def log_banana(theta, x):
@@ -84,9 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kernels", nargs="+", default=list(KERNELS))
+    parser.add_argument("--dims", nargs="+", type=int)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     targets = make_targets(options.seed)
+    if options.dims:
+        targets = make_targets_of_dims(options.dims)
     print("| kernel | " + " | ".join(targets) + " | seconds |")
     print("|---" * (len(targets) + 2) + "|")
     for name in options.kernels:
