@@ -55,6 +55,10 @@ class UnsavedPriorWarning(AALRWarning):
     """A posterior was saved without its prior, which is to be given when loading."""
 
 
+class CheckpointWarning(AALRWarning):
+    """A checkpoint could not be written; training goes on, the last good one stays."""
+
+
 class OtherObservationWarning(AALRWarning):
     """A posterior that was truncated for one observation is asked about others."""
 

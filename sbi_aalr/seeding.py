@@ -2,7 +2,8 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,3 +67,49 @@ def derive_seed(seed: int, *key: int) -> int:
     """
     child = np.random.SeedSequence(seed, spawn_key=key)
     return int(child.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def read_generators() -> dict[str, Any]:
+    """The states of the global generators of torch, NumPy and Python.
+
+    Returns:
+        What JSON can hold, for `set_generators`.
+    """
+    name, keys, *rest = np.random.get_state()
+    version, numbers, gauss = random.getstate()
+    used = torch.cuda.is_initialized()
+    cuda = torch.cuda.get_rng_state_all() if used else []
+    return {
+        "torch": _to_text(torch.get_rng_state()),
+        "cuda": [_to_text(state) for state in cuda],
+        "numpy": [str(name), np.asarray(keys).tolist(), *rest],
+        "python": [version, list(numbers), gauss],
+    }
+
+
+def set_generators(states: Mapping[str, Any]) -> None:
+    """Bring the global generators to states that `read_generators` returned.
+
+    Raises:
+        ValueError: If they are no such states.
+    """
+    try:
+        torch.set_rng_state(_from_text(states["torch"]))
+        if states["cuda"] and torch.cuda.is_available():
+            devices = range(min(len(states["cuda"]), torch.cuda.device_count()))
+            for device in devices:
+                torch.cuda.set_rng_state(_from_text(states["cuda"][device]), device)
+        name, keys, *rest = states["numpy"]
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+        version, numbers, gauss = states["python"]
+        random.setstate((version, tuple(numbers), gauss))
+    except (KeyError, TypeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"These are no states of generators: {error}.") from error
+
+
+def _to_text(state: torch.Tensor) -> str:
+    return state.numpy().tobytes().hex()
+
+
+def _from_text(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

@@ -10,6 +10,7 @@ CHAINS = "chains.nc"
 CORNER = "corner.png"
 TRACE_RANK = "trace_rank.png"
 REPORT = "report.html"
+CHECKPOINT = "checkpoint.safetensors"
 
 CONTENT = {
     POSTERIOR_WEIGHTS: "the fitted estimator: weights and observation",

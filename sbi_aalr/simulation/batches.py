@@ -39,6 +39,7 @@ def stream(
     num_simulations: int,
     batch_size: int,
     least_rows: int = 1,
+    num_done: int = 0,
 ) -> Iterator[Batch]:
     """Yield batches of fresh simulations until the budget is spent.
 
@@ -49,6 +50,7 @@ def stream(
         batch_size: Most rows in a batch.
         least_rows: Fewest rows in a batch, for which batches may be larger than
             `batch_size`.
+        num_done: Batches that were made before, and are left out.
 
     Yields:
         Batches on the device of the prior's draws.
@@ -65,10 +67,12 @@ def stream(
     for steps_left in range(count, 0, -1):
         # Spread evenly, so that no last batch of a few rows is left over.
         rows = -(-left // steps_left)
+        left -= rows
+        if count - steps_left < num_done:
+            continue
         theta = prior.sample((rows,))
         x = simulate(simulator, theta)
         yield Batch(theta, prior.sample((rows,)), x)
-        left -= rows
 
 
 def divide(batch: Batch, batch_size: int, least_rows: int = 1) -> Iterator[Batch]:

@@ -229,7 +229,7 @@ def _begin(
     seed = check_seed("seed", seed)
     probe = draw_theta(prior, _TRIED_ROWS, 0)
     identity = {
-        "simulator": facts.get("simulator", _name_simulator(simulator)),
+        "simulator": facts.get("simulator", name_simulator(simulator)),
         "prior_draws": hash_tensors({"theta": probe}),
     }
     for name, value in identity.items():
@@ -246,7 +246,7 @@ def _begin(
     return seed
 
 
-def _name_simulator(simulator: Callable[..., Any]) -> str:
+def name_simulator(simulator: Callable[..., Any]) -> str:
     """What a simulator is called: its module, and its name there."""
     found = simulator if hasattr(simulator, "__qualname__") else type(simulator)
     return f"{found.__module__}:{found.__qualname__}"

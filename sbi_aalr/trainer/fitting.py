@@ -17,11 +17,11 @@ from torch import Tensor
 from sbi_aalr.networks import is_separable
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.structures import begin_structures, uses_base
 from sbi_aalr.training.classifiers import build_network
 from sbi_aalr.training.history import History
-from sbi_aalr.training.loop import fit
 from sbi_aalr.training.passes import Passes
 from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss
 from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
@@ -92,6 +92,7 @@ def fit_by_recipe(
     passes: Passes,
     recipe: Recipe,
     settings: TrainingSettings,
+    journal: Journal,
     *,
     started: float,
     held_out: Iterable[Batch] | None,
@@ -104,6 +105,7 @@ def fit_by_recipe(
         passes: Where batches come from.
         recipe: How to train.
         settings: Whose limits of the gradient and of time hold.
+        journal: Where it is written down.
         started: When the time began to run, by `time.perf_counter`.
         held_out: Batches to choose the best pass by; None to take the last.
         stop_after: Passes without a better held-out loss after which to end.
@@ -120,8 +122,9 @@ def fit_by_recipe(
     time_limit = settings.time_limit
     if time_limit is not None:
         time_limit = max(1e-9, time_limit - (time.perf_counter() - started))
-    history = fit(
-        estimator,
+    journal.begin([estimator])
+    history = journal.recall(0) or journal.fit(
+        0,
         passes,
         recipe=recipe,
         loss=loss,

@@ -13,6 +13,8 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi_aalr.checks import check_bool, check_positive_int
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.simulation.adapt import prepare
+from sbi_aalr.simulation.fill import name_simulator
+from sbi_aalr.trainer.checkpoints import Checkpoints
 from sbi_aalr.trainer.fitting import (
     begin_anew,
     describe_end,
@@ -21,13 +23,18 @@ from sbi_aalr.trainer.fitting import (
     get_loss,
     has_to_begin,
 )
+from sbi_aalr.trainer.identity import identify
+from sbi_aalr.trainer.journal import open_journal
 from sbi_aalr.trainer.opening import (
     check_rows,
     divide_simulations,
+    keep_opening,
+    recall_opening,
     simulate_opening,
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.trainer.structures import Source, fit_structures, uses_base
+from sbi_aalr.trainer.stacking import Source
+from sbi_aalr.trainer.structures import fit_structures, uses_base
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses, join_pairs
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
@@ -38,6 +45,7 @@ def fit_online(
     simulator: Callable[..., Any],
     num_simulations: int,
     settings: TrainingSettings,
+    checkpoints: Checkpoints,
     *,
     num_passes: int | None,
     retrain_from_scratch: bool,
@@ -53,6 +61,7 @@ def fit_online(
         simulator: Any simulator that sbi accepts.
         num_simulations: Budget, in simulations.
         settings: What the user set.
+        checkpoints: Whether to keep how far it came, and where.
         num_passes: How often each simulation is used; None leaves it to the recipe.
         retrain_from_scratch: Begin with new weights.
         seed: Makes the run repeatable.
@@ -68,10 +77,21 @@ def fit_online(
         raise CallOrderError(
             "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
         )
-    started = time.perf_counter()
-    with fitting(trainer, seed):
+    with open_journal(checkpoints) as journal, fitting(trainer, seed):
+        started = time.perf_counter() - journal.seconds
         batched, prior = prepare(simulator, trainer._prior)
-        opening = simulate_opening(
+        identify(
+            journal,
+            trainer,
+            "train_online",
+            settings,
+            simulator=name_simulator(simulator),
+            num_simulations=num_simulations,
+            num_passes=num_passes,
+            retrain_from_scratch=retrain_from_scratch,
+            seed=seed,
+        )
+        opening = recall_opening(journal) or simulate_opening(
             batched,
             prior,
             num_simulations,
@@ -80,7 +100,7 @@ def fit_online(
         )
         theta, _, x = opening.batch
         entry = find_entry(num_simulations, settings.time_limit)
-        if has_to_begin(trainer, retrain_from_scratch):
+        if journal.note("begins", has_to_begin(trainer, retrain_from_scratch)):
             begin_anew(trainer, theta, x, entry, num_simulations)
         else:
             check_fits(trainer._neural_net, theta, x)
@@ -96,15 +116,25 @@ def fit_online(
         check_rows(num_simulations, recipe.batch_size, num_contrasts)
         stacks = uses_base(trainer)
         division = divide_simulations(
-            batched, prior, opening, num_simulations, recipe, num_contrasts, stacks
+            batched,
+            prior,
+            opening,
+            num_simulations,
+            recipe,
+            num_contrasts,
+            stacks,
+            journal.num_begun or 0,
         )
+        keep_opening(journal, division.opening)
         passes = StreamedPasses(
             division.first_pass,
             division.num_trained,
             recipe.batch_size,
             prior,
             is_single=recipe.num_passes == 1 and not stacks,
+            notes_new=journal.is_kept,
         )
+        journal.take_up(passes, theta.device)
         if stacks:
             held_out = division.held_out
             history = fit_structures(
@@ -116,6 +146,7 @@ def fit_online(
                 ),
                 recipe,
                 settings,
+                journal,
                 started=started,
                 stop_after=None,
                 most_passes=num_passes,
@@ -126,6 +157,7 @@ def fit_online(
                 passes,
                 recipe,
                 settings,
+                journal,
                 started=started,
                 held_out=division.held_out or None,
             )

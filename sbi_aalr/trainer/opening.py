@@ -14,6 +14,7 @@ import torch
 from torch.distributions import Distribution
 
 from sbi_aalr.simulation.batches import Batch, divide, simulate, stream
+from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.training.recipe import Recipe
 from sbi_aalr.types import Simulator
 
@@ -47,11 +48,13 @@ class Division(NamedTuple):
         first_pass: Batches to train on, most of them not simulated yet.
         num_trained: Simulations in these batches.
         held_out: Batches to choose the best pass by.
+        opening: What they were made of, with which the same division is made again.
     """
 
     first_pass: Iterator[Batch]
     num_trained: int
     held_out: list[Batch]
+    opening: Opening
 
 
 def simulate_opening(
@@ -89,6 +92,23 @@ def simulate_opening(
         made = _join(made, _make(simulator, prior, more))
 
 
+def keep_opening(journal: Journal, opening: Opening) -> None:
+    """Have a journal keep the first simulations, with what was decided by them."""
+    columns = opening.batch._asdict().items()
+    tensors = {name: rows for name, rows in columns if rows is not None}
+    journal.keep_opening(tensors)
+    journal.note("opening", [opening.is_cut, opening.most_rows])
+
+
+def recall_opening(journal: Journal) -> Opening | None:
+    """The first simulations of a call that was begun before; None if it begins now."""
+    tensors = journal.recall_opening()
+    if tensors is None:
+        return None
+    is_cut, most_rows = journal.note("opening", [False, None])
+    return Opening(Batch(**tensors), is_cut, most_rows)
+
+
 def check_rows(
     num_simulations: int, batch_size: int, num_contrasts: int | None
 ) -> None:
@@ -121,6 +141,7 @@ def divide_simulations(
     recipe: Recipe,
     num_contrasts: int | None,
     always_holds_out: bool = False,
+    num_done: int = 0,
 ) -> Division:
     """Hold out some of the opening; train on the rest, and on all that is to come.
 
@@ -132,6 +153,7 @@ def divide_simulations(
         recipe: Whose passes and batches are meant.
         num_contrasts: Contrasts of each x; None for all other rows of its batch.
         always_holds_out: Whether to hold some out where there is a single pass, too.
+        num_done: Batches of the first pass that were made before, and are left out.
 
     Returns:
         Batches, none with fewer rows than there are contrasts.
@@ -150,13 +172,16 @@ def divide_simulations(
     most_rows = batch_size
     if opening.most_rows is not None:
         most_rows = max(min(batch_size, opening.most_rows), least_rows)
+    first = list(divide(made.take(slice(held_out, None)), batch_size, least_rows))
+    later = max(0, num_done - len(first))
     return Division(
         itertools.chain(
-            divide(made.take(slice(held_out, None)), batch_size, least_rows),
-            stream(simulator, prior, left, most_rows, least_rows),
+            first[num_done:],
+            stream(simulator, prior, left, most_rows, least_rows, later),
         ),
         num_simulations - held_out,
         list(divide(made.take(slice(held_out)), batch_size, least_rows)),
+        opening._replace(batch=made),
     )
 
 

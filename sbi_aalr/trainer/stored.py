@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from sbi_aalr.checks import check_bool, check_fraction, check_positive_int
 from sbi_aalr.errors import CallOrderError
+from sbi_aalr.trainer.checkpoints import Checkpoints
 from sbi_aalr.trainer.fitting import (
     begin_anew,
     describe_end,
@@ -21,9 +22,12 @@ from sbi_aalr.trainer.fitting import (
     get_loss,
     has_to_begin,
 )
+from sbi_aalr.trainer.identity import hash_simulations, identify
+from sbi_aalr.trainer.journal import Journal, open_journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import shuffle_rows, take_first
-from sbi_aalr.trainer.structures import Source, fit_structures, uses_base
+from sbi_aalr.trainer.stacking import Source
+from sbi_aalr.trainer.structures import fit_structures, uses_base
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
@@ -35,6 +39,7 @@ NO_LIMIT = 2**31 - 1
 def fit_stored(
     trainer: SbiTrainer,
     settings: TrainingSettings,
+    checkpoints: Checkpoints,
     *,
     validation_fraction: float,
     stop_after_epochs: int,
@@ -51,6 +56,7 @@ def fit_stored(
     Args:
         trainer: Whose estimator to fit, to simulations appended before.
         settings: What the user set.
+        checkpoints: Whether to keep how far it came, and where.
         validation_fraction: Share of the simulations held out for early stopping.
         stop_after_epochs: Epochs without improvement after which to stop.
         max_num_epochs: Most epochs to train for; `NO_LIMIT` for no limit.
@@ -84,14 +90,31 @@ def fit_stored(
     check_positive_int("max_num_epochs", max_num_epochs)
     check_positive_int("stop_after_epochs", stop_after_epochs)
     check_fraction("validation_fraction", validation_fraction)
-    started = time.perf_counter()
     first_round = trainer._get_start_index(StartIndexContext(discard_prior_samples))
-    with fitting(trainer, seed):
+    with open_journal(checkpoints) as journal, fitting(trainer, seed):
+        started = time.perf_counter() - journal.seconds
         theta, x, _ = trainer.get_simulations(first_round)
-        begins = has_to_begin(trainer, retrain_from_scratch)
+        if journal.is_kept:
+            identify(
+                journal,
+                trainer,
+                "train",
+                settings,
+                simulations=hash_simulations(theta, x),
+                validation_fraction=validation_fraction,
+                stop_after_epochs=stop_after_epochs,
+                max_num_epochs=max_num_epochs,
+                resume_training=resume_training,
+                retrain_from_scratch=retrain_from_scratch,
+                dataloader_kwargs=sorted(dataloader_kwargs or {}),
+                seed=seed,
+            )
+        begins = journal.note("begins", has_to_begin(trainer, retrain_from_scratch))
         if not begins:
             check_fits(trainer._neural_net, theta, x)
-        split_rows(trainer, first_round, validation_fraction, resume_training)
+        known = _recall_split(journal) or (resume_training and trainer._split)
+        split_rows(trainer, first_round, validation_fraction, known or None)
+        _keep_split(journal, trainer)
         rows = trainer.train_indices
         smallest = min(len(rows), len(trainer.val_indices))
         _check_parts(smallest, 2, len(theta), validation_fraction)
@@ -142,6 +165,7 @@ def fit_stored(
                 Source(load, lambda: take(rows), lambda: take(trainer.val_indices)),
                 recipe,
                 settings,
+                journal,
                 started=started,
                 stop_after=stop_after_epochs,
                 most_passes=None if max_num_epochs == NO_LIMIT else max_num_epochs,
@@ -153,6 +177,7 @@ def fit_stored(
                 passes,
                 recipe,
                 settings,
+                journal,
                 started=started,
                 held_out=held_out,
                 stop_after=stop_after_epochs,
@@ -181,7 +206,10 @@ def fit_stored(
 
 
 def split_rows(
-    trainer: SbiTrainer, first_round: int, validation_fraction: float, resumes: bool
+    trainer: SbiTrainer,
+    first_round: int,
+    validation_fraction: float,
+    known: tuple[Tensor, ...] | None,
 ) -> None:
     """Choose the rows to train on and those to hold out, as sbi does.
 
@@ -193,7 +221,7 @@ def split_rows(
             from `first_round` on.
         first_round: Round of the first rows to use.
         validation_fraction: Share of the rows to hold out.
-        resumes: Whether to keep to the last choice.
+        known: An earlier choice to keep to, as `_split` has it; None for none.
     """
     rounds = [
         torch.full((len(theta),), number)
@@ -203,7 +231,7 @@ def split_rows(
     ]
     is_used = torch.cat(rounds) >= first_round
     nothing = torch.tensor([], dtype=torch.long)
-    known = (resumes and trainer._split) or (nothing, nothing)
+    known = known or (nothing, nothing)
     is_new = is_used.clone()
     is_new[torch.cat(known)] = False
     fresh = is_new.nonzero().squeeze(1)
@@ -220,6 +248,17 @@ def split_rows(
     trainer.train_indices, trainer.val_indices = (
         place[rows[is_used[rows]]] for rows in trainer._split
     )
+
+
+def _recall_split(journal: Journal) -> tuple[Tensor, ...] | None:
+    """The rows that were chosen when the call was begun; None if it begins now."""
+    kept = journal.recall_opening()
+    return None if kept is None else (kept["training"], kept["held_out"])
+
+
+def _keep_split(journal: Journal, trainer: SbiTrainer) -> None:
+    training, held_out = trainer._split or ()
+    journal.keep_opening({"training": training, "held_out": held_out})
 
 
 def _check_parts(

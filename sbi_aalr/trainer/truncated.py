@@ -11,9 +11,8 @@ References:
     arXiv:2107.01214.
 """
 
-import contextlib
-import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,24 +22,20 @@ from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_finite, check_fraction, check_positive_int
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.posterior import MHPosterior
+from sbi_aalr.files import hash_tensors
+from sbi_aalr.persistence.checkpoint_files import remove_checkpoint
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior, cut_prior
 from sbi_aalr.seeding import generators_kept, seeded
 from sbi_aalr.simulation.adapt import prepare
 from sbi_aalr.simulation.batches import simulate
+from sbi_aalr.simulation.fill import name_simulator
+from sbi_aalr.trainer.checkpoints import Checkpoints
+from sbi_aalr.trainer.identity import identify
+from sbi_aalr.trainer.journal import Journal, open_journal
+from sbi_aalr.trainer.rounds import Round
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.recipe import TrainingSettings
 from sbi_aalr.types import Simulator
-
-_NUM_DRAWS = 5_000
-# Draws of the prior that tell how much of it is left.
-_NUM_SHARE_DRAWS = 10_000
-# What a cut needs to know of the posterior is less than what is reported of one.
-_SAMPLING: dict[str, Any] = {
-    "num_candidates": 100_000,
-    "max_rhat": 1.05,
-    "show_progress_bars": False,
-}
 
 
 def fit_truncated(
@@ -49,6 +44,7 @@ def fit_truncated(
     x_o: Tensor,
     num_simulations: int,
     settings: TrainingSettings,
+    checkpoints: Checkpoints,
     *,
     num_rounds: int,
     epsilon: float,
@@ -62,6 +58,7 @@ def fit_truncated(
         x_o: The observation, shape `event_shape` or `(1, *event_shape)`.
         num_simulations: Budget of all rounds together, in simulations.
         settings: Whose `time_limit` holds in each round.
+        checkpoints: Whether to keep how far it came, and where.
         num_rounds: Number of rounds.
         epsilon: Share of the posterior that each round may cut off.
         seed: Makes the run repeatable.
@@ -77,7 +74,23 @@ def fit_truncated(
             "Rounds draw from the prior. Give it at the start: `AALR(prior)`."
         )
     x_o = _read_observation(x_o)
-    with seeded(seed), torch.inference_mode(False):
+    with (
+        open_journal(checkpoints) as journal,
+        seeded(seed),
+        torch.inference_mode(False),
+    ):
+        identify(
+            journal,
+            trainer,
+            "train_truncated",
+            settings,
+            simulator=name_simulator(simulator),
+            x_o=hash_tensors({"x_o": x_o}),
+            num_simulations=num_simulations,
+            num_rounds=num_rounds,
+            epsilon=epsilon,
+            seed=seed,
+        )
         batched, prior = prepare(simulator, trainer._prior)
         x_o = _check_shape(x_o, batched, prior)
         truncated: TruncatedPrior | None = None
@@ -87,9 +100,9 @@ def fit_truncated(
         for index in range(num_rounds):
             rows = -(-left // (num_rounds - index))
             left -= rows
-            with _watch(trainer, truncated, settings):
-                fresh = (truncated or prior).sample((rows,))
-            made = simulate(batched, fresh).to(fresh.device)
+            of_round = Round(journal, trainer, truncated, settings, index)
+            fresh = of_round.draw_theta(rows, prior)
+            made = of_round.simulate(batched, fresh)
             if truncated is not None:
                 kept = truncated.keeps(theta)
                 theta, x = theta[kept], x[kept]
@@ -97,13 +110,14 @@ def fit_truncated(
             x = torch.cat((x.reshape(-1, *made.shape[1:]), made))
             for_round = _make_trainer(trainer)
             if truncated is not None:
-                kept = truncated.keeps(prior.sample((_NUM_SHARE_DRAWS,)))
                 for_round._cut = truncated.keeps
-                share = max(1, int(kept.sum())) / len(kept)
-                for_round._cut_log_share = math.log(share)
+                for_round._cut_log_share = of_round.measure_log_share(prior)
             for_round.append_simulations(theta, x)
             try:
-                for_round.train(time_limit=settings.time_limit)
+                for_round.train(
+                    time_limit=settings.time_limit,
+                    **_checkpoint_within(checkpoints, journal, index),
+                )
             except KeyboardInterrupt:
                 # What the round before has learnt is of more use, if there was one.
                 if index == 0 and for_round._neural_net is not None:
@@ -111,8 +125,11 @@ def fit_truncated(
                 raise
             _take_over(trainer, for_round, truncated)
             if index < num_rounds - 1:
-                with _watch(trainer, truncated, settings):
-                    truncated = _cut(trainer, truncated or prior, x_o, epsilon)
+                draws, seen = of_round.draw_posterior(truncated or prior, x_o)
+                estimator = trainer._neural_net
+                truncated = cut_prior(
+                    truncated or prior, estimator, seen, draws, epsilon
+                )
     return trainer._neural_net
 
 
@@ -147,13 +164,16 @@ def _check_shape(x_o: Tensor, simulator: Simulator, prior: Distribution) -> Tens
     return x_o.reshape(1, *shape)
 
 
-def _watch(
-    trainer: SbiTrainer, truncated: TruncatedPrior | None, settings: TrainingSettings
-) -> contextlib.AbstractContextManager[None]:
-    """Show and limit what is drawn by rejection inside; the prior itself needs none."""
-    if truncated is None:
-        return contextlib.nullcontext()
-    return truncated.watched(trainer._show_progress_bars, settings.time_limit)
+def _checkpoint_within(
+    checkpoints: Checkpoints, journal: Journal, index: int
+) -> dict[str, Any]:
+    """The arguments of `train` that keep how far a round came, beside the journal."""
+    if checkpoints.folder is None:
+        return {}
+    folder = Path(checkpoints.folder) / f"round_{index + 1}"
+    if not journal.is_resumed:
+        remove_checkpoint(folder)
+    return {"checkpoint": folder, "checkpoint_every": checkpoints.every}
 
 
 def _make_trainer(trainer: SbiTrainer) -> Any:
@@ -186,15 +206,3 @@ def _take_over(
     trainer._record(
         {**{name: summary[name] for name in names}, "accepted_share": [share]}
     )
-
-
-def _cut(
-    trainer: SbiTrainer, prior: Distribution, x_o: Tensor, epsilon: float
-) -> TruncatedPrior:
-    """Cut the prior to where the posterior of the trainer's estimator lies."""
-    estimator, names = trainer._neural_net, trainer._parameter_names
-    posterior = MHPosterior.from_estimator(estimator, prior, parameter_names=names)
-    posterior.set_default_x(x_o)
-    seed = int(torch.randint(2**31, ()))
-    draws = posterior.sample((_NUM_DRAWS,), seed=seed, **_SAMPLING)
-    return cut_prior(prior, estimator, posterior.default_x, draws, epsilon)

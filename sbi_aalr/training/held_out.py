@@ -11,6 +11,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
 from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.training.parcel import Parcel, label, select
 from sbi_aalr.training.passes import detach
 
 
@@ -78,6 +79,25 @@ class HeldOut:
             return False
         self._estimator.load_state_dict(self._best.weights)
         return True
+
+    def pack(self) -> Parcel:
+        """What `unpack` makes the same of."""
+        losses = torch.tensor(self.losses, dtype=torch.float64)
+        best = self._best
+        facts = {
+            "seconds": self.seconds,
+            "best": None if best is None else [best.loss, best.pass_index],
+        }
+        weights = {} if best is None else label("best.", best.weights)
+        return Parcel({"losses": losses, **weights}, facts)
+
+    def unpack(self, parcel: Parcel) -> None:
+        """Go on from what `pack` returned."""
+        self.losses = parcel.tensors["losses"].tolist()
+        self.seconds = parcel.facts["seconds"]
+        if (best := parcel.facts["best"]) is not None:
+            loss, pass_index = best
+            self._best = _Best(loss, pass_index, select("best.", parcel.tensors))
 
 
 class _Best(NamedTuple):

@@ -3,10 +3,12 @@
 import itertools
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from sbi_aalr.training.parcel import Parcel
 
 # Reading losses waits for the device, so it is done for a few steps at once.
 _LAST_STEPS = 1000
@@ -42,6 +44,30 @@ class History(NamedTuple):
         if self.interruption is not None:
             raise self.interruption
 
+    def pack(self) -> Parcel:
+        """What `unpack_history` makes the same of."""
+        tensors = {
+            name: torch.tensor(getattr(self, name), dtype=torch.float64)
+            for name in _SERIES
+        }
+        facts = {"seconds": self.seconds, "is_finished": self.is_finished}
+        return Parcel(tensors, facts)
+
+
+_SERIES = (
+    "losses",
+    "learning_rates",
+    "pass_losses",
+    "validation_losses",
+    "pass_seconds",
+)
+
+
+def unpack_history(parcel: Parcel) -> History:
+    """Make a history of what `History.pack` returned."""
+    series: dict[str, Any] = {name: parcel.tensors[name].tolist() for name in _SERIES}
+    return History(**series, **parcel.facts)
+
 
 class Recorder:
     """Writes down losses and times.
@@ -63,6 +89,26 @@ class Recorder:
     def num_steps(self) -> int:
         """Steps taken so far."""
         return len(self._losses)
+
+    @property
+    def num_steps_in_pass(self) -> int:
+        """Steps since the last pass that is over."""
+        return self.num_steps - self._ends[-1][0]
+
+    def pack(self) -> Parcel:
+        """What `unpack` makes the same of."""
+        losses = torch.stack(self._losses) if self._losses else torch.zeros(0)
+        rates = torch.tensor(self._rates, dtype=torch.float64)
+        ends = [(steps, at - self._started) for steps, at in self._ends]
+        facts = {"ends": ends, "seconds": time.perf_counter() - self._started}
+        return Parcel({"losses": losses, "rates": rates}, facts)
+
+    def unpack(self, parcel: Parcel, device: torch.device) -> None:
+        """Go on from what `pack` returned, as if no time had passed since."""
+        self._losses = list(parcel.tensors["losses"].to(device).unbind())
+        self._rates = parcel.tensors["rates"].tolist()
+        self._started = time.perf_counter() - parcel.facts["seconds"]
+        self._ends = [(n, self._started + at) for n, at in parcel.facts["ends"]]
 
     def add_step(self, loss: Tensor, rate_factor: float) -> None:
         """Write down the loss of a batch, shape `()`, and the rate of its update."""

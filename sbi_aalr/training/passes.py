@@ -39,6 +39,11 @@ class StreamedPasses:
         batch_size: Rows in a batch of later passes.
         prior: Where fresh theta' come from.
         is_single: Whether there is one pass only, after which nothing is kept.
+        notes_new: Whether somebody asks for new simulations now and then, by
+            `take_new`.
+
+    Attributes:
+        begun: Batches of the pass to come that were given before, and are not again.
     """
 
     def __init__(
@@ -48,8 +53,12 @@ class StreamedPasses:
         batch_size: int,
         prior: Distribution,
         is_single: bool,
+        notes_new: bool = False,
     ) -> None:
         self.num_simulations = num_simulations
+        self.begun = 0
+        self._is_begun = False
+        self._new: list[tuple[Tensor, ...]] | None = [] if notes_new else None
         self._stream: Iterable[Batch] | None = stream
         self._batch_size = batch_size
         self._prior = prior
@@ -59,9 +68,35 @@ class StreamedPasses:
     def __iter__(self) -> Iterator[Batch]:
         if self._stream is not None:
             stream, self._stream = self._stream, None
-            yield from self._keep(stream)
+            self._is_begun = True
+            try:
+                yield from self._keep(stream)
+            finally:
+                self._is_begun, self.begun = False, 0
         elif self._kept:
             yield from self._repeat()
+
+    def take_new(self) -> list[tuple[Tensor, ...]]:
+        """Simulations since the last call, theta and x of each batch, where noted."""
+        new, self._new = self._new or [], []
+        return new
+
+    def go_on(self, kept: Sequence[tuple[Tensor, ...]], begun: int | None) -> None:
+        """Take up what was made before.
+
+        Args:
+            kept: Theta and x, batch by batch.
+            begun: Batches of the first pass that are done, after which the stream
+                begins; None where it is over.
+        """
+        self._kept, self.begun = list(kept), begun or 0
+        if begun is None:
+            self._stream = None
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the first pass is still to begin, or in progress."""
+        return self._stream is not None or self._is_begun
 
     def with_batches_of(self, batch_size: int) -> "StreamedPasses":
         """These passes, with batches of another size once all is simulated."""
@@ -80,6 +115,8 @@ class StreamedPasses:
         for batch in stream:
             if not self._is_single:
                 self._kept.append((batch.theta, batch.x))
+                if self._new is not None:
+                    self._new.append((batch.theta, batch.x))
             yield batch
 
     def _repeat(self) -> Iterator[Batch]:
@@ -109,6 +146,23 @@ class StoredPasses:
     def __iter__(self) -> Iterator[Batch]:
         for theta, x, *_ in self._loader:
             yield Batch(theta.to(self._device), None, x.to(self._device))
+
+
+def begin_pass(passes: Passes, num_done: int) -> Iterator[Batch]:
+    """Begin the next pass behind some of its batches.
+
+    Args:
+        passes: The passes, with the generators as they were when the pass was begun
+            first.
+        num_done: Batches to leave out.
+
+    Returns:
+        The others.
+    """
+    batches = iter(passes)
+    for _ in range(num_done - getattr(passes, "begun", 0)):
+        next(batches)
+    return batches
 
 
 def join_pairs(batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:

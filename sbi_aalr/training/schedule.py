@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from sbi_aalr.training.parcel import Parcel
+
 _WARM_UP_SHARE = 0.03
 # The average reaches back over this share of the steps done so far.
 _AVERAGED_SHARE = 0.03
@@ -80,6 +82,17 @@ class WeightAverage:
     def apply(self) -> None:
         """Put the average in the place of the weights for good."""
         _copy(self._average, self._weights)
+
+    def pack(self) -> Parcel:
+        """What `unpack` makes the same of."""
+        tensors = {str(i): average for i, average in enumerate(self._average)}
+        return Parcel(tensors, {"num_steps": self._num_steps})
+
+    def unpack(self, parcel: Parcel) -> None:
+        """Go on from what `pack` returned."""
+        self._num_steps = parcel.facts["num_steps"]
+        tensors = parcel.tensors
+        _copy([tensors[str(i)] for i in range(len(self._average))], self._average)
 
 
 @torch.no_grad()

@@ -77,6 +77,8 @@ class StoreLoader:
 
     def _stream(self) -> Iterator[tuple[Tensor, ...]]:
         buffers = self._plan()
+        # Of its own, so that a pass is the same whatever is drawn meanwhile.
+        order_of = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         left: tuple[Tensor, ...] | None = None
         num_batches = len(self)
         with ThreadPoolExecutor(1, thread_name_prefix="store") as reader:
@@ -89,7 +91,7 @@ class StoreLoader:
                     pairs = zip(left, rows, strict=True)
                     rows = tuple(torch.cat(pair) for pair in pairs)
                 if self._is_shuffled:
-                    order = torch.randperm(len(rows[0]))
+                    order = torch.randperm(len(rows[0]), generator=order_of)
                     rows = tuple(column[order] for column in rows)
                 for batch in zip(
                     *(c.split(self.batch_size) for c in rows), strict=True

@@ -1,0 +1,291 @@
+"""How far a call that trains has come, on disk where the user wants that.
+
+What a call is made of is written down once: which call it is, and what it began with.
+Then come, every so many seconds and whenever an estimator is fitted, all weights, what
+the fit in progress remembers, and the states of the generators. The same call takes
+that up and goes on, on the CPU bit for bit as if it had never ended.
+"""
+
+import contextlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor
+
+from sbi_aalr._version import __version__
+from sbi_aalr.errors import CheckpointWarning
+from sbi_aalr.persistence.checkpoint_files import CheckpointFiles
+from sbi_aalr.seeding import read_generators, set_generators
+from sbi_aalr.trainer.checkpoints import Checkpoints
+from sbi_aalr.training.history import History, unpack_history
+from sbi_aalr.training.loop import Fit, run_through
+from sbi_aalr.training.parcel import Parcel, label, select
+from sbi_aalr.training.passes import Passes, StreamedPasses
+
+# From one checkpoint to the next it takes so many times as long as writing one does.
+_TIMES_AS_LONG = 20
+_OPENING, _STREAM = "opening.", "stream."
+
+
+class Journal:
+    """What has been done of a call.
+
+    Args:
+        files: Where it is written; None for nowhere.
+        settings: What the user set.
+
+    Attributes:
+        is_kept: Whether it is written anywhere.
+        is_resumed: Whether there was something to go on from.
+        seconds: How long the call took before, in other processes.
+        num_begun: Batches of streamed simulations that were trained on before; None
+            where all were.
+    """
+
+    def __init__(self, files: CheckpointFiles | None, settings: Checkpoints) -> None:
+        self._files, self._settings = files, settings
+        self.is_kept = files is not None
+        found = files.read() if files is not None and settings.resumes else None
+        self._found: Parcel | None = found[0] if found else None
+        self._pieces: list[dict[str, Tensor]] = found[1] if found else []
+        self.is_resumed = self._found is not None
+        facts: dict[str, Any] = self._found.facts if self._found else {}
+        self.seconds: float = facts.get("seconds", 0.0)
+        self.num_begun: int | None = facts.get("num_begun", 0)
+        self._started = time.perf_counter() - self.seconds
+        self._identity: dict[str, Any] = {}
+        self._noted: dict[str, Any] = facts.get("noted", {})
+        self._estimators: Sequence[RatioEstimator] = []
+        self._histories: dict[int, History] = {}
+        self._stream: StreamedPasses | None = None
+        # What goes into pieces of the next checkpoint.
+        self._waiting: list[dict[str, Tensor]] = []
+        self._due, self._is_first = 0.0, True
+
+    def identify(self, call: str, **arguments: Any) -> None:
+        """Say which call this is, or raise if another one was begun here.
+
+        Args:
+            call: The method.
+            **arguments: What makes it the same one, in a form that JSON holds.
+
+        Raises:
+            ValueError: If the checkpoint is that of another call.
+        """
+        identity = {"sbi_aalr": __version__, "call": call, **arguments}
+        self._identity = json.loads(json.dumps(identity))
+        if self._found is None:
+            return
+        begun = self._found.facts["identity"]
+        for name in {**begun, **self._identity}:
+            before, now = begun.get(name), self._identity.get(name)
+            if before != now:
+                raise ValueError(
+                    "`checkpoint` must be gone on from by the call that began it, but "
+                    f"`{name}` was {before!r:.60} and is {now!r:.60}. Choose another "
+                    "folder, or pass `resume=False` to begin anew in "
+                    f"{self._settings.folder}."
+                )
+
+    def note(self, name: str, value: Any) -> Any:
+        """Write down a fact of the beginning, or return what it was then."""
+        return self._noted.setdefault(name, value)
+
+    def recall_opening(self) -> dict[str, Tensor] | None:
+        """What `keep_opening` was given when the call began; None if it begins now."""
+        return select(_OPENING, self._pieces[0]) if self._pieces else None
+
+    def do_once(
+        self, name: str, work: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Do a part of a call, or return what it gave when it was done before.
+
+        Args:
+            name: Which part.
+            work: What to do; it draws from the global generators, which go on as if it
+                had just been done.
+
+        Returns:
+            What it gave.
+        """
+        for piece in self._pieces:
+            if made := select(f"{name}:", piece):
+                last = self._noted["last_part"]
+                if last == name and self._found is not None:
+                    set_generators(self._found.facts["generators"])
+                return made
+        made = work()
+        self._noted["last_part"] = name
+        if self._files is not None:
+            self._waiting.append(label(f"{name}:", made))
+            self._write(None)
+        return made
+
+    def keep_opening(self, tensors: Mapping[str, Tensor]) -> None:
+        """Keep what the call begins with, unless it is there."""
+        if self._files is not None and not self.is_resumed:
+            self._waiting.append(label(_OPENING, tensors))
+
+    def take_up(self, passes: StreamedPasses, device: torch.device) -> None:
+        """Give passes what was simulated before, and keep what they simulate."""
+        self._stream = passes
+        if self.is_resumed:
+            kept = [select(_STREAM, piece) for piece in self._pieces[1:]]
+            rows: list[tuple[Tensor, ...]] = [
+                (part["theta"].to(device), part["x"].to(device)) for part in kept
+            ]
+            passes.go_on(rows, self.num_begun)
+
+    def begin(self, estimators: Sequence[RatioEstimator]) -> None:
+        """Begin to fit estimators one after the other, or go on with them.
+
+        Where it goes on, the generators are brought to where they were.
+
+        Raises:
+            OSError: If the checkpoint cannot be written.
+            ValueError: If it does not fit the estimators.
+        """
+        self._estimators = estimators
+        if self._found is None:
+            if self._files is not None:
+                self._write(None)
+            return
+        tensors, facts = self._found
+        try:
+            for number, estimator in enumerate(estimators):
+                own = select(f"estimators.{number}.", tensors)
+                if number == facts["active"]:
+                    own = select("active.updates.estimator.", tensors)
+                device = next(estimator.parameters()).device
+                weights = {name: value.to(device) for name, value in own.items()}
+                estimator.load_state_dict(weights)
+                estimator.eval()
+        except RuntimeError as error:
+            raise ValueError(
+                f"`checkpoint` in {self._settings.folder} is of other networks: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        for key, found in facts["histories"].items():
+            own = select(f"histories.{key}.", tensors)
+            self._histories[int(key)] = unpack_history(Parcel(own, found))
+        set_generators(facts["generators"])
+        self._put_off(0.0)
+
+    def recall(self, number: int) -> History | None:
+        """The history of an estimator that has been fitted; None if it has not."""
+        return self._histories.get(number)
+
+    def fit(self, number: int, passes: Passes, **settings: Any) -> History:
+        """Fit one of the estimators, from where it was.
+
+        Args:
+            number: Which.
+            passes: Where batches come from.
+            **settings: Those of `Fit`.
+
+        Returns:
+            The history of the fit.
+        """
+        kept = None
+        if self._found is not None and self._found.facts["active"] == number:
+            tensors = select("active.", self._found.tensors)
+            kept = Parcel(tensors, self._found.facts["fit"])
+        fit = Fit(self._estimators[number], passes, kept=kept, **settings)
+
+        def write_if_due() -> None:
+            if self._files is not None and time.perf_counter() > self._due:
+                self._write((number, fit))
+
+        history = run_through(fit, write_if_due)
+        if history.interruption is None:
+            self._histories[number] = history
+            if self._files is not None:
+                self._write(None)
+        return history
+
+    def _write(self, active: tuple[int, Fit] | None) -> None:
+        """Write a checkpoint; the first one must succeed."""
+        began = time.perf_counter()
+        try:
+            self._write_parcel(active)
+        except OSError as error:
+            if self._is_first and not self.is_resumed:
+                raise
+            warnings.warn(
+                CheckpointWarning(
+                    f"The checkpoint could not be written: {error} Training goes on, "
+                    "and it is tried again; until then the last good one stays."
+                ),
+                stacklevel=2,
+            )
+        self._is_first = False
+        self._put_off(time.perf_counter() - began)
+
+    def _put_off(self, seconds: float) -> None:
+        """Make the next checkpoint due later."""
+        wait = max(self._settings.every, _TIMES_AS_LONG * seconds)
+        self._due = time.perf_counter() + wait
+
+    def _write_parcel(self, active: tuple[int, Fit] | None) -> None:
+        files: Any = self._files
+        tensors: dict[str, Tensor] = {}
+        facts: dict[str, Any] = {
+            "identity": self._identity,
+            "noted": self._noted,
+            "seconds": time.perf_counter() - self._started,
+            "generators": read_generators(),
+            "num_begun": 0,
+            "histories": {},
+            "active": None,
+        }
+        for number, estimator in enumerate(self._estimators):
+            if active is not None and number == active[0]:
+                continue
+            tensors |= label(f"estimators.{number}.", estimator.state_dict())
+        for number, history in self._histories.items():
+            parcel = history.pack()
+            tensors |= label(f"histories.{number}.", parcel.tensors)
+            facts["histories"][number] = parcel.facts
+        if active is not None:
+            parcel = active[1].pack()
+            tensors |= label("active.", parcel.tensors)
+            facts |= {"active": active[0], "fit": parcel.facts}
+        if self._stream is not None:
+            if new := self._stream.take_new():
+                theta, x = (torch.cat(column) for column in zip(*new, strict=True))
+                self._waiting.append(label(_STREAM, {"theta": theta, "x": x}))
+            is_begun = active is not None and self._stream.is_streaming
+            if is_begun:
+                facts["num_begun"] = facts["fit"]["num_batches"]
+            elif active is not None or self._histories:
+                facts["num_begun"] = None
+        while self._waiting:
+            files.add_piece(self._waiting[0])
+            del self._waiting[0]
+        files.write(Parcel(tensors, facts))
+
+
+@contextlib.contextmanager
+def open_journal(settings: Checkpoints) -> Iterator[Journal]:
+    """Open the journal of a call, to be written nowhere else until it ends.
+
+    Args:
+        settings: What the user set.
+
+    Raises:
+        BlockingIOError: If another process trains in the folder.
+        OSError: If it cannot be written to.
+        ValueError: If it holds a damaged checkpoint, or something else of that name.
+    """
+    if settings.folder is None:
+        yield Journal(None, settings)
+        return
+    files = CheckpointFiles(Path(settings.folder))
+    with files.held():
+        yield Journal(files, settings)

@@ -1,0 +1,144 @@
+"""The structures of a trainer, and the stack that is made of them."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from torch import Tensor
+
+from sbi_aalr.networks import Stack
+from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.training.assemble import LEAST_HELD_OUT, Assembled, assemble
+from sbi_aalr.training.contrasts import Pool
+from sbi_aalr.training.history import History
+from sbi_aalr.training.members import Member
+from sbi_aalr.training.passes import Passes
+from sbi_aalr.training.ratio_loss import RatioLoss
+from sbi_aalr.training.recipe import Recipe
+
+
+class Source(NamedTuple):
+    """Where the simulations of a fit are.
+
+    Attributes:
+        open: Batch size -> passes to train on, and held-out batches.
+        training: All pairs that are trained on, once there are any.
+        held_out: All pairs that are not.
+    """
+
+    open: Callable[[int], tuple[Passes, Iterable[Batch]]]
+    training: Callable[[], tuple[Tensor, Tensor]]
+    held_out: Callable[[], tuple[Tensor, Tensor]]
+
+
+class Structure(NamedTuple):
+    """A structure of the trainer's: what it is, and its estimator.
+
+    Attributes:
+        member: What it is; None for the towers.
+        estimator: The estimator.
+    """
+
+    member: Member | None
+    estimator: RatioEstimator
+
+
+def put_stack(
+    trainer: SbiTrainer, source: Source, done: list[bool], seconds: float | None
+) -> Assembled | None:
+    """Put the stack in the place of the trainer's estimator.
+
+    Args:
+        trainer: Whose estimator.
+        source: Where the simulations are.
+        done: Which of the trainer's structures have been fitted.
+        seconds: About how long it may take; None for as long as it takes.
+
+    Returns:
+        The stack, and how it came to be; None where too few rows are held out.
+    """
+    everything: list[Structure] = trainer._structures or []
+    structures = [s for s, is_done in zip(everything, done, strict=True) if is_done]
+    held_out = source.held_out()
+    estimators = [s.estimator.eval() for s in structures]
+    if len(held_out[0]) < LEAST_HELD_OUT:
+        trainer._neural_net = estimators[-1]
+        return None
+    base = trainer._base
+    usable = [
+        base != "likelihood"
+        or s.member is None
+        or s.member.name == "likelihood_mixture"
+        for s in structures
+    ]
+    training = source.training()
+    device = held_out[1].device
+    seed = int(torch.randint(2**31, ()))
+    assembled = assemble(
+        estimators,
+        usable,
+        Pool(training[0], trainer._cut, trainer._cut_log_share),
+        held_out,
+        training,
+        torch.Generator(device).manual_seed(seed),
+        seconds,
+    )
+    trainer._neural_net = assembled.stack
+    return assembled
+
+
+def describe_structures(
+    trainer: SbiTrainer,
+    assembled: Assembled | None,
+    histories: list[History | None],
+    recipe: Recipe,
+    started: float,
+) -> None:
+    """Write into the summary what was tried, and what was chosen.
+
+    Args:
+        trainer: Whose summary.
+        assembled: What `put_stack` returned.
+        histories: The history of each structure; None where there is none.
+        recipe: How the towers were trained.
+        started: When the time began to run, by `time.perf_counter`.
+    """
+    tried = []
+    places = iter(range(len(histories)))
+    structures: list[Structure] = trainer._structures or []
+    for structure, history in zip(structures, histories, strict=True):
+        member = structure.member
+        is_closed = member is not None and member.recipe is None
+        is_done = is_closed or (history is not None and bool(history.losses))
+        entry: dict[str, Any] = {
+            "structure": "two_towers" if member is None else member.name,
+            "settings": getattr(structure.estimator, "classifier_settings", None),
+            "num_weights": sum(p.numel() for p in structure.estimator.parameters()),
+        }
+        if history is not None:
+            entry["num_passes"] = len(history.pass_losses)
+            entry["seconds"] = history.seconds
+        if is_done and assembled is not None:
+            place = next(places)
+            entry["weight"] = float(assembled.weights[place])
+            entry["held_out_loss"] = float(assembled.losses[place])
+        tried.append(entry)
+    estimator = trainer._neural_net
+    chosen = {
+        "classifier": "stack" if isinstance(estimator, Stack) else "two_towers",
+        "classifier_settings": None,
+        "is_separable": True,
+        "num_weights": sum(p.numel() for p in estimator.parameters()),
+        "base": trainer._base if isinstance(trainer._base, str) else "given",
+        "structures": tried,
+        "has_correction": isinstance(estimator, Stack) and estimator.has_correction,
+        "held_out_loss": None if assembled is None else assembled.loss,
+        **recipe._asdict(),
+        **vars(RatioLoss()),
+        "stack_seconds": time.perf_counter() - started,
+    }
+    trainer._summary.setdefault("recipe", []).append(chosen)
+    trainer._tracker.log_params(chosen)
