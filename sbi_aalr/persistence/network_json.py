@@ -7,7 +7,7 @@ are weights beside the file.
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -107,17 +107,44 @@ def rebuild_network(
     Raises:
         ValueError: If the weights are of another network.
     """
+    most = 0 if classifier is None else _MOST_NUMBERS
+
+    def build(theta: Tensor, x: Tensor) -> RatioEstimator:
+        if classifier is None or classifier == document["classifier"]:
+            return _build(document, theta, x, _find_materials(document, prior))
+        return resolve_classifier(classifier)(theta, x)
+
+    return build_for_weights(build, weights, theta_shape, x_shape, most)
+
+
+def build_for_weights(
+    build: Callable[[Tensor, Tensor], RatioEstimator],
+    weights: Mapping[str, Tensor],
+    theta_shape: list[int],
+    x_shape: list[int],
+    most_numbers: int = 0,
+) -> RatioEstimator:
+    """Build a network from rows that do not matter, and give it its weights.
+
+    Args:
+        build: Builds it from rows of theta and of x.
+        weights: What its `state_dict` returned.
+        theta_shape: Shape of one parameter set.
+        x_shape: Shape of one observation.
+        most_numbers: Numbers that a row may have, where there are fewer weights.
+
+    Returns:
+        The ratio estimator.
+
+    Raises:
+        ValueError: If the weights are of another network.
+    """
     num_numbers = sum(tensor.numel() for tensor in weights.values())
     for name, shape in (("theta_shape", theta_shape), ("x_shape", x_shape)):
-        _check_shape(name, shape, max(num_numbers, _MOST_NUMBERS * bool(classifier)))
+        _check_shape(name, shape, max(num_numbers, most_numbers))
     with torch.random.fork_rng(devices=[]), float32_by_default(), _stop_above(weights):
         # Only their shape matters.
-        rows = torch.randn(8, *theta_shape), torch.randn(8, *x_shape)
-        estimator = (
-            _build(document, *rows, _find_materials(document, prior))
-            if classifier is None or classifier == document["classifier"]
-            else resolve_classifier(classifier)(*rows)
-        )
+        estimator = build(torch.randn(8, *theta_shape), torch.randn(8, *x_shape))
     _check_weights(weights, estimator.state_dict())
     # Not strictly: a network takes over which of some buffers there are.
     estimator.load_state_dict(dict(weights), strict=False)
@@ -147,7 +174,7 @@ def _build(
             for member in document["members"]
         ]
         if document["classifier"] == _STACK:
-            return _build_stack(members, settings, theta, x)
+            return build_stack(members, settings, theta, x)
         return average_log_ratios(members)
     if document["classifier"] in DENSITIES and materials is not None:
         if materials.theta_rows is not None:
@@ -157,13 +184,26 @@ def _build(
     return NamedBuilder(document["classifier"], settings)(theta, x)
 
 
-def _build_stack(
+def build_stack(
     members: list[RatioEstimator],
     settings: Mapping[str, Any],
     theta: Tensor,
     x: Tensor,
 ) -> Stack:
-    """Put members together; those after the first `num_used` only propose."""
+    """Put members together; those after the first `num_used` only propose.
+
+    Args:
+        members: The members, which the stack shares.
+        settings: What `encode_network` called `classifier_settings`.
+        theta: Rows of parameters, shape `(N, D)`.
+        x: Rows of data, shape `(N, *event_shape)`.
+
+    Returns:
+        The stack, whose own weights are yet to be loaded.
+
+    Raises:
+        ValueError: If the settings do not fit the members.
+    """
     num_used, place = settings["num_used"], settings["proposal"]
     if not (0 < num_used <= len(members) and -1 <= place < len(members)):
         raise ValueError(
@@ -174,11 +214,14 @@ def _build_stack(
     proposal = members[place] if place >= 0 else None
     if proposal is not None and not is_proposal(proposal):
         raise ValueError("`proposal` must be a density of the parameters.")
-    offset = Offset(x) if settings["has_offset"] else None
+    source = members[0] if proposal is None else proposal
+    net = getattr(source.embedding_net_x, "embedding_net", None)
+    offset = Offset(x, net) if settings["has_offset"] else None
     mended = None
     if settings["has_correction"]:
         heads = [member.net for member in members[:num_used]]
-        mended = Mended(CorrectionInput(theta), CorrectionInput(x), Correction(heads))
+        seen = CorrectionInput(theta), CorrectionInput(x, net)
+        mended = Mended(*seen, Correction(heads))
     return Stack(members, weights, offset, proposal, mended)
 
 
@@ -186,7 +229,9 @@ def _find_materials(
     document: Mapping[str, Any], prior: Distribution | None
 ) -> Materials | None:
     """What densities need to know of the prior; None where there are none."""
-    if prior is None or not _has_stack(document):
+    if prior is None or not (
+        _has_stack(document) or document["classifier"] in DENSITIES
+    ):
         return None
     return Materials(find_transform(prior), LogPrior(prior), None, prior.sample((8,)))
 

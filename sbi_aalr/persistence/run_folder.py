@@ -11,6 +11,7 @@ CORNER = "corner.png"
 TRACE_RANK = "trace_rank.png"
 REPORT = "report.html"
 CHECKPOINT = "checkpoint.safetensors"
+TRAINER = "trainer.json"
 
 CONTENT = {
     POSTERIOR_WEIGHTS: "the fitted estimator: weights and observation",

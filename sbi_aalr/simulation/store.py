@@ -186,13 +186,25 @@ class SimulationStore:
         row %= len(found)
         return found.read("theta", row, row + 1)[0], found.read("x", row, row + 1)[0]
 
-    def freeze(self) -> FrozenRows:
+    def freeze(self, num_appends: int | None = None) -> FrozenRows:
         """The rows that are there now, in the order in which they are read now.
 
         Others may add to the store, and to the batches of a run also before the last;
         these rows stay what they are.
+
+        Args:
+            num_appends: How many of the appends to take; None for all.
+
+        Raises:
+            ValueError: If there are not so many.
         """
         marks = self._marks.read().known
+        if num_appends is not None:
+            if num_appends > len(marks):
+                raise ValueError(
+                    f"{self.path} must hold {num_appends} appends, got {len(marks)}."
+                )
+            return FrozenRows(self._arrays, Layout(marks[:num_appends]))
         if self._layout is None or self._layout[0] != len(marks):
             self._layout = len(marks), Layout(marks)
         return FrozenRows(self._arrays, self._layout[1])

@@ -23,10 +23,13 @@ class Arrays:
 
     Args:
         folder: The folder of the store.
+
+    Attributes:
+        folder: The same.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._opened: list[Any] = []
 
     @property
@@ -46,7 +49,7 @@ class Arrays:
 
         row_bytes = max(4, 4 * x[0].numel())
         rows = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // row_bytes))
-        group = zarr.open_group(self._folder, mode="r+")
+        group = zarr.open_group(self.folder, mode="r+")
         names = ["simulation", "parameter"], ["simulation"]
         names[1].extend(f"x_{axis}" for axis in range(1, x.ndim))
         for name, tensor, dimensions in zip(_NAMES, (theta, x), names, strict=True):
@@ -69,7 +72,7 @@ class Arrays:
         """
         stop = start + len(theta)
         for array, tensor in zip(self._open(), (theta, x), strict=True):
-            _remove_leftovers(self._folder / array.basename)
+            _remove_leftovers(self.folder / array.basename)
             array.resize((stop, *array.shape[1:]))
             if start < stop:
                 array[start:stop] = tensor.numpy()
@@ -95,28 +98,28 @@ class Arrays:
         try:
             pieces = [array[start:stop] for start, stop in spans]
         except Exception as error:
-            raise ValueError(f"{self._folder / name} is damaged: {error}.") from error
+            raise ValueError(f"{self.folder / name} is damaged: {error}.") from error
         rows = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
         # Of a chunk that is not there, all is NaN; of one that is, nothing.
         if np.isnan(rows.sum()):
-            raise ValueError(f"{self._folder / name} is damaged: a chunk is missing.")
+            raise ValueError(f"{self.folder / name} is damaged: a chunk is missing.")
         return torch.from_numpy(rows)
 
     def _open(self) -> list[Any]:
         import zarr
 
-        if not self._opened and (self._folder / "x" / "zarr.json").exists():
+        if not self._opened and (self.folder / "x" / "zarr.json").exists():
             try:
-                group: Any = zarr.open_group(self._folder, mode="r+")
+                group: Any = zarr.open_group(self.folder, mode="r+")
                 self._opened = [group[name] for name in _NAMES]
             except (KeyError, ValueError, TypeError) as error:
-                raise ValueError(f"{self._folder} is damaged: {error!r}.") from error
+                raise ValueError(f"{self.folder} is damaged: {error!r}.") from error
         return self._opened
 
     def _wait_for_disk(self, start: int, stop: int) -> None:
         rows = self.chunk_rows
         for array in self._open():
-            home = self._folder / array.basename
+            home = self.folder / array.basename
             # Of a file that is new, the name comes to disk with it.
             _flush(home / "zarr.json")
             zeros = ["0"] * (array.ndim - 1)

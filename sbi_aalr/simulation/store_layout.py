@@ -5,6 +5,7 @@ of their numbers: so a run gives the same store whichever of its batches was don
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -79,6 +80,16 @@ class FrozenRows:
 
     def __len__(self) -> int:
         return self.layout.num_rows
+
+    @property
+    def num_appends(self) -> int:
+        """How many appends to the store they are made of."""
+        return len(self.layout.order)
+
+    @property
+    def path(self) -> Path:
+        """The folder of the store."""
+        return self._arrays.folder
 
     @property
     def x_shape(self) -> torch.Size:

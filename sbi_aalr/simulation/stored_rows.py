@@ -37,6 +37,11 @@ class StoredRows:
         self.shape = torch.Size((self._ends[-1], *row))
         self.block_rows = max(1, _BLOCK_BYTES // (4 * row.numel()))
 
+    @property
+    def stores(self) -> list[FrozenRows]:
+        """The rows of stores among the parts."""
+        return [part for part in self._parts if isinstance(part, FrozenRows)]
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+import torch
 from sbi.inference.trainers._contracts import LossArgsNRE_A
 from sbi.neural_nets.estimators.base import ConditionalEstimatorBuilder
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -15,7 +17,9 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.trainer.checkpoints import SECONDS_BETWEEN, Checkpoints
+from sbi_aalr.trainer.loading import load_trainer
 from sbi_aalr.trainer.no_tracker import check_logging
+from sbi_aalr.trainer.saving import save_trainer
 from sbi_aalr.trainer.sbi_trainer import check_loss_arguments
 from sbi_aalr.trainer.simulating import SimulatingTrainer
 from sbi_aalr.trainer.stored import NO_LIMIT, fit_stored
@@ -186,3 +190,72 @@ class AALR(SimulatingTrainer):
             dataloader_kwargs=dataloader_kwargs,
             seed=seed,
         )
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Save the trainer as JSON and safetensors, for `load`.
+
+        What is kept is what it was given, its estimator with all that was fitted for
+        it, the summary, and the simulations: those in memory are written beside, of a
+        store the path is. Optimisers live as long as a call that trains; of a call in
+        progress they are in its checkpoint.
+
+        Args:
+            folder: Where to; made if needed. Another saved trainer there is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            NotADirectoryError: If it is something else already.
+            OSError: If it cannot be written to; an earlier trainer is as it was then.
+            ValueError: If it holds files of these names that are no saved trainer.
+
+        Warns:
+            UnsavedPriorWarning: If JSON cannot hold the prior.
+        """
+        return save_trainer(self, folder)
+
+    @classmethod
+    @generators_kept()
+    @torch.inference_mode(False)
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        prior: Distribution | None = None,
+        classifier: str | ConditionalEstimatorBuilder[RatioEstimator] | None = None,
+        base: Any = None,
+        embedding_net_x: nn.Module | None = None,
+        device: str = "cpu",
+        show_progress_bars: bool = True,
+    ) -> Self:
+        """Read a trainer that `save` wrote; nothing in the files is executed.
+
+        Args:
+            folder: Where from.
+            prior: The prior, where JSON could not hold it.
+            classifier: The builder of the network, where it was your own.
+            base: The density, where one that sbi has trained was given.
+            embedding_net_x: The net of the data, where one was given, of any weights.
+            device: Where to train.
+            show_progress_bars: Whether to show progress while training.
+
+        Returns:
+            The trainer, which goes on as the one that was saved would have.
+
+        Raises:
+            FileNotFoundError: If the folder holds no saved trainer, or a store that it
+                refers to is gone.
+            ValueError: If a file is damaged, the files are not of one save, something
+                must be given again, or the device does not work.
+        """
+        given = {
+            "prior": prior,
+            "classifier": classifier,
+            "base": base,
+            "embedding_net_x": embedding_net_x,
+            "device": check_device("device", device),
+            "show_progress_bars": show_progress_bars,
+        }
+        trainer: Self = load_trainer(cls, folder, given)
+        return trainer
