@@ -71,5 +71,9 @@ class InvalidSimulationsWarning(AALRWarning):
     """Simulations with NaN or infinity were left out of training."""
 
 
+class TuningWarning(AALRWarning):
+    """Tuning was given up, and the plain fit is kept."""
+
+
 class IndefiniteHessianWarning(AALRWarning):
     """A training loss curves downwards somewhere, so its weights are at no minimum."""

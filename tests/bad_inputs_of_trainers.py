@@ -71,6 +71,7 @@ def list_trainers():
             ("seed", NO_INDEX),
             ("resume_training discard_prior_samples", NO_BOOL),
             ("retrain_from_scratch show_train_summary", NO_BOOL),
+            ("tune", (None, 1, "wings", ["octaves", 3], [], "learning_rate")),
         ],
     )
     yield from list_keywords(

@@ -10,12 +10,14 @@ from bad_inputs_of_diagnostics import list_diagnostics
 from bad_inputs_of_networks import list_networks
 from bad_inputs_of_posteriors import list_posteriors
 from bad_inputs_of_trainers import list_trainers
+from bad_inputs_of_tuning import list_tuning
 from linear_gaussian import SHORT, X_O
 
 from sbi_aalr import AALR
 
 CASES = [
     *list_trainers(),
+    *list_tuning(),
     *list_posteriors(),
     *list_diagnostics(),
     *list_networks(),

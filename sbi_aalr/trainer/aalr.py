@@ -120,6 +120,7 @@ class AALR(SimulatingTrainer):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = SECONDS_BETWEEN,
         resume: bool = True,
+        tune: bool | str | Sequence[str] = False,
     ) -> RatioEstimator:
         """Fit the estimator to the stored simulations, of one or more rounds.
 
@@ -153,6 +154,9 @@ class AALR(SimulatingTrainer):
                 as long as writing one takes.
             resume: Whether to go on from what is in the folder, if there is any; False
                 to begin anew and replace it.
+            tune: Hyperparameters to tune by gradient, such as `("weight_decay",
+                "octaves")`; True for the usual. What comes of it is kept if it is
+                better on the rows held out; `summary["tuning"]` tells.
 
         Returns:
             The fitted ratio estimator: averaged weights, of the epoch with the least
@@ -169,6 +173,7 @@ class AALR(SimulatingTrainer):
 
         Warns:
             CheckpointWarning: If a later checkpoint cannot be written.
+            TuningWarning: If something could not be tuned.
             UserWarning: If `max_num_epochs` ended the training.
         """
         check_loss_arguments(loss_kwargs)
@@ -189,6 +194,7 @@ class AALR(SimulatingTrainer):
             show_train_summary=show_train_summary,
             dataloader_kwargs=dataloader_kwargs,
             seed=seed,
+            tune=tune,
         )
 
     def save(self, folder: str | os.PathLike[str]) -> Path:

@@ -7,6 +7,7 @@ that up and goes on, on the CPU bit for bit as if it had never ended.
 """
 
 import contextlib
+import copy
 import json
 import time
 import warnings
@@ -27,6 +28,7 @@ from sbi_aalr.training.history import History, unpack_history
 from sbi_aalr.training.loop import Fit, run_through
 from sbi_aalr.training.parcel import Parcel, label, select
 from sbi_aalr.training.passes import Passes, StreamedPasses
+from sbi_aalr.training.tuned import Tuner
 
 # From one checkpoint to the next it takes so many times as long as writing one does.
 _TIMES_AS_LONG = 20
@@ -46,6 +48,7 @@ class Journal:
         seconds: How long the call took before, in other processes.
         num_begun: Batches of streamed simulations that were trained on before; None
             where all were.
+        tuner: What tunes each estimator once it is fitted; None for nothing.
     """
 
     def __init__(self, files: CheckpointFiles | None, settings: Checkpoints) -> None:
@@ -58,6 +61,7 @@ class Journal:
         facts: dict[str, Any] = self._found.facts if self._found else {}
         self.seconds: float = facts.get("seconds", 0.0)
         self.num_begun: int | None = facts.get("num_begun", 0)
+        self.tuner: Tuner | None = None
         self._started = time.perf_counter() - self.seconds
         self._identity: dict[str, Any] = {}
         self._noted: dict[str, Any] = facts.get("noted", {})
@@ -196,13 +200,17 @@ class Journal:
         if self._found is not None and self._found.facts["active"] == number:
             tensors = select("active.", self._found.tensors)
             kept = Parcel(tensors, self._found.facts["fit"])
-        fit = Fit(self._estimators[number], passes, kept=kept, **settings)
+        estimator = self._estimators[number]
+        begun = None if self.tuner is None else copy.deepcopy(estimator)
+        fit = Fit(estimator, passes, kept=kept, **settings)
 
         def write_if_due() -> None:
             if self._files is not None and time.perf_counter() > self._due:
                 self._write((number, fit))
 
         history = run_through(fit, write_if_due)
+        if self.tuner is not None:
+            history = self.tuner.improve(estimator, begun, passes, history, **settings)
         if history.interruption is None:
             self._histories[number] = history
             if self._files is not None:

@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import shuffle_rows, take_first
 from sbi_aalr.trainer.stacking import Source
 from sbi_aalr.trainer.structures import fit_structures, uses_base
+from sbi_aalr.trainer.tuned import make_tuner, read_names, record_tuning
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
@@ -50,6 +52,7 @@ def fit_stored(
     show_train_summary: bool,
     dataloader_kwargs: dict[str, Any] | None,
     seed: int | None,
+    tune: bool | str | Iterable[str],
 ) -> RatioEstimator:
     """Fit the trainer's estimator to its stored simulations; see `AALR.train`.
 
@@ -66,6 +69,7 @@ def fit_stored(
         show_train_summary: Print sbi's summary after training.
         dataloader_kwargs: Passed on to torch's data loaders.
         seed: Makes the run repeatable.
+        tune: Names of hyperparameters to tune, True for the usual, False for none.
 
     Returns:
         The fitted estimator.
@@ -90,6 +94,7 @@ def fit_stored(
     check_positive_int("max_num_epochs", max_num_epochs)
     check_positive_int("stop_after_epochs", stop_after_epochs)
     check_fraction("validation_fraction", validation_fraction)
+    names = read_names(tune, checkpoints)
     first_round = trainer._get_start_index(StartIndexContext(discard_prior_samples))
     with open_journal(checkpoints) as journal, fitting(trainer, seed):
         started = time.perf_counter() - journal.seconds
@@ -154,12 +159,12 @@ def fit_stored(
                 StoredPasses(validation, len(trainer.val_indices), device),
             )
 
+        def take(indices: Tensor) -> tuple[Tensor, Tensor]:
+            some, data = take_first(theta, x, indices)
+            return some.to(device), data.to(device)
+
+        journal.tuner = make_tuner(trainer, names, lambda: take(rows))
         if uses_base(trainer):
-
-            def take(indices: Tensor) -> tuple[Tensor, Tensor]:
-                some, data = take_first(theta, x, indices)
-                return some.to(device), data.to(device)
-
             history = fit_structures(
                 trainer,
                 Source(load, lambda: take(rows), lambda: take(trainer.val_indices)),
@@ -182,6 +187,7 @@ def fit_stored(
                 held_out=held_out,
                 stop_after=stop_after_epochs,
             )
+    record_tuning(trainer, journal.tuner, started)
     trainer._record(
         {
             "training_loss": history.pass_losses,

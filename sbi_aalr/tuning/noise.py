@@ -58,7 +58,8 @@ class DropoutRates(nn.Module):
     Args:
         model: The module; its `nn.Dropout` layers are found in the order of its
             modules. Their own rates do not count while this module is attached.
-        start: Rate that each starts with, strictly between 0 and 1.
+        start: Rate that each starts with, strictly between 0 and 1; None for the one
+            that the layer has, or 0.1 where it has none.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -76,15 +77,15 @@ class DropoutRates(nn.Module):
         >>> rates.detach()
     """
 
-    def __init__(self, model: nn.Module, start: float = 0.1) -> None:
+    def __init__(self, model: nn.Module, start: float | None = 0.1) -> None:
         super().__init__()
-        start = check_fraction("start", start)
         layers = _list_dropouts(model)
-        logit = math.log(start / (1 - start))
+        if start is None:
+            rates = [layer.p if 0 < layer.p < 1 else 0.1 for layer in layers]
+        else:
+            rates = [check_fraction("start", start)] * len(layers)
         weight = next(model.parameters(), torch.zeros(()))
-        self.logits = nn.Parameter(
-            torch.full((len(layers),), logit, device=weight.device)
-        )
+        self.logits = nn.Parameter(torch.tensor(rates, device=weight.device).logit())
         self._handles: list = []
 
     def attach(self, model: nn.Module) -> None:

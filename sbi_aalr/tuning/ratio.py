@@ -1,24 +1,33 @@
 """The hyperparameters of a ratio estimator by their names, together in one module."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from sbi_aalr.networks.scale import Encode
 from sbi_aalr.tuning.augmentation import Augmentation
 from sbi_aalr.tuning.noise import ColumnNoise, DropoutRates
 from sbi_aalr.tuning.octaves import OctaveGains
 from sbi_aalr.tuning.penalties import WeightPenalty
 
-_BUILDERS: dict[str, Callable[[nn.Module, Tensor, Tensor], nn.Module]] = {
-    "weight_decay": lambda estimator, theta, x: WeightPenalty(estimator, "layer"),
-    "each_weight_decay": lambda estimator, theta, x: WeightPenalty(estimator, "weight"),
+_Builder = Callable[..., nn.Module]
+_BUILDERS: dict[str, _Builder] = {
+    "weight_decay": lambda estimator, theta, x, **start: WeightPenalty(
+        estimator, "layer", **start
+    ),
+    "each_weight_decay": lambda estimator, theta, x, **start: WeightPenalty(
+        estimator, "weight", **start
+    ),
     "octaves": lambda estimator, theta, x: OctaveGains(estimator),
-    "dropout": lambda estimator, theta, x: DropoutRates(estimator),
-    "theta_noise": lambda estimator, theta, x: ColumnNoise(theta),
-    "x_noise": lambda estimator, theta, x: ColumnNoise(x),
-    "augmentation": lambda estimator, theta, x: Augmentation(x),
+    "dropout": lambda estimator, theta, x, **start: DropoutRates(estimator, **start),
+    "theta_noise": lambda estimator, theta, x, **start: ColumnNoise(theta, **start),
+    "x_noise": lambda estimator, theta, x, **start: ColumnNoise(x, **start),
+    "augmentation": lambda estimator, theta, x, **start: Augmentation(x, **start),
 }
+# Noise in what a density is of would widen it, and may leave the prior's support.
+_NOT_OF = {"theta_noise": "posterior", "x_noise": "likelihood"}
+_NOT_OF["augmentation"] = "likelihood"
 # What changes where training ends without standing in its loss.
 _REFUSED = (
     "learning_rate",
@@ -49,6 +58,8 @@ class RatioHyperparameters(nn.Module):
         estimator: The ratio estimator.
         theta: Parameters to take scales from, shape `(N, D)`.
         x: Data to take scales from, shape `(N, *event_shape)`.
+        starts: Where some of them start, by name, other than by default; gains start
+            at 1 in any case.
 
     Raises:
         TypeError: If `names` are no names.
@@ -68,12 +79,20 @@ class RatioHyperparameters(nn.Module):
     """
 
     def __init__(
-        self, names: Iterable[str], estimator: nn.Module, theta: Tensor, x: Tensor
+        self,
+        names: Iterable[str],
+        estimator: nn.Module,
+        theta: Tensor,
+        x: Tensor,
+        starts: Mapping[str, float | None] | None = None,
     ) -> None:
         super().__init__()
-        names = check_names(names)
+        given = {name: {"start": start} for name, start in (starts or {}).items()}
         self.parts = nn.ModuleDict(
-            {name: _BUILDERS[name](estimator, theta, x) for name in names}
+            {
+                name: _BUILDERS[name](estimator, theta, x, **given.get(name, {}))
+                for name in check_names(names)
+            }
         )
 
     def attach(self, estimator: nn.Module) -> None:
@@ -81,6 +100,12 @@ class RatioHyperparameters(nn.Module):
         for part in self.parts.values():
             if isinstance(part, OctaveGains | DropoutRates):
                 part.attach(estimator)
+
+    def detach(self) -> None:
+        """Let the estimator be as it was before `attach`."""
+        for part in self.parts.values():
+            if isinstance(part, OctaveGains | DropoutRates):
+                part.detach()
 
     def perturb(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Add noise and augmentation to a batch, in training.
@@ -141,6 +166,24 @@ class RatioHyperparameters(nn.Module):
         return found
 
 
+def can_tune(name: str, estimator: nn.Module) -> bool:
+    """Whether a ratio estimator has what a name tunes.
+
+    Args:
+        name: One of `TUNABLE`.
+        estimator: The ratio estimator. Of a density, noise is for its condition only.
+    """
+    if name in _NOT_OF:
+        return getattr(getattr(estimator, "net", None), "side", "") != _NOT_OF[name]
+    if name == "octaves":
+        return any(
+            isinstance(m, Encode) and len(m.frequencies) for m in estimator.modules()
+        )
+    if name == "dropout":
+        return any(isinstance(m, nn.Dropout) for m in estimator.modules())
+    return any(p.requires_grad for p in estimator.parameters())
+
+
 def check_names(names: Iterable[str]) -> list[str]:
     """Return the names of hyperparameters, or raise with the reason.
 
@@ -161,7 +204,8 @@ def check_names(names: Iterable[str]) -> list[str]:
         if name in _REFUSED:
             raise ValueError(
                 f"`tune` cannot have {name!r}: it has no place in the training loss, "
-                "so the fitted weights have no derivative in it. Try a few values."
+                "so the fitted weights have no derivative in it, which tuning needs. "
+                "Try a few values."
             )
         if name not in _BUILDERS:
             raise ValueError(

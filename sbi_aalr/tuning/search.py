@@ -34,6 +34,7 @@ from sbi_aalr.tuning.stepping import (
     check_optional,
     still,
 )
+from sbi_aalr.tuning.training_gradient import evaluate
 
 # Of the best scale of the series, which is measured now and then only.
 _SHARE_OF_SCALE = 0.8
@@ -130,6 +131,10 @@ class Search:
             check_optional("clip_hypergradient", clip_hypergradient),
         )
         self._losses = training_loss, validation_loss
+        for name, loss in zip(("training", "validation"), self._losses, strict=True):
+            if not callable(loss):
+                kind = type(loss).__name__
+                raise TypeError(f"`{name}_loss` must be a function, got {kind}.")
         self._inner_steps = check_positive_int("inner_steps", inner_steps)
         self._settings = Settings(inverse, num_terms, None, damping).check()
         self._spectrum_every = check_positive_int("spectrum_every", spectrum_every)
@@ -228,9 +233,10 @@ class Search:
         """Raise if the held-out loss has noise of its own."""
         values = []
         for offset in range(2):
-            with seeded(self._seed + offset), torch.no_grad():
-                values.append(float(self._compute_validation_loss()))
-        if values[0] != values[1] and not math.isnan(sum(values)):
+            with seeded(self._seed + offset), torch.enable_grad():
+                loss = evaluate("validation_loss", self._compute_validation_loss)
+                values.append(float(loss.detach()))
+        if values[0] != values[1]:
             raise ValueError(
                 "`validation_loss` must give the same number twice, got "
                 f"{values[0]:.7g} and {values[1]:.7g}. Take all rows instead of a "

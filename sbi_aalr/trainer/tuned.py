@@ -1,0 +1,94 @@
+"""What `AALR.train(tune=...)` tunes, and what the summary says of it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from sbi_aalr.trainer.checkpoints import Checkpoints
+from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.training.tuned import Tuner
+from sbi_aalr.training.tuning_search import check_enough
+from sbi_aalr.tuning.ratio import can_tune, check_names
+
+# What `tune=True` means, wherever a network has such a thing.
+DEFAULT_NAMES = ("weight_decay", "octaves")
+
+
+def make_tuner(
+    trainer: SbiTrainer,
+    names: list[str] | None,
+    take_rows: Callable[[], tuple[Tensor, Tensor]],
+) -> Tuner | None:
+    """Make what tunes a trainer's estimators while they are fitted.
+
+    Args:
+        trainer: Whose estimators are about to be fitted.
+        names: Names of what to tune, None for nothing.
+        take_rows: Gives the rows that are trained on.
+
+    Returns:
+        The tuner; None if nothing is to be tuned.
+
+    Raises:
+        ValueError: If no estimator has what a name tunes, or there are too few rows.
+    """
+    if names is None:
+        return None
+    check_enough(len(trainer.train_indices))
+    structures = trainer._structures or []
+    estimators = [
+        one.estimator
+        for one in structures
+        if one.member is None or one.member.recipe is not None
+    ] or [trainer._neural_net]
+    for name in names:
+        if not any(can_tune(name, estimator) for estimator in estimators):
+            raise ValueError(
+                f"`tune` cannot have {name!r} here: no estimator that is trained has "
+                "such a thing. Leave it out, or use the default network."
+            )
+    return Tuner(names, take_rows)
+
+
+def read_names(tune: object, checkpoints: Checkpoints) -> list[str] | None:
+    """Return the names that `tune` stands for, None for none, or raise.
+
+    Raises:
+        TypeError: If it is neither a bool nor names.
+        ValueError: If a name is unknown, or has no place in the training loss, or the
+            call is to keep checkpoints.
+    """
+    if tune is False:
+        return None
+    if checkpoints.folder is not None:
+        raise ValueError(
+            "`checkpoint` must be left out with `tune`, as a search cannot be gone on "
+            f"with, got {checkpoints.folder!r}. Train without one of them."
+        )
+    if tune is True:
+        return list(DEFAULT_NAMES)
+    names: Any = tune
+    return check_names(names)
+
+
+def record_tuning(trainer: SbiTrainer, tuner: Tuner | None, started: float) -> None:
+    """Write into the trainer's summary what was tuned, and what it did.
+
+    Args:
+        trainer: Whose summary to write to.
+        tuner: What tuned; None if nothing did.
+        started: When the whole fit began, by `time.perf_counter`.
+    """
+    if tuner is None:
+        return
+    trainer._summary.setdefault("tuning", []).append(
+        {
+            "names": tuner.names,
+            "structures": tuner.reports,
+            "is_kept": any(report["is_kept"] for report in tuner.reports),
+            "seconds": time.perf_counter() - started,
+            "plain_seconds": sum(report["plain_seconds"] for report in tuner.reports),
+        }
+    )

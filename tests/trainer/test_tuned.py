@@ -1,0 +1,318 @@
+"""`train(tune=...)`: what is tuned, what is kept of it, and that nothing leaks."""
+
+import time
+
+import pytest
+import torch
+from linear_gaussian import draw_pairs
+from trainers import append, get_estimator, make_trainer, weights
+
+from sbi_aalr import MHPosterior, networks
+from sbi_aalr.errors import TuningWarning
+from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.simulators import GaussianLinear
+from sbi_aalr.trainer.tuned import DEFAULT_NAMES
+from sbi_aalr.training import correct, tuned, tuning_search
+from sbi_aalr.training.ratio_loss import RatioLoss
+from sbi_aalr.tuning.ratio import TUNABLE
+
+NUM_ROWS = 300
+SHORT = {"max_num_epochs": 2, "seed": 1}
+pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of epochs")
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    """Few steps of the search, and few of the stack."""
+    monkeypatch.setattr(tuning_search, "_LEAST_STEPS", 5)
+    monkeypatch.setattr("sbi_aalr.training.offset._NUM_STEPS", 20)
+    monkeypatch.setattr("sbi_aalr.training.assemble._NUM_CONTRASTS", 16)
+    monkeypatch.setattr("sbi_aalr.training.assemble._OFFSET_CONTRASTS", 8)
+    monkeypatch.setattr(correct, "_RECIPE", correct._RECIPE._replace(num_passes=1))
+
+
+SMALL = networks.two_towers(16, 1, dropout=0.2, num_octaves=2)
+
+
+def make(base=None, classifier=SMALL, num_rows=NUM_ROWS):
+    trainer = make_trainer(classifier if base is None else "two_towers", base=base)
+    return append(trainer, num_rows)
+
+
+def keep(monkeypatch, is_kept=True):
+    """Let the tuned fit be kept in any case, or never."""
+    monkeypatch.setattr(tuned, "_LEAST_EVIDENCE", -1e9 if is_kept else 1e9)
+
+
+def get_report(trainer):
+    [entry] = trainer.summary["tuning"]
+    return entry["structures"][-1]
+
+
+@pytest.mark.parametrize("name", TUNABLE)
+def test_every_name_is_tuned_and_leaves_a_usual_estimator(name, monkeypatch):
+    keep(monkeypatch)
+    trainer = make()
+    estimator = trainer.train(tune=(name,), **SHORT)
+    report = get_report(trainer)
+    assert report["names"] == [name] and report["is_kept"]
+    assert "given_up" not in report
+    ends = report["hyperparameters"][name]
+    assert ends["from"] != ends["to"]
+    assert report["num_hyperparameters"] > 0
+    assert not estimator.training
+    assert not any(module._forward_hooks for module in estimator.modules())
+    assert all(p.requires_grad for p in estimator.parameters())
+    theta, _, x = draw_pairs(50, seed=5)
+    assert torch.isfinite(estimator(theta, x)).all()
+
+
+@pytest.mark.parametrize("base", [None, pytest.param("auto", marks=pytest.mark.slow)])
+def test_what_is_kept_is_the_plain_fit_or_the_tuned_one(base, monkeypatch):
+    plain = get_estimator_of(make(base), False)
+    found = {}
+    for is_kept in (True, False):
+        keep(monkeypatch, is_kept)
+        trainer = make(base)
+        found[is_kept] = get_estimator_of(trainer, True)
+        [entry] = trainer.summary["tuning"]
+        assert entry["is_kept"] == is_kept
+        assert all(report["is_kept"] == is_kept for report in entry["structures"])
+    # Bit for bit, so that a guard that says no costs time and nothing else.
+    assert torch.equal(weights(found[False]), weights(plain))
+    assert not torch.equal(weights(found[True]), weights(plain))
+
+
+def get_estimator_of(trainer, tune):
+    trainer.train(tune=tune, **SHORT)
+    # The tuned structures, as the stack may leave some out.
+    if trainer._structures is None:
+        return trainer._neural_net
+    return torch.nn.ModuleList(one.estimator for one in trainer._structures)
+
+
+def test_every_structure_that_is_trained_is_tuned():
+    trainer = make("auto")
+    trainer.train(tune=("weight_decay", "octaves", "x_noise"), **SHORT)
+    [entry] = trainer.summary["tuning"]
+    assert entry["names"] == ["weight_decay", "octaves", "x_noise"]
+    tuned_names = [(one["structure"], one["names"]) for one in entry["structures"]]
+    every = ["weight_decay", "octaves", "x_noise"]
+    assert tuned_names == [
+        ("posterior_mixture", ["weight_decay", "x_noise"]),
+        ("likelihood_mixture", ["weight_decay"]),
+        ("likelihood_mixture", ["weight_decay"]),
+        ("two_towers", every),
+    ]
+    assert entry["seconds"] > entry["plain_seconds"] > 0
+
+
+def test_the_same_seed_finds_the_same_and_leaves_the_generators_alone(monkeypatch):
+    keep(monkeypatch)
+    found = []
+    state = torch.get_rng_state()
+    for seed in (1, 1, 2):
+        trainer = make()
+        trainer.train(tune=("weight_decay", "dropout"), **{**SHORT, "seed": seed})
+        found.append((weights(trainer._neural_net), get_report(trainer)))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1]["hyperparameters"] == found[1][1]["hyperparameters"]
+    assert found[0][1]["held_out_loss"] == found[1][1]["held_out_loss"]
+    assert not torch.equal(found[0][0], found[2][0])
+
+
+def test_summary_says_what_it_cost_and_what_it_did():
+    trainer = make()
+    trainer.train(tune=True, **SHORT)
+    report = get_report(trainer)
+    assert report["names"] == [n for n in DEFAULT_NAMES if n in TUNABLE]
+    losses = report["held_out_loss"]
+    assert report["gain"] == pytest.approx(losses["plain"] - losses["tuned"])
+    assert report["is_kept"] == (report["gain"] > report["gain_error"])
+    parts = ("plain_seconds", "search_seconds", "final_seconds")
+    assert 0 < sum(report[part] for part in parts) <= report["seconds"]
+    assert trainer.summary["fit_seconds"] == [pytest.approx(report["seconds"])]
+    counts = [report[f"num_{part}"] for part in ("training", "tuning", "held_out")]
+    assert counts == [203, 67, 30]
+
+
+def test_three_parts_share_no_row(monkeypatch):
+    seen = {}
+    split = tuned.split_for_tuning
+
+    def remember(theta, x, seed):
+        seen["rows"] = split(theta, x, seed)
+        return seen["rows"]
+
+    monkeypatch.setattr(tuned, "split_for_tuning", remember)
+    trainer = make()
+    trainer.train(tune=True, **SHORT)
+    theta, x, training, tuning = seen["rows"]
+    held_out = trainer._theta_roundwise[0][trainer.val_indices]
+    parts = [theta[training], theta[tuning], held_out]
+    every = torch.cat(parts)
+    assert len(every.unique(dim=0)) == len(every) == NUM_ROWS
+    # Each x is still that of its theta.
+    assert torch.equal(x, trainer._x_roundwise[0][trainer.train_indices])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["weight_decay", pytest.param("each_weight_decay", marks=pytest.mark.slow)],
+)
+def test_tuning_rows_of_noise_gain_nothing_on_the_report(name, monkeypatch):
+    """The control of leaks: what fits noise is seen on rows that did not tune."""
+    split = tuned.split_for_tuning
+
+    def spoil(theta, x, seed):
+        rows = split(theta, x, seed)
+        x = x.clone()
+        x[rows.tuning] = x[rows.tuning][torch.randperm(len(rows.tuning))]
+        return rows._replace(x=x)
+
+    monkeypatch.setattr(tuned, "split_for_tuning", spoil)
+    trainer, plain = make(num_rows=600), make(num_rows=600)
+    trainer.train(tune=name, seed=2)
+    report = get_report(trainer)
+    assert report["gain"] < report["gain_error"]
+    assert not report["is_kept"]
+    # So what comes out is as if nothing had been tuned.
+    plain.train(seed=2)
+    assert torch.equal(weights(trainer._neural_net), weights(plain._neural_net))
+
+
+@torch.no_grad()
+def measure_loss(estimator, theta, x):
+    parts = zip(theta.split(128), x.split(128), strict=True)
+    losses = [RatioLoss().of_batch(estimator, Batch(t, None, d)) for t, d in parts]
+    return torch.cat(losses)
+
+
+@pytest.mark.slow
+def test_towers_that_over_fit_are_helped():
+    """Of ten parameters and few rows they learn noise from the third pass on."""
+    task = GaussianLinear()
+    torch.manual_seed(1)
+    theta = task.prior.sample((3_048,))
+    x = task.simulate(theta)
+    losses = []
+    for tune in (False, True):
+        trainer = make_trainer("two_towers", prior=task.prior)
+        trainer.append_simulations(theta[:1_000], x[:1_000]).train(tune=tune, seed=1)
+        losses.append(measure_loss(trainer._neural_net, theta[1_000:], x[1_000:]))
+    assert get_report(trainer)["is_kept"]
+    gains = losses[0] - losses[1]
+    assert gains.mean() > 5 * gains.std() / len(gains) ** 0.5
+
+
+@pytest.mark.parametrize("classifier", ["residual_mlp", "mlp"])
+def test_other_networks_are_tuned_too(classifier, monkeypatch):
+    keep(monkeypatch)
+    trainer = make(classifier=classifier)
+    trainer.train(tune=("weight_decay", "x_noise"), **SHORT)
+    assert get_report(trainer)["is_kept"]
+
+
+def test_time_limit_leaves_the_plain_fit_its_time():
+    trainer = make()
+    started = time.perf_counter()
+    trainer.train(tune=True, seed=1, time_limit=0.1)
+    assert time.perf_counter() - started < 2.5
+    assert get_report(trainer)["given_up"] == "no time was left"
+    trainer = make()
+    started = time.perf_counter()
+    trainer.train(tune=True, time_limit=4.0, **SHORT)
+    assert time.perf_counter() - started < 6
+    assert "held_out_loss" in get_report(trainer)
+
+
+def test_ctrl_c_in_the_search_keeps_the_plain_fit(monkeypatch):
+    plain = make()
+    plain.train(**SHORT)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuned, "search_hyperparameters", interrupt)
+    trainer = make()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(tune=True, **SHORT)
+    assert torch.equal(weights(trainer._neural_net), weights(plain._neural_net))
+    assert get_report(trainer)["given_up"] == "interrupted"
+    assert trainer.summary["interrupted"] == [True]
+
+
+def test_what_cannot_be_tuned_is_told_and_the_plain_fit_kept(monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("`training_loss` must be finite, got nan.")
+
+    monkeypatch.setattr(tuned, "search_hyperparameters", fail)
+    trainer = make()
+    with pytest.warns(TuningWarning, match="must be finite, got nan"):
+        trainer.train(tune=True, **SHORT)
+    assert "must be finite" in get_report(trainer)["given_up"]
+    plain = make()
+    plain.train(**SHORT)
+    assert torch.equal(weights(trainer._neural_net), weights(plain._neural_net))
+
+
+def test_training_goes_on_with_other_things_tuned(monkeypatch):
+    keep(monkeypatch)
+    trainer = make()
+    trainer.train(tune=("octaves",), **SHORT)
+    trainer.train(tune=("weight_decay",), resume_training=True, **SHORT)
+    assert [entry["names"] for entry in trainer.summary["tuning"]] == [
+        ["octaves"],
+        ["weight_decay"],
+    ]
+    trainer.train(resume_training=True, **SHORT)
+    assert len(trainer.summary["tuning"]) == 2
+
+
+def test_a_tuned_posterior_is_saved_like_any_other(monkeypatch, tmp_path):
+    keep(monkeypatch)
+    # Only what has a name can be rebuilt.
+    trainer = make(classifier="two_towers")
+    trainer.train(tune=("octaves", "dropout", "weight_decay"), **SHORT)
+    trainer.build_posterior().save(tmp_path / "saved")
+    loaded = MHPosterior.load(tmp_path / "saved").potential_fn.ratio_estimator
+    theta, _, x = draw_pairs(20, seed=3)
+    with torch.no_grad():
+        assert torch.allclose(loaded(theta, x), get_estimator(trainer)(theta, x))
+
+
+@pytest.mark.parametrize(
+    ("tune", "error", "message"),
+    [
+        ("learning_rate", ValueError, "no place in the training loss"),
+        (("octaves", "num_blocks"), ValueError, "cannot have 'num_blocks'"),
+        (("wings",), ValueError, "`tune` must be of .* got 'wings'"),
+        ((), ValueError, "at least one name"),
+        (None, TypeError, "`tune` must be names of what to tune, got None"),
+        (1, TypeError, "`tune` must be names of what to tune, got 1"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused_with_the_reason(tune, error, message):
+    trainer = make()
+    with pytest.raises(error, match=message):
+        trainer.train(tune=tune)
+    assert trainer._neural_net is None
+
+
+def test_what_no_network_has_is_refused():
+    trainer = append(make_trainer())
+    with pytest.raises(ValueError, match="`tune` cannot have 'dropout' here"):
+        trainer.train(tune=("dropout",), seed=1)
+
+
+def test_too_few_rows_are_told():
+    trainer = append(make_trainer(SMALL), 40)
+    with pytest.raises(ValueError, match=r"`tune` needs at least 40 .* got 36"):
+        trainer.train(tune=True, **SHORT)
+
+
+def test_checkpoints_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`checkpoint` must be left out with `tune`"):
+        make().train(tune=True, checkpoint=tmp_path / "kept", **SHORT)
+    assert not (tmp_path / "kept").exists()
