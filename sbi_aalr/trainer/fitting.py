@@ -32,6 +32,7 @@ _STATE = (
     "_structures",
     "_truncated_prior",
     "_split",
+    "_validity",
     "train_indices",
     "val_indices",
 )

@@ -22,9 +22,12 @@ from sbi_aalr.persistence.prior_json import decode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import TRAINER
 from sbi_aalr.persistence.trainer_files import read_trainer
 from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.stored_rows import StoredRows
 from sbi_aalr.trainer.bases import wrap_base
+from sbi_aalr.trainer.saving import VALIDITY
+from sbi_aalr.trainer.simulations import correct_prior
 from sbi_aalr.trainer.stacking import Structure
 from sbi_aalr.training.classifiers import NamedBuilder
 from sbi_aalr.training.members import DENSITIES, Materials, Member, build_member
@@ -138,6 +141,12 @@ def _bring_rounds(
         trainer._data_round_index.append(entry["round"])
     count = document["num_failures"]
     trainer._failures = tuple(tensors[f"failures.{i}"] for i in range(count))
+    if found := select("validity.", tensors):
+        layers = range(len(found) - len(VALIDITY))
+        location, spread, logarithmic = (found[name] for name in VALIDITY)
+        weights = [found[str(layer)] for layer in layers]
+        validity = Validity(location, spread, logarithmic, weights)
+        trainer._validity = validity.to(trainer._device)
     if split := select("split.", tensors):
         trainer._split = split["training"], split["held_out"]
 
@@ -211,7 +220,8 @@ def _rebuild_structure(
     weights: dict[str, Tensor],
 ) -> Structure:
     member = _decode_member(one["member"])
-    prior, net = trainer._prior, trainer._embedding_net_x
+    prior: Any = correct_prior(trainer, None)
+    net = trainer._embedding_net_x
 
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
         if member is None:

@@ -98,6 +98,7 @@ def fit_online(
             trainer._ratio_loss.num_contrasts if trainer._ratio_loss else None,
             settings.time_limit,
         )
+        trainer._validity = None
         theta, _, x = opening.batch
         entry = find_entry(num_simulations, settings.time_limit)
         if journal.note("begins", has_to_begin(trainer, retrain_from_scratch)):

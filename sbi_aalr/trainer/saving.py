@@ -19,10 +19,14 @@ from sbi_aalr.persistence.network_json import encode_network
 from sbi_aalr.persistence.prior_json import encode_prior
 from sbi_aalr.persistence.trainer_files import write_trainer
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.simulation.stored_rows import StoredRows
 from sbi_aalr.trainer.stacking import Structure
 from sbi_aalr.training.classifiers import NamedBuilder
 from sbi_aalr.training.parcel import label
+
+# What there is of a fitted share of failures besides the weights of its layers.
+VALIDITY = ("location", "spread", "logarithmic")
 
 
 def save_trainer(trainer: Any, folder: str | os.PathLike[str]) -> Path:
@@ -55,6 +59,8 @@ def save_trainer(trainer: Any, folder: str | os.PathLike[str]) -> Path:
         simulations[f"failures.{number}"] = theta
     for name, rows in zip(("training", "held_out"), trainer._split or (), strict=False):
         simulations[f"split.{name}"] = rows
+    if trainer._validity is not None:
+        simulations |= label("validity.", _pack_validity(trainer._validity))
     estimator = trainer._neural_net
     shapes: dict[str, Any] = {"theta_shape": None, "x_shape": None}
     if estimator is not None:
@@ -92,6 +98,11 @@ def save_trainer(trainer: Any, folder: str | os.PathLike[str]) -> Path:
             stacklevel=3,
         )
     return path
+
+
+def _pack_validity(validity: Validity) -> dict[str, Tensor]:
+    parts = {name: getattr(validity, name) for name in VALIDITY}
+    return parts | {str(i): tensor for i, tensor in enumerate(validity.weights)}
 
 
 def _encode_estimators(

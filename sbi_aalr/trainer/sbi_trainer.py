@@ -35,6 +35,7 @@ from sbi_aalr.networks.builder import check_embedding_nets
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
 from sbi_aalr.posterior.sbi_settings import choose_settings
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.trainer.bases import check_base
@@ -75,8 +76,10 @@ class SbiTrainer(RatioEstimatorTrainer):
     _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
     _truncated_prior: Distribution | None = None
-    # Parameters of simulations that failed, of each store.
+    # Parameters of simulations that failed, of each store; and how often those of the
+    # last fit succeed.
     _failures: tuple[Tensor, ...] = ()
+    _validity: Validity | None = None
 
     def _keep(
         self,
@@ -284,10 +287,7 @@ class SbiTrainer(RatioEstimatorTrainer):
         self._tracker.flush()
 
     def _loss(self, theta: Tensor, x: Tensor, num_atoms: int) -> Tensor:
-        """Refuse: sbi's own loop, which would call this, trains nothing here.
-
-        It is an abstract method of sbi's, without which there is no trainer.
-        """
+        """Refuse: sbi's own loop, which would call this, trains nothing here."""
         raise NotImplementedError("`RatioLoss` says what is trained on.")
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from sbi_aalr.checks import check_inside, check_row_shapes
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
-from sbi_aalr.sampling.validity import ValidPrior
+from sbi_aalr.sampling.validity import Validity, ValidPrior
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.stored_rows import StoredRows
 from sbi_aalr.training.loaders import TensorLoader
@@ -149,19 +149,30 @@ def take_first(theta: Tensor, x: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
     return theta[rows], x[rows]
 
 
-def correct_prior(trainer: Any, prior: Distribution | None) -> Distribution | None:
-    """The prior of what succeeds, where some simulations failed.
+def measure_validity(trainer: Any) -> Validity | None:
+    """How often stored simulations succeed, by theta; None where none of them failed.
 
     Args:
         trainer: Whose simulations are meant.
+    """
+    if not trainer._failures:
+        return None
+    failed = torch.cat(trainer._failures)
+    valid = torch.cat([theta.cpu() for theta in trainer._theta_roundwise])
+    return fit_validity(valid, failed).to(trainer._device)
+
+
+def correct_prior(trainer: Any, prior: Distribution | None) -> Distribution | None:
+    """The prior of what succeeds, where simulations of the last fit failed.
+
+    Args:
+        trainer: Whose fit is meant.
         prior: The prior of the posterior; None for the trainer's.
     """
     prior = prior or trainer._prior
-    if not trainer._failures or prior is None or isinstance(prior, ValidPrior):
+    validity = trainer._validity
+    if validity is None or prior is None or isinstance(prior, ValidPrior):
         return prior
-    failed = torch.cat(trainer._failures)
-    valid = torch.cat([theta.cpu() for theta in trainer._theta_roundwise])
-    validity = fit_validity(valid, failed).to(trainer._device)
     if isinstance(prior, TruncatedPrior):
         return TruncatedPrior(ValidPrior(prior.prior, validity), prior.cuts)
     return ValidPrior(prior, validity)

@@ -26,7 +26,7 @@ from sbi_aalr.trainer.fitting import (
 from sbi_aalr.trainer.identity import hash_simulations, identify
 from sbi_aalr.trainer.journal import Journal, open_journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.trainer.simulations import shuffle_rows, take_first
+from sbi_aalr.trainer.simulations import measure_validity, shuffle_rows, take_first
 from sbi_aalr.trainer.stacking import Source
 from sbi_aalr.trainer.structures import fit_structures, uses_base
 from sbi_aalr.trainer.tuned import make_tuner, read_names, record_tuning
@@ -114,6 +114,7 @@ def fit_stored(
                 dataloader_kwargs=sorted(dataloader_kwargs or {}),
                 seed=seed,
             )
+        trainer._validity = measure_validity(trainer)
         begins = journal.note("begins", has_to_begin(trainer, retrain_from_scratch))
         if not begins:
             check_fits(trainer._neural_net, theta, x)

@@ -13,11 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from sbi_aalr.networks.coordinates import ThetaCoordinates
 from sbi_aalr.sampling.log_prior import LogPrior, find_transform
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.trainer.bases import wrap_base
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.simulations import correct_prior
 from sbi_aalr.trainer.stacking import (
     Source,
     Structure,
@@ -53,8 +55,7 @@ def begin_structures(
     trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry, num_simulations: int
 ) -> None:
     """Give the trainer new structures, built from first rows."""
-    prior: Any = trainer._prior
-    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+    prior = _find_prior(trainer)
     net = trainer._embedding_net_x
     materials = Materials(find_transform(prior), LogPrior(prior), net)
     base, trials = trainer._base, trainer._exchangeable
@@ -71,6 +72,26 @@ def begin_structures(
     towers = build_network(trainer._build_neural_net, theta, x, entry)
     structures.append(Structure(None, towers.to(trainer._device)))
     trainer._structures = structures
+
+
+def correct_densities(trainer: SbiTrainer) -> None:
+    """Have densities divided by the prior of what succeeds in the trainer's fit.
+
+    What is left after failures were left out follows that one, and so do densities that
+    were fitted to it; see `sbi_aalr.sampling.validity`.
+    """
+    log_prior = LogPrior(_find_prior(trainer))
+    for structure in trainer._structures or []:
+        coordinates = structure.estimator.embedding_net_theta
+        if isinstance(coordinates, ThetaCoordinates):
+            coordinates.log_prior = log_prior
+
+
+def _find_prior(trainer: SbiTrainer) -> Any:
+    """The prior that the trainer's simulations were drawn from, cuts aside."""
+    prior: Any = trainer._prior
+    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+    return correct_prior(trainer, prior)
 
 
 def fit_structures(
@@ -100,6 +121,7 @@ def fit_structures(
         The history of the towers, or of the structure that was interrupted.
     """
     trainer._truncated_prior = None
+    correct_densities(trainer)
     structures: list[Structure] = trainer._structures or []
     histories: list[History | None] = []
     history: History | None = None

@@ -196,7 +196,7 @@ def _take_over(
     """Take over the estimator of a round, and what it wrote down."""
     trainer._neural_net = for_round._neural_net
     trainer._structures = for_round._structures
-    trainer._truncated_prior = truncated
+    trainer._truncated_prior, trainer._validity = truncated, None
     share = 1.0
     if truncated is not None:
         share = truncated.num_accepted / truncated.num_proposed

@@ -11,8 +11,10 @@ from torch.distributions import Normal
 
 from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
+from sbi_aalr.networks import Stack
 from sbi_aalr.sampling import ValidPrior
 from sbi_aalr.simulation import SimulationStore, fill_store
+from sbi_aalr.trainer.structures import correct_densities
 
 QUICK = {"training_batch_size": 100, "max_num_epochs": 2, "seed": 1}
 
@@ -145,3 +147,27 @@ def test_posterior_is_corrected_for_what_failed_and_stays_so_on_disk(tmp_path):
     estimator = posterior.potential_fn.ratio_estimator
     wrong = MHPosterior.from_estimator(estimator, PRIOR).sample((2_000,), **settings)
     assert float(wrong[:, 0].mean()) > exact_mean() + 0.2
+
+
+def test_stack_is_corrected_for_what_failed_once_and_not_twice(tmp_path):
+    store = SimulationStore(tmp_path / "sims.zarr")
+    with pytest.warns(InvalidSimulationsWarning, match="set aside"):
+        fill_store(store, fail_where_large, PRIOR, 4_000, seed=1, on_error="skip")
+    trainer = AALR(PRIOR, base="posterior", show_progress_bars=False)
+    trainer.append_simulations(store).train(seed=1, stop_after_epochs=2)
+    assert isinstance(trainer._neural_net, Stack)
+    means = []
+    trainer.save(tmp_path / "trainer")
+    loaded = AALR.load(tmp_path / "trainer", show_progress_bars=False)
+    for one in (trainer, loaded):
+        posterior = one.build_posterior()
+        settings = {"x": X_O, "seed": 1, "show_progress_bars": False}
+        draws = posterior.sample((2_000,), **settings)
+        means.append(float(draws[:, 0].mean()))
+    assert means[0] == means[1] == pytest.approx(exact_mean(), abs=0.06)
+    # The control: densities that were divided by the prior alone are corrected twice.
+    trainer._validity, validity = None, trainer._validity
+    correct_densities(trainer)
+    trainer._validity = validity
+    draws = trainer.build_posterior().sample((2_000,), **settings)
+    assert float(draws[:, 0].mean()) < exact_mean() - 0.1
