@@ -60,6 +60,10 @@ class BatchRunner:
         timeout: Seconds that a call of the simulator may take; None for any number.
         num_retries: How often to try again what has failed.
         max_in_flight: Most batches handed out at a time; None for two a worker.
+
+    Attributes:
+        patience: Seconds after which `run` gives None while nothing is done; None to
+            wait.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class BatchRunner:
         num_retries: int,
         max_in_flight: int | None,
     ) -> None:
+        self.patience: float | None = None
         self._payload = payload
         self._pool = Pool(executor)
         most = _JOBS_AHEAD * self._pool.num_workers if executor is not None else 1
@@ -114,7 +119,7 @@ class BatchRunner:
 
     def run(
         self, batches: Iterable[tuple[int, Tensor]], form: Form
-    ) -> Iterator[SimulatedBatch]:
+    ) -> Iterator[SimulatedBatch | None]:
         """Simulate batches; they come as they are done, in whatever order.
 
         Args:
@@ -123,7 +128,7 @@ class BatchRunner:
             form: How the simulator is called.
 
         Yields:
-            Each batch once.
+            Each batch once, and None where `patience` is over.
 
         Raises:
             ImportError: If workers cannot load the simulator.
@@ -141,7 +146,11 @@ class BatchRunner:
                 )
 
         try:
-            for job, outcome in self._run(make_jobs()):
+            for found in self._run(make_jobs()):
+                if found is None:
+                    yield None
+                    continue
+                job, outcome = found
                 if collected[job.batch].add(outcome):
                     yield collected.pop(job.batch).join(form)
         finally:
@@ -154,12 +163,14 @@ class BatchRunner:
         """End what was begun here; the executor that was given stays."""
         self._pool.close()
 
-    def _run(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def _run(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, Outcome] | None]:
         while True:
             self._hand_out(jobs)
             if not self._running:
                 return
-            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            done, _ = wait(self._running, self.patience, FIRST_COMPLETED)
+            if not done:
+                yield None
             for future in done:
                 job, generation, is_only = self._running.pop(future)
                 try:

@@ -1,10 +1,9 @@
 """Fill a store with simulations, on any executor, from where it was stopped."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -19,27 +18,15 @@ from sbi_aalr.checks import (
     check_prior,
     check_seed,
 )
-from sbi_aalr.errors import InvalidSimulationsWarning
 from sbi_aalr.files import hash_tensors
 from sbi_aalr.seeding import derive_seed, generators_kept, seeded
-from sbi_aalr.simulation.batch_runs import BatchRunner, SimulatedBatch
+from sbi_aalr.simulation.batch_runs import BatchRunner
+from sbi_aalr.simulation.failing import Account, raise_failure, warn_of_failures
 from sbi_aalr.simulation.store import SimulationStore
 from sbi_aalr.simulation.worker import OF_THETA, OF_TRIAL, TURN, Form, Payload
 
 ON_ERROR = ("raise", "skip")
 _ATTEMPTS, _TRIED_ROWS = 4, 5
-
-
-class Account(NamedTuple):
-    """What there is of a run.
-
-    Attributes:
-        num_simulations: Simulations done, those that failed included.
-        num_failures: Those that failed.
-    """
-
-    num_simulations: int
-    num_failures: int
 
 
 def fill_store(
@@ -109,9 +96,8 @@ def fill_store(
     if max_in_flight is not None:
         check_positive_int("max_in_flight", max_in_flight)
     payload = pack_simulator(simulator, executor)
-    with generators_kept():
-        prior = check_prior("prior", _process(prior))
-    run = _begin(store, simulator, prior, seed, facts or {})
+    prior = read_prior(prior)
+    run = begin_run(store, simulator, prior, seed, facts or {})
     done = {number: sum(count) for number, count in store.find_batches(run).items()}
     num_failed = sum(failed for _, failed in store.find_batches(run).values())
     account = Account(sum(done.values()), num_failed)
@@ -125,9 +111,11 @@ def fill_store(
             max_in_flight=max_in_flight,
         )
         with closing(runner):
-            form = _settle_form(store, runner, prior, run)
+            form = settle_form(store, runner, prior, run)
             plan = _plan(done, num_simulations, batch_size, prior, run)
             for batch in runner.run(plan, form):
+                if batch is None:
+                    continue
                 if batch.failures and on_error == "raise":
                     raise_failure(batch)
                 store.append_batch(
@@ -177,49 +165,37 @@ def draw_theta(prior: Distribution, rows: int, *key: int) -> Tensor:
     return theta.detach().cpu().float().reshape(rows, -1)
 
 
-def raise_failure(batch: SimulatedBatch) -> None:
-    """Raise for the first simulation of a batch that failed."""
-    first = batch.failures[0]
-    raise ValueError(
-        f"`simulator` failed for theta = {list(first.theta)}: {first.error} (seed "
-        f"{first.seed}). What is done is kept. Mend it and do the same again, or pass "
-        "`on_error='skip'` to set such simulations aside."
-    )
-
-
-def warn_of_failures(account: Account) -> None:
-    """Say how many simulations failed, and what that means."""
-    share = account.num_failures / account.num_simulations
-    warnings.warn(
-        InvalidSimulationsWarning(
-            f"{account.num_failures} of {account.num_simulations} simulations failed "
-            "and were set aside. Those that are left do not follow the prior, but "
-            "p(θ | valid), which leaves out where they fail; a posterior is right only "
-            "with the factor p(valid | θ), as that of a trainer which was given the "
-            "store is.",
-            share,
-        ),
-        # Past `fill_store`, to whoever called it.
-        stacklevel=3,
-    )
-
-
-def _process(prior: Distribution) -> Distribution:
+def read_prior(prior: Distribution) -> Distribution:
+    """A prior after sbi's own processing, checked."""
     # Imported here because it loads sbi, which takes seconds.
     from sbi.utils.user_input_checks import process_prior
 
-    processed: Distribution = process_prior(prior)[0]
-    return processed
+    with generators_kept():
+        return check_prior("prior", process_prior(prior)[0])
 
 
-def _begin(
+def begin_run(
     store: SimulationStore,
     simulator: Callable[..., Any],
     prior: Distribution,
     seed: int | None,
     facts: Mapping[str, Any],
 ) -> int:
-    """Note what a run is of, or see that it is the same; return its seed."""
+    """Note in a store what a run is of, or see that it is the same.
+
+    Args:
+        store: The store.
+        simulator: Any simulator that sbi accepts.
+        prior: Where parameters come from.
+        seed: Seed of the run; None for the one that was begun, else for a new one.
+        facts: What else is to be noted.
+
+    Returns:
+        The seed.
+
+    Raises:
+        ValueError: If it was begun with another simulator or prior.
+    """
     known = store.describe()
     if seed is None:
         seed = known["seed"]
@@ -252,17 +228,19 @@ def name_simulator(simulator: Callable[..., Any]) -> str:
     return f"{found.__module__}:{found.__qualname__}"
 
 
-def _settle_form(
-    store: SimulationStore, runner: BatchRunner, prior: Distribution, run: int
+def settle_form(
+    store: SimulationStore | None, runner: BatchRunner, prior: Distribution, run: int
 ) -> Form:
-    """Find out how the simulator is called, once for all runs of a store."""
-    known = store.describe()
+    """Find out how the simulator is called, once for all runs of a store, if any."""
+    known = {} if store is None else store.describe()
     if known.get("takes_batches") is not None:
         return Form(known["takes_batches"], tuple(known["event_shape"]))
     rows = _ATTEMPTS * _TRIED_ROWS
     theta = draw_theta(prior, rows, run, 0, OF_TRIAL)
     form = runner.find_form(theta.reshape(_ATTEMPTS, _TRIED_ROWS, -1))
-    store.note(takes_batches=form.takes_batches, event_shape=list(form.event_shape))
+    if store is not None:
+        shape = list(form.event_shape)
+        store.note(takes_batches=form.takes_batches, event_shape=shape)
     return form
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sbi_aalr.checks import check_row_shapes, check_simulations
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.files import check_path, hash_tensors
+from sbi_aalr.files import check_path
 from sbi_aalr.simulation.store_arrays import Arrays
 from sbi_aalr.simulation.store_folder import (
     MARKS,
@@ -31,6 +31,8 @@ from sbi_aalr.simulation.store_marks import (
     Failures,
     Mark,
     Marks,
+    hash_rows,
+    join_failures,
     writing,
 )
 
@@ -132,6 +134,14 @@ class SimulationStore:
             if mark.batch is not None and mark.run == run
         }
 
+    def read_batch(self, run: int, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Read theta and x of what succeeded in a batch, and theta of what failed."""
+        known = self._marks.read().known
+        (mark,) = (m for m in known if (m.run, m.batch) == (run, batch))
+        rows = FrozenRows(self._arrays, Layout([mark]))
+        theta, x = (rows.read(name, 0, len(rows)) for name in ("theta", "x"))
+        return theta, x, join_failures([mark], self._arrays.shapes).theta
+
     def _write(
         self,
         theta: Tensor,
@@ -152,7 +162,7 @@ class SimulationStore:
                 shapes = self._arrays.shapes
                 check_row_shapes(theta, x, shapes, f"the store {self.path}")
                 self._arrays.write(start, theta, x)
-            sha256 = _hash_rows(start, theta, x)
+            sha256 = hash_rows(start, theta, x)
             self._marks.add(
                 Mark(start, len(theta), sha256, run, batch, tuple(failures))
             )
@@ -226,13 +236,7 @@ class SimulationStore:
     def failures(self) -> Failures:
         """The simulations that failed, with what is needed to do them again."""
         order, marks = self.freeze().layout.order, self._marks.known
-        found = [one for number in order for one in marks[number].failures]
-        theta = torch.tensor([one.theta for one in found], dtype=torch.float32)
-        if not found:
-            shapes = self._arrays.shapes
-            theta = theta.reshape(0, *(shapes[0] if shapes else (0,)))
-        errors, seeds = [one.error for one in found], [one.seed for one in found]
-        return Failures(theta, errors, seeds)
+        return join_failures([marks[number] for number in order], self._arrays.shapes)
 
     def note(self, **facts: Any) -> None:
         """Write down what `describe` is to tell, beside what was noted before.
@@ -277,15 +281,14 @@ class SimulationStore:
             ValueError: If any are damaged; the message says which rows.
         """
         read_facts(self.path)
-        for mark in self._marks.read().known:
-            if mark.num_rows:
-                span = [(mark.start, mark.stop)]
-                theta, x = (self._arrays.read(name, span) for name in ("theta", "x"))
-                if _hash_rows(mark.start, theta, x) != mark.sha256:
-                    raise ValueError(
-                        f"{self.path} is damaged: rows {mark.start} to "
-                        f"{mark.stop - 1} of its arrays do not fit their hash."
-                    )
+        for mark in filter(lambda mark: mark.num_rows, self._marks.read().known):
+            span = [(mark.start, mark.stop)]
+            theta, x = (self._arrays.read(name, span) for name in ("theta", "x"))
+            if hash_rows(mark.start, theta, x) != mark.sha256:
+                raise ValueError(
+                    f"{self.path} is damaged: rows {mark.start} to {mark.stop - 1} of "
+                    "its arrays do not fit their hash."
+                )
         return len(self)
 
     def _require_rows(self) -> None:
@@ -294,7 +297,3 @@ class SimulationStore:
                 f"{self.path} holds no simulations yet. Add some by `append`, or by "
                 "`sbi-aalr simulate`."
             )
-
-
-def _hash_rows(start: int, theta: Tensor, x: Tensor) -> str:
-    return hash_tensors({"theta": theta, "x": x}, str(start))

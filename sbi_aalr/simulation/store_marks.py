@@ -8,13 +8,14 @@ as a whole, and a full one is followed by the next.
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
-from sbi_aalr.files import hash_document, lock, read_sealed, write_json
+from sbi_aalr.files import hash_document, hash_tensors, lock, read_sealed, write_json
 
 GROUP = "zarr.json"
 _MOST_MARKS, _MOST_BYTES = 256, 2**16
@@ -206,3 +207,23 @@ def writing(group: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def join_failures(marks: Sequence[Mark], shapes: Sequence[torch.Size]) -> Failures:
+    """The failures of marks, one after the other.
+
+    Args:
+        marks: The marks, in the order in which they are read.
+        shapes: Shapes of a row of theta and of x; none where there are no rows.
+    """
+    found = [one for mark in marks for one in mark.failures]
+    theta = torch.tensor([one.theta for one in found], dtype=torch.float32)
+    if not found:
+        theta = theta.reshape(0, *(shapes[0] if shapes else (0,)))
+    errors, seeds = [one.error for one in found], [one.seed for one in found]
+    return Failures(theta, errors, seeds)
+
+
+def hash_rows(start: int, theta: Tensor, x: Tensor) -> str:
+    """A hash of rows, and of where they lie."""
+    return hash_tensors({"theta": theta, "x": x}, str(start))

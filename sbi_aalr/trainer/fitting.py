@@ -140,15 +140,26 @@ def fit_by_recipe(
             "`time_limit` must be long enough to simulate and to take one step, got "
             f"{settings.time_limit}, which were over before. Give more seconds."
         )
+    describe_fit(trainer, passes.num_simulations, recipe)
+    return history
+
+
+def describe_fit(trainer: SbiTrainer, num_simulations: int, recipe: Recipe) -> None:
+    """Write into the summary what was chosen for a single network.
+
+    Args:
+        trainer: Whose network.
+        num_simulations: Simulations that it was trained on.
+        recipe: How it was trained.
+    """
     chosen = {
-        **_describe_network(estimator),
-        "num_simulations": passes.num_simulations,
+        **_describe_network(trainer._neural_net),
+        "num_simulations": num_simulations,
         **recipe._asdict(),
-        **vars(loss),
+        **vars(get_loss(trainer)),
     }
     trainer._summary.setdefault("recipe", []).append(chosen)
     trainer._tracker.log_params(chosen)
-    return history
 
 
 def describe_end(history: History) -> dict[str, list[float]]:

@@ -24,6 +24,7 @@ from sbi_aalr.errors import CheckpointWarning
 from sbi_aalr.persistence.checkpoint_files import CheckpointFiles
 from sbi_aalr.seeding import read_generators, set_generators
 from sbi_aalr.trainer.checkpoints import Checkpoints
+from sbi_aalr.training.growing import GrowingRows
 from sbi_aalr.training.history import History, unpack_history
 from sbi_aalr.training.loop import Fit, run_through
 from sbi_aalr.training.parcel import Parcel, label, select
@@ -55,8 +56,8 @@ class Journal:
         self._files, self._settings = files, settings
         self.is_kept = files is not None
         found = files.read() if files is not None and settings.resumes else None
-        self._found: Parcel | None = found[0] if found else None
-        self._pieces: list[dict[str, Tensor]] = found[1] if found else []
+        self._found = found[0] if found else None
+        self._pieces = found[1] if found else []
         self.is_resumed = self._found is not None
         facts: dict[str, Any] = self._found.facts if self._found else {}
         self.seconds: float = facts.get("seconds", 0.0)
@@ -67,7 +68,9 @@ class Journal:
         self._noted: dict[str, Any] = facts.get("noted", {})
         self._estimators: Sequence[RatioEstimator] = []
         self._histories: dict[int, History] = {}
-        self._stream: StreamedPasses | None = None
+        self._stream: StreamedPasses | GrowingRows | None = None
+        # How far simulations came that are made beside the training.
+        self.progress: dict[str, Any] = facts.get("progress", {})
         # What goes into pieces of the next checkpoint.
         self._waiting: list[dict[str, Tensor]] = []
         self._due, self._is_first = 0.0, True
@@ -128,7 +131,7 @@ class Journal:
         self._noted["last_part"] = name
         if self._files is not None:
             self._waiting.append(label(f"{name}:", made))
-            self._write(None)
+            self._write({})
         return made
 
     def keep_opening(self, tensors: Mapping[str, Tensor]) -> None:
@@ -140,11 +143,18 @@ class Journal:
         """Give passes what was simulated before, and keep what they simulate."""
         self._stream = passes
         if self.is_resumed:
-            kept = [select(_STREAM, piece) for piece in self._pieces[1:]]
-            rows: list[tuple[Tensor, ...]] = [
-                (part["theta"].to(device), part["x"].to(device)) for part in kept
-            ]
-            passes.go_on(rows, self.num_begun)
+            passes.go_on(self._recall_stream(device), self.num_begun)
+
+    def take_up_rows(self, rows: GrowingRows, device: torch.device) -> None:
+        """Give growing rows what was simulated before, and keep what is added."""
+        for part in self._recall_stream(device):
+            rows.add(*part)
+        rows.take_new()
+        self._stream = rows
+
+    def _recall_stream(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+        kept = [select(_STREAM, piece) for piece in self._pieces[1:]]
+        return [(part["theta"].to(device), part["x"].to(device)) for part in kept]
 
     def begin(self, estimators: Sequence[RatioEstimator]) -> None:
         """Begin to fit estimators one after the other, or go on with them.
@@ -158,14 +168,14 @@ class Journal:
         self._estimators = estimators
         if self._found is None:
             if self._files is not None:
-                self._write(None)
+                self._write({})
             return
         tensors, facts = self._found
         try:
             for number, estimator in enumerate(estimators):
                 own = select(f"estimators.{number}.", tensors)
-                if number == facts["active"]:
-                    own = select("active.updates.estimator.", tensors)
+                if str(number) in facts["fits"]:
+                    own = select(f"fits.{number}.updates.estimator.", tensors)
                 device = next(estimator.parameters()).device
                 weights = {name: value.to(device) for name, value in own.items()}
                 estimator.load_state_dict(weights)
@@ -185,43 +195,44 @@ class Journal:
         """The history of an estimator that has been fitted; None if it has not."""
         return self._histories.get(number)
 
-    def fit(self, number: int, passes: Passes, **settings: Any) -> History:
-        """Fit one of the estimators, from where it was.
-
-        Args:
-            number: Which.
-            passes: Where batches come from.
-            **settings: Those of `Fit`.
-
-        Returns:
-            The history of the fit.
-        """
+    def make_fit(self, number: int, passes: Passes, **settings: Any) -> Fit:
+        """A fit of one of the estimators, from where it was; arguments as of `Fit`."""
         kept = None
-        if self._found is not None and self._found.facts["active"] == number:
-            tensors = select("active.", self._found.tensors)
-            kept = Parcel(tensors, self._found.facts["fit"])
+        if self._found is not None and str(number) in self._found.facts["fits"]:
+            tensors = select(f"fits.{number}.", self._found.tensors)
+            kept = Parcel(tensors, self._found.facts["fits"][str(number)])
+        return Fit(self._estimators[number], passes, kept=kept, **settings)
+
+    def fit(self, number: int, passes: Passes, **settings: Any) -> History:
+        """Do what `make_fit` makes, tune it, and return the history."""
         estimator = self._estimators[number]
         begun = None if self.tuner is None else copy.deepcopy(estimator)
-        fit = Fit(estimator, passes, kept=kept, **settings)
-
-        def write_if_due() -> None:
-            if self._files is not None and time.perf_counter() > self._due:
-                self._write((number, fit))
-
-        history = run_through(fit, write_if_due)
+        fit = self.make_fit(number, passes, **settings)
+        history = run_through(fit, lambda: self.write_if_due({number: fit}))
         if self.tuner is not None:
             history = self.tuner.improve(estimator, begun, passes, history, **settings)
+        self.finish(number, history)
+        return history
+
+    def write_if_due(self, fits: Mapping[int, Fit]) -> None:
+        """Write a checkpoint, if it is time; `fits` are those that are in progress."""
+        if self._files is not None and time.perf_counter() > self._due:
+            self._write(fits)
+
+    def finish(
+        self, number: int, history: History, fits: Mapping[int, Fit] | None = None
+    ) -> None:
+        """Write down that an estimator has been fitted, unless by an interruption."""
         if history.interruption is None:
             self._histories[number] = history
             if self._files is not None:
-                self._write(None)
-        return history
+                self._write(fits or {})
 
-    def _write(self, active: tuple[int, Fit] | None) -> None:
+    def _write(self, fits: Mapping[int, Fit]) -> None:
         """Write a checkpoint; the first one must succeed."""
         began = time.perf_counter()
         try:
-            self._write_parcel(active)
+            self._write_parcel(fits)
         except OSError as error:
             if self._is_first and not self.is_resumed:
                 raise
@@ -240,7 +251,7 @@ class Journal:
         wait = max(self._settings.every, _TIMES_AS_LONG * seconds)
         self._due = time.perf_counter() + wait
 
-    def _write_parcel(self, active: tuple[int, Fit] | None) -> None:
+    def _write_parcel(self, fits: Mapping[int, Fit]) -> None:
         files: Any = self._files
         tensors: dict[str, Tensor] = {}
         facts: dict[str, Any] = {
@@ -250,28 +261,24 @@ class Journal:
             "generators": read_generators(),
             "num_begun": 0,
             "histories": {},
-            "active": None,
+            "fits": {},
+            "progress": self.progress,
         }
         for number, estimator in enumerate(self._estimators):
-            if active is not None and number == active[0]:
-                continue
-            tensors |= label(f"estimators.{number}.", estimator.state_dict())
-        for number, history in self._histories.items():
-            parcel = history.pack()
-            tensors |= label(f"histories.{number}.", parcel.tensors)
-            facts["histories"][number] = parcel.facts
-        if active is not None:
-            parcel = active[1].pack()
-            tensors |= label("active.", parcel.tensors)
-            facts |= {"active": active[0], "fit": parcel.facts}
-        if self._stream is not None:
-            if new := self._stream.take_new():
-                theta, x = (torch.cat(column) for column in zip(*new, strict=True))
-                self._waiting.append(label(_STREAM, {"theta": theta, "x": x}))
-            is_begun = active is not None and self._stream.is_streaming
-            if is_begun:
-                facts["num_begun"] = facts["fit"]["num_batches"]
-            elif active is not None or self._histories:
+            if number not in fits:
+                tensors |= label(f"estimators.{number}.", estimator.state_dict())
+        for name, parts in (("histories", self._histories), ("fits", fits)):
+            for number, part in parts.items():
+                parcel = part.pack()
+                tensors |= label(f"{name}.{number}.", parcel.tensors)
+                facts[name][number] = parcel.facts
+        if self._stream is not None and (new := self._stream.take_new()):
+            theta, x = (torch.cat(column) for column in zip(*new, strict=True))
+            self._waiting.append(label(_STREAM, {"theta": theta, "x": x}))
+        if isinstance(self._stream, StreamedPasses):
+            if fits and self._stream.is_streaming:
+                facts["num_begun"] = next(iter(facts["fits"].values()))["num_batches"]
+            elif fits or self._histories:
                 facts["num_begun"] = None
         while self._waiting:
             files.add_piece(self._waiting[0])
@@ -287,8 +294,7 @@ def open_journal(settings: Checkpoints) -> Iterator[Journal]:
         settings: What the user set.
 
     Raises:
-        BlockingIOError: If another process trains in the folder.
-        OSError: If it cannot be written to.
+        OSError: If it cannot be written to, or another process trains in it.
         ValueError: If it holds a damaged checkpoint, or something else of that name.
     """
     if settings.folder is None:

@@ -34,6 +34,8 @@ from sbi_aalr.trainer.opening import (
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.stacking import Source
+from sbi_aalr.trainer.streamed import fit_streamed
+from sbi_aalr.trainer.streaming import Streaming
 from sbi_aalr.trainer.structures import fit_structures, uses_base
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses, join_pairs
@@ -46,6 +48,7 @@ def fit_online(
     num_simulations: int,
     settings: TrainingSettings,
     checkpoints: Checkpoints,
+    streaming: Streaming,
     *,
     num_passes: int | None,
     retrain_from_scratch: bool,
@@ -62,6 +65,7 @@ def fit_online(
         num_simulations: Budget, in simulations.
         settings: What the user set.
         checkpoints: Whether to keep how far it came, and where.
+        streaming: Where simulations are made and kept, where that is not here alone.
         num_passes: How often each simulation is used; None leaves it to the recipe.
         retrain_from_scratch: Begin with new weights.
         seed: Makes the run repeatable.
@@ -76,6 +80,18 @@ def fit_online(
     if trainer._prior is None:
         raise CallOrderError(
             "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
+        )
+    if streaming.is_wanted:
+        return fit_streamed(
+            trainer,
+            simulator,
+            num_simulations,
+            settings,
+            checkpoints,
+            streaming,
+            num_passes=num_passes,
+            retrain_from_scratch=retrain_from_scratch,
+            seed=seed,
         )
     with open_journal(checkpoints) as journal, fitting(trainer, seed):
         started = time.perf_counter() - journal.seconds

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
+from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.trainer.checkpoints import SECONDS_BETWEEN, Checkpoints
 from sbi_aalr.trainer.online import fit_online
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.streaming import Streaming
 from sbi_aalr.trainer.truncated import fit_truncated
 from sbi_aalr.training.recipe import TrainingSettings
 
@@ -31,6 +34,10 @@ class SimulatingTrainer(SbiTrainer):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = SECONDS_BETWEEN,
         resume: bool = True,
+        executor: Executor | None = None,
+        store: SimulationStore | str | os.PathLike[str] | None = None,
+        on_error: str = "raise",
+        timeout: float | None = None,
     ) -> RatioEstimator:
         """Fit the estimator while simulating: Algorithm 1.
 
@@ -58,6 +65,13 @@ class SimulatingTrainer(SbiTrainer):
             checkpoint: Folder that keeps how far the call has come, as in `train`.
             checkpoint_every: Seconds from one checkpoint to the next.
             resume: Whether to go on from what is there, and not to begin anew.
+            executor: Where to simulate beside the training: any executor of
+                `concurrent.futures`, or of a Dask client. Then each batch has stored
+                rows too, `summary["recipe"]` tells how many for a fresh one.
+            store: Store, or its path, that simulations go to and are taken from.
+            on_error: `"raise"` to end with the first simulation that fails, `"skip"` to
+                set such aside; the posterior is corrected for them.
+            timeout: Seconds that a batch of simulations may take in an executor.
 
         Returns:
             The fitted ratio estimator, its weights averaged over the last steps.
@@ -76,6 +90,7 @@ class SimulatingTrainer(SbiTrainer):
 
         Warns:
             CheckpointWarning: If a later checkpoint cannot be written.
+            InvalidSimulationsWarning: If some failed and were set aside.
 
         References:
             Hermans et al. (2020), arXiv:1903.04057, Algorithm 1.
@@ -86,6 +101,7 @@ class SimulatingTrainer(SbiTrainer):
             num_simulations,
             TrainingSettings(batch_size, learning_rate, clip_max_norm, time_limit),
             Checkpoints(checkpoint, checkpoint_every, resume),
+            Streaming(executor, store, on_error, timeout),
             num_passes=num_passes,
             retrain_from_scratch=retrain_from_scratch,
             seed=seed,

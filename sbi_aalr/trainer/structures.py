@@ -129,7 +129,7 @@ def fit_structures(
     left = len(trained)
     journal.begin([structure.estimator for structure in structures])
     for number, structure in enumerate(structures):
-        own = _choose(structure, recipe, settings, most_passes)
+        own = choose_own_recipe(structure, recipe, settings, most_passes)
         if own is None or (history is not None and history.interruption is not None):
             histories.append(None)
             continue
@@ -139,24 +139,16 @@ def fit_structures(
             left -= 1
             continue
         passes, held_out = source.open(own.batch_size)
-        limit = None
-        if settings.time_limit is not None:
-            kept = min(_STACK_SHARE * settings.time_limit, _STACK_SECONDS)
-            spent = time.perf_counter() - started
-            limit = max(1e-9, (settings.time_limit - kept - spent) / left)
-        is_tower = structure.member is None
+        limit = limit_time(settings, started, left)
         batches = list(held_out) if isinstance(held_out, list) else held_out
         try:
             history = journal.fit(
                 number,
                 passes,
                 recipe=own,
-                loss=RatioLoss() if is_tower else DensityLoss(),
-                clip_max_norm=settings.clip_max_norm,
                 time_limit=limit,
                 held_out=batches or None,
-                stop_after=stop_after if is_tower else _shorter(stop_after, _PATIENCE),
-                show_progress_bars=trainer._show_progress_bars,
+                **choose_fit(trainer, structure, settings, stop_after),
             )
         except KeyboardInterrupt as error:
             # Before the first step; what was fitted before is of use.
@@ -167,6 +159,66 @@ def fit_structures(
             continue
         histories.append(history)
         left -= 1
+    return finish_structures(
+        trainer, source, histories, history, recipe, settings, started
+    )
+
+
+def limit_time(
+    settings: TrainingSettings, started: float, num_fits: int
+) -> float | None:
+    """Seconds for one of so many fits that are still to come; None for no limit."""
+    if settings.time_limit is None:
+        return None
+    kept = min(_STACK_SHARE * settings.time_limit, _STACK_SECONDS)
+    spent = time.perf_counter() - started
+    return max(1e-9, (settings.time_limit - kept - spent) / num_fits)
+
+
+def choose_fit(
+    trainer: SbiTrainer,
+    structure: Structure,
+    settings: TrainingSettings,
+    stop_after: int | None,
+) -> dict[str, Any]:
+    """How a structure is fitted, its recipe and its time aside; see `training.loop`."""
+    is_tower = structure.member is None
+    patience = _PATIENCE if stop_after is None else min(stop_after, _PATIENCE)
+    return {
+        "loss": RatioLoss() if is_tower else DensityLoss(),
+        "clip_max_norm": settings.clip_max_norm,
+        "stop_after": stop_after if is_tower else patience,
+        "show_progress_bars": trainer._show_progress_bars,
+    }
+
+
+def finish_structures(
+    trainer: SbiTrainer,
+    source: Source,
+    histories: list[History | None],
+    history: History | None,
+    recipe: Recipe,
+    settings: TrainingSettings,
+    started: float,
+) -> History:
+    """Stack what has been fitted, and write down how it went.
+
+    Args:
+        trainer: Whose structures.
+        source: Where the simulations are.
+        histories: The history of each structure; None where there is none.
+        history: The one that is to be told.
+        recipe: How the towers were trained.
+        settings: What the user set.
+        started: When the time began to run, by `time.perf_counter`.
+
+    Returns:
+        `history`, with the interruption if there was one now.
+
+    Raises:
+        ValueError: If the time was up before the first step.
+    """
+    structures: list[Structure] = trainer._structures or []
     if history is None or not any(h is not None and h.losses for h in histories):
         raise ValueError(
             "`time_limit` must be long enough to simulate and to take one step, got "
@@ -190,13 +242,13 @@ def fit_structures(
     return history
 
 
-def _choose(
+def choose_own_recipe(
     structure: Structure,
     recipe: Recipe,
     settings: TrainingSettings,
     most_passes: int | None,
 ) -> Recipe | None:
-    """How to train a structure; None for a closed form."""
+    """How a structure is trained; None for a closed form."""
     if structure.member is None:
         return recipe
     own = structure.member.recipe
@@ -208,7 +260,3 @@ def _choose(
         learning_rate=settings.learning_rate or own.learning_rate,
         num_passes=min(limits, default=None),
     )
-
-
-def _shorter(stop_after: int | None, usual: int) -> int:
-    return usual if stop_after is None else min(stop_after, usual)

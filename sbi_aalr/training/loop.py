@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sbi_aalr.seeding import read_generators, set_generators
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training.budget import Budget
+from sbi_aalr.training.growing import GrowingPasses
 from sbi_aalr.training.held_out import HeldOut, Loss
 from sbi_aalr.training.history import History, Recorder
 from sbi_aalr.training.parcel import Parcel, label, select
@@ -139,8 +140,17 @@ class Fit:
         losses = [] if others is None else others.losses
         self.history = recorder.finish(losses, is_finished, interruption)
 
+    @property
+    def num_steps(self) -> int:
+        """Steps taken so far, before it was taken up again too."""
+        if self._kept is not None:
+            return len(self._kept.tensors["recorder.losses"])
+        return self._recorder.num_steps
+
     def pack(self) -> Parcel:
         """What there is after a step, but for the generators as they are then."""
+        if self._kept is not None:
+            return self._kept
         parts: dict[str, Any] = {
             "updates": self._updates,
             "recorder": self._recorder,
@@ -154,6 +164,8 @@ class Fit:
             "num_batches": self._num_batches,
             "states": self._states,
         }
+        if isinstance(self._passes, GrowingPasses):
+            facts["place"] = self._passes.pack()
         for name, part in parts.items():
             parcel = part.pack()
             tensors |= label(f"{name}.", parcel.tensors)
@@ -177,6 +189,8 @@ class Fit:
             self._others.unpack(take("others"))
         self._pass, self._num_batches = facts["pass"], facts["num_batches"]
         self._states = facts["states"]
+        if isinstance(self._passes, GrowingPasses):
+            self._passes.unpack(facts["place"], self._num_batches)
 
     def _find_batches(self) -> Iterator[Batch]:
         """The batches of a pass, or those that are left of the one to go on with."""
