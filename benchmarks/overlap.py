@@ -1,0 +1,82 @@
+"""How long it takes to simulate and to train at the same time.
+
+    python benchmarks/overlap.py                    # 10 ms a simulation, 2 workers
+    python benchmarks/overlap.py --num-simulations 8000 --seconds 0.002
+
+Each simulation waits. First all are made into a store, then the estimator is fitted to
+what is there, then both at once: the wall time should be that of the longer one.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sbi_aalr import AALR
+from sbi_aalr.simulation import fill_store
+from sbi_aalr.simulation.pools import own_processes
+from sbi_aalr.simulation.store import SimulationStore
+from sbi_aalr.simulators import TwoMoons
+
+
+class Slow:
+    """A simulator that takes some seconds for each row."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.simulate = TwoMoons().simulate
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """Simulate a batch, shape `(N, 2)` -> `(N, 2)`."""
+        time.sleep(self.seconds * len(theta))
+        return self.simulate(theta)
+
+
+def measure(act: Callable[[], object]) -> float:
+    """Wall time, s."""
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print the three times, and the ratio of the last to the longer one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num-simulations", type=int, default=6_000)
+    parser.add_argument("--seconds", type=float, default=0.01)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--num-passes", type=int, default=None)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    count, prior, slow = options.num_simulations, TwoMoons().prior, Slow(options.seconds)
+
+    def train(**where: object) -> None:
+        trainer = AALR(prior, show_progress_bars=False)
+        settings = {"num_passes": options.num_passes, "seed": 1}
+        trainer.train_online(slow, count, **settings, **where)
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Processes and the first optimizer take seconds to begin.
+        warm = AALR(prior, show_progress_bars=False)
+        warm.train_online(TwoMoons().simulate, 200, num_passes=1)
+        store = SimulationStore(Path(folder) / "alone.zarr")
+        with own_processes(options.workers) as executor:
+            list(executor.map(Slow(0.0), [torch.zeros(2, 2)] * options.workers))
+            simulating = measure(
+                lambda: fill_store(store, slow, prior, count, seed=1, executor=executor)
+            )
+            training = measure(lambda: train(store=store))
+            other = Path(folder) / "both.zarr"
+            both = measure(lambda: train(store=other, executor=executor))
+    print(f"simulating alone  {simulating:6.1f} s")
+    print(f"training alone    {training:6.1f} s")
+    print(f"both              {both:6.1f} s")
+    print(f"ratio to the longer one {both / max(simulating, training):.2f}")
+
+
+if __name__ == "__main__":
+    main()
