@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("--num-passes", type=int, default=None)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    count, prior, slow = options.num_simulations, TwoMoons().prior, Slow(options.seconds)
+    count, prior = options.num_simulations, TwoMoons().prior
+    slow = Slow(options.seconds)
 
     def train(**where: object) -> None:
         trainer = AALR(prior, show_progress_bars=False)
