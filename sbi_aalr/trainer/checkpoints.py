@@ -1,7 +1,9 @@
 """What a user may set about checkpoints."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sbi_aalr.checks import check_bool, check_positive_float
 from sbi_aalr.files import check_path
@@ -33,3 +35,27 @@ class Checkpoints:
             check_path("checkpoint", self.folder)
         check_positive_float("checkpoint_every", self.every)
         check_bool("resume", self.resumes)
+
+
+def check_same_call(
+    begun: Mapping[str, Any], now: Mapping[str, Any], settings: Checkpoints
+) -> None:
+    """Raise if a checkpoint is of another call.
+
+    Args:
+        begun: What identifies the call that it is of.
+        now: The same of this call.
+        settings: What the user set.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    for name in {**begun, **now}:
+        before, after = begun.get(name), now.get(name)
+        if before != after:
+            raise ValueError(
+                "`checkpoint` must be gone on from by the call that began it, but "
+                f"`{name}` was {before!r:.60} and is {after!r:.60}. Choose another "
+                "folder, or pass `resume=False` to begin anew in "
+                f"{settings.folder}."
+            )

@@ -23,7 +23,7 @@ from sbi_aalr._version import __version__
 from sbi_aalr.errors import CheckpointWarning
 from sbi_aalr.persistence.checkpoint_files import CheckpointFiles
 from sbi_aalr.seeding import read_generators, set_generators
-from sbi_aalr.trainer.checkpoints import Checkpoints
+from sbi_aalr.trainer.checkpoints import Checkpoints, check_same_call
 from sbi_aalr.training.growing import GrowingRows
 from sbi_aalr.training.history import History, unpack_history
 from sbi_aalr.training.loop import Fit, run_through
@@ -87,18 +87,9 @@ class Journal:
         """
         identity = {"sbi_aalr": __version__, "call": call, **arguments}
         self._identity = json.loads(json.dumps(identity))
-        if self._found is None:
-            return
-        begun = self._found.facts["identity"]
-        for name in {**begun, **self._identity}:
-            before, now = begun.get(name), self._identity.get(name)
-            if before != now:
-                raise ValueError(
-                    "`checkpoint` must be gone on from by the call that began it, but "
-                    f"`{name}` was {before!r:.60} and is {now!r:.60}. Choose another "
-                    "folder, or pass `resume=False` to begin anew in "
-                    f"{self._settings.folder}."
-                )
+        if self._found is not None:
+            begun = self._found.facts["identity"]
+            check_same_call(begun, self._identity, self._settings)
 
     def note(self, name: str, value: Any) -> Any:
         """Write down a fact of the beginning, or return what it was then."""
