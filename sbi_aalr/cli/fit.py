@@ -1,23 +1,46 @@
 """The command `sbi-aalr fit`."""
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from sbi_aalr.cli.executors import Scheduler, Workers, open_executor
 from sbi_aalr.cli.options import Device, Prior, Seed
 from sbi_aalr.cli.terminal import show_line
+
+# Where streamed simulations go, in the folder of the run.
+_STORE = "simulations.zarr"
 
 
 def fit(
     store: Annotated[
-        Path,
-        typer.Argument(help="Store of simulations, such as sbi-aalr simulate fills."),
-    ],
+        Path | None,
+        typer.Argument(
+            help="Store of simulations, such as sbi-aalr simulate fills. With a "
+            "simulator it is filled, and may be left out."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the fitted posterior.")] = Path(
         "runs/fit"
     ),
+    simulator: Annotated[
+        str | None,
+        typer.Option(
+            help="Simulate while training: the simulator as module:name.",
+            show_default="train on what is in the store",
+        ),
+    ] = None,
+    num_simulations: Annotated[
+        int, typer.Option(help="Simulations to make with a simulator.")
+    ] = 100_000,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    on_error: Annotated[
+        str, typer.Option(help="skip sets failures aside, raise ends the run.")
+    ] = "skip",
     prior: Prior = None,
     time_limit: Annotated[
         float | None,
@@ -25,35 +48,83 @@ def fit(
             help="Seconds after which training ends.", show_default="no limit"
         ),
     ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(help="Seconds from one checkpoint to the next.")
+    ] = 60.0,
+    resume: Annotated[
+        bool, typer.Option(help="Go on where the same command was stopped.")
+    ] = True,
     seed: Seed = 1,
     device: Device = "cpu",
 ) -> None:
-    """Fit the posterior to the simulations in a store.
+    """Fit the posterior to the simulations in a store, or to those made meanwhile.
 
     Data may be larger than memory. Where some simulations failed, the posterior takes
     into account how often they do at which parameters. The folder is one that
-    `sbi-aalr sample` and `sbi-aalr report` take.
+    `sbi-aalr sample` and `sbi-aalr report` take. The same command goes on where it was
+    stopped, by a kill too, and gives the same posterior.
     """
     from sbi_aalr import AALR
-    from sbi_aalr.checks import check_seed
-    from sbi_aalr.cli.fit_store import find_prior, open_store
+    from sbi_aalr.checks import check_positive_int, check_seed
+    from sbi_aalr.cli.fit_store import begin_store, find_prior, open_store
+    from sbi_aalr.cli.heartbeat import heartbeat
+    from sbi_aalr.cli.named_simulator import CalledByName, import_simulator
+    from sbi_aalr.cli.progress_lines import show_duration
+    from sbi_aalr.persistence.checkpoint_files import remove_checkpoint
     from sbi_aalr.persistence.posterior_folder import check_posterior_folder
     from sbi_aalr.persistence.training_json import write_training
 
     seed = check_seed("seed", seed)
-    simulations = open_store(store)
-    distribution = find_prior(simulations, prior)
+    check_positive_int("num_simulations", num_simulations)
     # Before the long part: a folder that cannot be made should not cost a fit.
     check_posterior_folder(out)
-    trainer = AALR(distribution, device=device, show_progress_bars=sys.stderr.isatty())
-    trainer.append_simulations(simulations)
-    known = simulations.describe()
-    show_line(f"Fitting AALR to {known['num_simulations']:,} simulations of {store} …")
-    trainer.train(seed=seed, time_limit=time_limit)
+    if simulator is not None:
+        function = CalledByName(import_simulator(simulator).simulate, simulator)
+        if store is None:
+            out.mkdir(parents=True, exist_ok=True)
+        simulations = begin_store(store or out / _STORE, prior)
+    elif store is None:
+        raise ValueError("`store` must be given, or a simulator: `--simulator`.")
+    else:
+        simulations = open_store(store)
+    distribution = find_prior(simulations, prior)
+    is_terminal = sys.stderr.isatty()
+    trainer = AALR(distribution, device=device, show_progress_bars=is_terminal)
+    kept: dict[str, Any] = {
+        "checkpoint": out,
+        "checkpoint_every": checkpoint_every,
+        "resume": resume,
+        "seed": seed,
+        "time_limit": time_limit,
+    }
+
+    def tell(seconds: float) -> str:
+        made = f", {len(simulations):,} simulations made" if simulator else ""
+        return f"Training for {show_duration(seconds)}{made}"
+
+    lines = contextlib.nullcontext() if is_terminal else heartbeat(show_line, tell)
+    if simulator is None:
+        trainer.append_simulations(simulations)
+        count = len(simulations)
+        show_line(f"Fitting AALR to {count:,} simulations of {store} …")
+        with lines:
+            trainer.train(**kept)
+    else:
+        show_line(f"Fitting AALR to {num_simulations:,} simulations of {simulator} …")
+        with lines, open_executor(workers, scheduler) as executor:
+            trainer.train_online(
+                function,
+                num_simulations,
+                store=simulations,
+                executor=executor,
+                on_error=on_error,
+                **kept,
+            )
     folder = trainer.build_posterior().save(out)
     losses = {
         name: trainer.summary[name] for name in ("training_loss", "validation_loss")
     }
+    known = simulations.describe()
     training = {
         "simulator": known["simulator"] or "unknown",
         "num_simulations": known["num_simulations"],
@@ -63,7 +134,9 @@ def fit(
         **losses,
     }
     write_training(folder, training)
+    remove_checkpoint(folder)
+    least = min(losses["validation_loss"], default=float("nan"))
     show_line(
         f"Fitted in {training['fit_seconds']} s, to a held-out loss of "
-        f"{min(losses['validation_loss']):.3f} nats. Wrote {folder}"
+        f"{least:.3f} nats. Wrote {folder}"
     )

@@ -1,11 +1,11 @@
-"""The store and the prior that `sbi-aalr fit` is about."""
+"""The store and the prior that `sbi-aalr fit` is about, and what it streams."""
 
 from pathlib import Path
 
 from torch.distributions import Distribution
 
 from sbi_aalr.cli.named_simulator import import_prior
-from sbi_aalr.persistence.prior_json import decode_prior, is_same_prior
+from sbi_aalr.persistence.prior_json import decode_prior, encode_prior, is_same_prior
 from sbi_aalr.simulation import SimulationStore
 
 
@@ -22,6 +22,30 @@ def open_store(path: Path) -> SimulationStore:
             "with `sbi-aalr simulate`."
         )
     return SimulationStore(path)
+
+
+def begin_store(path: Path, prior: str | None) -> SimulationStore:
+    """Open the store that streamed simulations go to; a new one holds its prior.
+
+    Args:
+        path: Where it is, or is to be.
+        prior: The prior as `module:name`, which a new store needs.
+
+    Raises:
+        OSError: If it cannot be written to.
+        ValueError: If it is something else, or there is no prior.
+    """
+    is_new = not path.exists()
+    if is_new and prior is None:
+        raise ValueError(
+            "`prior` must be given with a simulator: `--prior module:name`."
+        )
+    store = SimulationStore(path)
+    if is_new and prior is not None:
+        described = encode_prior(import_prior(prior))
+        if described is not None:
+            store.note(prior=described)
+    return store
 
 
 def find_prior(store: SimulationStore, name: str | None) -> Distribution:

@@ -66,6 +66,23 @@ def import_simulator(path: str) -> NamedSimulator:
     return simulator
 
 
+class CalledByName:
+    """A simulator that goes by the name that it has on the command line.
+
+    Args:
+        simulate: The simulator.
+        path: `package.module:name`.
+    """
+
+    def __init__(self, simulate: Callable[..., Any], path: str) -> None:
+        self._simulate = simulate
+        self.__module__, _, self.__qualname__ = path.partition(":")
+
+    def __call__(self, theta: Any) -> Any:
+        """Simulate, whatever the simulator takes."""
+        return self._simulate(theta)
+
+
 def import_prior(path: str) -> Distribution:
     """Import `package.module:name`, from the current folder too.
 

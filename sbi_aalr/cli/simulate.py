@@ -1,14 +1,11 @@
 """The command `sbi-aalr simulate`."""
 
-import contextlib
-import os
-from collections.abc import Iterator
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sbi_aalr.cli.executors import Scheduler, Workers, open_executor
 from sbi_aalr.cli.options import Seed
 from sbi_aalr.cli.terminal import show_line
 
@@ -25,17 +22,8 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Store to write to, a folder.")] = Path(
         "sims.zarr"
     ),
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes that simulate.", show_default="one a core"),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a Dask scheduler whose workers are to simulate instead, "
-            "such as tcp://host:8786."
-        ),
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     batch_size: Annotated[
         int, typer.Option(help="Simulations that a worker does at a time.")
     ] = 100,
@@ -78,7 +66,7 @@ def simulate(
     if done:
         show_line(f"{out} holds {done:,} of these simulations already.")
     with (
-        _open_executor(workers, scheduler) as executor,
+        open_executor(workers, scheduler) as executor,
         SimulationProgress(num_simulations, done) as progress,
     ):
 
@@ -103,26 +91,3 @@ def simulate(
         f"{out} holds {account.num_simulations:,} simulations, of which "
         f"{account.num_failures:,} failed."
     )
-
-
-@contextlib.contextmanager
-def _open_executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
-    """Processes of this machine, or the workers of a Dask cluster."""
-    from sbi_aalr.simulation.pools import own_processes
-
-    if scheduler is None:
-        with own_processes(workers or os.cpu_count() or 1) as executor:
-            yield executor
-        return
-    if workers is not None:
-        raise ValueError(
-            "`workers` must be left out with `scheduler`, whose cluster has its own."
-        )
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ImportError(
-            "`scheduler` needs Dask. Install it with `pip install 'sbi-aalr[dask]'`."
-        ) from error
-    with Client(scheduler, set_as_default=False) as client:
-        yield client.get_executor()

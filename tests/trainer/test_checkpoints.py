@@ -322,7 +322,7 @@ def test_full_disk_is_told_and_leaves_the_last_good_one(tmp_path, often, monkeyp
         with pytest.warns(CheckpointWarning, match="last good one stays"):
             assert are_same(train_online(folder), unbroken)
     found = checkpoint_files.CheckpointFiles(tmp_path).read()
-    assert found[0].facts["active"] == 0 and found[0].facts["fit"]["num_batches"]
+    assert found[0].facts["fits"]["0"]["num_batches"]
     assert are_same(train_online(folder), unbroken)
 
 
