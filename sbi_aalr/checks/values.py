@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from concurrent.futures import Executor
 from numbers import Integral, Real
 from typing import Any
 
@@ -146,3 +147,14 @@ def _check_real(name: str, value: object) -> float:
             f"`{name}` must be a number, got {value!r} of type {type(value).__name__}."
         )
     return float(value)
+
+
+def check_executor(executor: object) -> Any:
+    """Return an executor, or None for none, or raise a `TypeError`."""
+    if not isinstance(executor, Executor | None):
+        raise TypeError(
+            "`executor` must be an Executor of `concurrent.futures`, got "
+            f"{type(executor).__name__}. Of a Dask client, pass "
+            "`client.get_executor()`."
+        )
+    return executor

@@ -1,13 +1,14 @@
 """One run of a posterior, kept on disk as it goes on where the user wants that."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sbi_aalr.checks import check_bool, check_seed
+from sbi_aalr.checks import check_bool, check_executor, check_seed
 from sbi_aalr.persistence.finished_chunks import (
     ChunkFiles,
     hold_folder,
@@ -36,6 +37,7 @@ def sample_run(
     seed: int | None,
     show_progress_bars: bool,
     out: str | Path | None = None,
+    executor: Executor | None = None,
     parameter_names: Sequence[str] | None = None,
 ) -> Run:
     """Run the chains of all observations, and write the run if it has a place to go.
@@ -49,6 +51,7 @@ def sample_run(
             what `out` was begun with.
         show_progress_bars: Whether to show progress.
         out: Store to write; chunks that are done are kept beside it until then.
+        executor: Whose workers sample; None for this process.
         parameter_names: One name a parameter.
 
     Returns:
@@ -60,6 +63,7 @@ def sample_run(
         "batched": batched,
         "show_progress_bars": check_bool("show_progress_bars", show_progress_bars),
         "parameter_names": parameter_names,
+        "executor": check_executor(executor),
     }
     if out is None:
         return sample(target, x, plan, seed=_draw_seed(seed), **options)

@@ -1,6 +1,7 @@
 """What sbi asks of a posterior: draws, densities, a default x, a device."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ class SbiPosterior(NeuralPosterior):
         """
         trials = self._x_else_default_x(x).unsqueeze(0)
         warn_about_trials(self.potential_fn, trials.shape[1])
+        options: dict[str, Any]
         options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
         draws = self._sample(sample_shape, trials, settings, batched=False, **options)
         return draws[:, 0].reshape(*torch.Size(sample_shape), -1)
@@ -135,6 +137,7 @@ class SbiPosterior(NeuralPosterior):
         show_progress_bars: bool = True,
         seed: int | None = None,
         out: str | Path | None = None,
+        executor: Executor | None = None,
         **settings: Any,
     ) -> Tensor:
         """Draw from the posterior given each of many observations.
@@ -151,6 +154,7 @@ class SbiPosterior(NeuralPosterior):
                 A run that goes on keeps the seed it began with.
             out: Store to write, ending in `.nc` for NetCDF or `.zarr` for Zarr: what
                 `to_datatree` returns.
+            executor: Whose workers sample, 128 observations at a time, the same draws.
             **settings: Settings for this run only; see `MHPosteriorParameters`.
 
         Returns:
@@ -164,13 +168,11 @@ class SbiPosterior(NeuralPosterior):
 
         Warns:
             ConvergenceWarning: As `sample` does, for any observation.
-            LostModesWarning: The same.
         """
         observations = self._check_x(x).unsqueeze(1)
-        options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
-        draws = self._sample(
-            sample_shape, observations, settings, batched=True, **options
-        )
+        options: dict[str, Any] = {"seed": seed, "out": out, "executor": executor}
+        options |= {"show_progress_bars": show_progress_bars, "batched": True}
+        draws = self._sample(sample_shape, observations, settings, **options)
         return draws.reshape(*torch.Size(sample_shape), *draws.shape[1:])
 
     def log_prob(

@@ -6,20 +6,20 @@ converged, so that the slow few of many groups run together. Chunks do not know 
 other, which is what lets a run that was killed go on where it stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, as_completed
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import cloudpickle
 import torch
 from torch import Generator, Tensor
 from torch.distributions.transforms import Transform
 
 from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.run import block_size
-from sbi_aalr.mcmc.search import search
-from sbi_aalr.mcmc.starts import choose_starts
-from sbi_aalr.mcmc.tempering import Annealed
 from sbi_aalr.networks.scale import spans_decades
+from sbi_aalr.sampling.chunk_starts import find_starts
 from sbi_aalr.sampling.guided import POPULATION, find_guided_starts, shorten
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress
@@ -46,16 +46,8 @@ _MAX_ROWS = {"cpu": 2**13}
 _MAX_ROWS_ELSEWHERE = 2**20
 # Observations between two writes to disk; enough that the slow few are worth a batch.
 _CHUNK = 128
-# Extents of all candidates beyond which no mode is looked for.
-_LOST_EXTENTS = 10
 # Chains in warm-up, enough to find the modes and to fit their shapes.
 _POPULATION = 100
-# Annealing alone was measured to lose modes in more dimensions.
-_MAX_ANNEALED_DIM = 12
-# Ancestors for each chain; modes that were lost had fewer.
-LEAST_ANCESTOR_SHARE = 0.04
-# Where all are searched, kernels begin with what so many starts say of the shapes.
-_SEARCHED = 1_000
 
 
 class FinishedChunks(Protocol):
@@ -78,6 +70,7 @@ def sample_observations(
     seed: int,
     show_progress_bars: bool,
     finished: FinishedChunks | None = None,
+    executor: Executor | None = None,
 ) -> Result:
     """Sample every observation until it has converged.
 
@@ -88,6 +81,7 @@ def sample_observations(
         seed: Seed of all randomness.
         show_progress_bars: Whether to show steps and converged observations.
         finished: Where chunks that are done are kept and found again.
+        executor: Whose workers sample the chunks; None for this process.
 
     Returns:
         Warm-up, chains and convergence of all observations, in the order of `x`.
@@ -108,21 +102,77 @@ def sample_observations(
         if result is not None:
             count_finished(bar, result.convergence)
             return result
-        # Of its own, so that a chunk's draws do not depend on the others.
-        own = torch.Generator(x.device).manual_seed(seed + number + 1)
-        with torch.no_grad():
-            result = _sample_chunk(own, space, chunks[number], candidates, plan, bar)
-            if space is not target:
-                result = _constrain(result, target.theta_transform)
+        job = Job(target, space, candidates, plan, seed)
+        result = job.sample(number, chunks[number], bar)
         if finished is not None:
             finished.write(number, result)
         return result
 
     with Progress(len(x), show_progress_bars) as bar:
         numbers = range(len(chunks))
+        if executor is not None:
+            job = Job(target, space, candidates, plan, seed)
+            return join(_sample_elsewhere(executor, job, chunks, finished, bar))
         if x.device.type == "cpu" and target.is_thread_safe:
             return join(map_in_threads(sample, numbers, stop=bar.stop))
         return join([sample(number) for number in numbers])
+
+
+class Job(NamedTuple):
+    """What all chunks of a run have in common."""
+
+    target: Target
+    space: Target
+    candidates: Tensor
+    plan: Plan
+    seed: int
+
+    @torch.no_grad()
+    def sample(self, number: int, x: Tensor, bar: Progress) -> Result:
+        """Sample a chunk, whose draws do not depend on the others."""
+        own = torch.Generator(x.device).manual_seed(self.seed + number + 1)
+        space, candidates = self.space, self.candidates
+        result = _sample_chunk(own, space, x, candidates, self.plan, bar)
+        if space is not self.target:
+            result = _constrain(result, self.target.theta_transform)
+        return result
+
+
+def _sample_elsewhere(
+    executor: Executor,
+    job: Job,
+    chunks: Sequence[Tensor],
+    finished: FinishedChunks | None,
+    bar: Progress,
+) -> list[Result]:
+    """Sample chunks on an executor; each is kept as soon as it comes."""
+    payload = cloudpickle.dumps(job)
+    results: dict[int, Result] = {}
+    futures: dict[Future[Result], int] = {}
+    for number, x in enumerate(chunks):
+        known = None if finished is None else finished.read(number, x.device)
+        if known is not None:
+            results[number] = known
+            count_finished(bar, known.convergence)
+        else:
+            futures[executor.submit(_sample_there, payload, number, x)] = number
+    try:
+        for future in as_completed(futures):
+            number = futures[future]
+            results[number] = future.result()
+            count_finished(bar, results[number].convergence)
+            if finished is not None:
+                finished.write(number, results[number])
+    finally:
+        for future in futures:
+            future.cancel()
+    return [results[number] for number in range(len(chunks))]
+
+
+def _sample_there(payload: bytes, number: int, x: Tensor) -> Result:
+    job: Job = cloudpickle.loads(payload)
+    with Progress(len(x), False) as bar:
+        return job.sample(number, x, bar)
 
 
 def _sample_chunk(
@@ -198,7 +248,7 @@ def _sample_chunk(
             left = (~guided.is_served).nonzero()[:, 0]
             index, log_weight = index[left], log_weight[:, left]
         if len(index):
-            positions, ancestor_share = _find_starts(
+            positions, ancestor_share = find_starts(
                 generator,
                 log_prob_fn.select(index),
                 target,
@@ -232,62 +282,6 @@ def _constrain(result: Result, theta_transform: Transform) -> Result:
         warmup=constrain(result.warmup, theta_transform),
         chains=constrain(result.chains, theta_transform),
     )
-
-
-def _find_starts(
-    generator: Generator,
-    log_prob_fn: BatchLogProb,
-    target: Target,
-    candidates: Tensor,
-    log_weight: Tensor | None,
-    shape: tuple[int, int],
-    *,
-    max_steps: int,
-    on_step: Callable[[int], object],
-) -> Annealed:
-    """Anneal the starts of all observations, and search where that loses modes."""
-    starts = choose_starts(
-        generator,
-        log_prob_fn,
-        target.log_proposal,
-        candidates,
-        log_weight,
-        shape,
-        max_steps=max_steps,
-        on_step=on_step,
-    )
-    if log_weight is None:
-        return starts
-    hard = starts.ancestor_share < LEAST_ANCESTOR_SHARE
-    rows = torch.arange(shape[0], device=hard.device)
-    if candidates.shape[-1] > _MAX_ANNEALED_DIM:
-        hard = torch.ones_like(hard)
-        rows = torch.arange(max(shape[0], _SEARCHED), device=hard.device)
-    position, ancestor_share = starts.position[rows % shape[0]], starts.ancestor_share
-    for observation in hard.nonzero()[:, 0]:
-        found = search(
-            generator,
-            log_prob_fn.select(observation.unsqueeze(0)),
-            target.log_proposal,
-            candidates,
-            log_weight[:, observation].unsqueeze(1),
-            num_searches=int(hard.sum()),
-            on_step=on_step,
-        )
-        # Down a target that rises for ever chains are lost; the warning stays then.
-        if _is_lost(found.position, candidates):
-            continue
-        position[:, observation] = found.position[rows % len(found.position), 0]
-        ancestor_share[observation] = found.ancestor_share[0]
-    return Annealed(position, ancestor_share)
-
-
-def _is_lost(position: Tensor, candidates: Tensor) -> bool:
-    """Whether chains `(C, 1, D)` left the region of the candidates far behind."""
-    low, high = candidates.amin(dim=0), candidates.amax(dim=0)
-    room = _LOST_EXTENTS * (high - low)
-    # Written so that NaN is lost.
-    return not bool(((position > low - room) & (position < high + room)).all())
 
 
 def count_finished(bar: Progress, convergence: Convergence) -> None:

@@ -2,17 +2,15 @@
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 
 import torch
 from torch import Tensor
 
 from sbi_aalr.errors import LostModesWarning
-from sbi_aalr.sampling.chunks import (
-    LEAST_ANCESTOR_SHARE,
-    FinishedChunks,
-    sample_observations,
-)
+from sbi_aalr.sampling.chunk_starts import LEAST_ANCESTOR_SHARE
+from sbi_aalr.sampling.chunks import FinishedChunks, sample_observations
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.target import Target
@@ -27,6 +25,7 @@ def sample(
     seed: int,
     show_progress_bars: bool,
     finished: FinishedChunks | None = None,
+    executor: Executor | None = None,
     parameter_names: Sequence[str] | None = None,
 ) -> Run:
     """Run the chains of all observations.
@@ -39,6 +38,7 @@ def sample(
         seed: Makes the run repeatable.
         show_progress_bars: Whether to show progress.
         finished: Where chunks that are done are kept and found again.
+        executor: Whose workers sample; None for this process.
         parameter_names: One name a parameter.
 
     Returns:
@@ -52,6 +52,7 @@ def sample(
             seed=seed,
             show_progress_bars=show_progress_bars,
             finished=finished,
+            executor=executor,
         )
     return Run(
         chains=chains,

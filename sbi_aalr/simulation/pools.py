@@ -46,15 +46,16 @@ class Pool:
         self._executor = executor or InProcess()
         self.num_workers = count_workers(executor)
         kind = type(executor).__module__.partition(".")[0]
-        self.may_exit = isinstance(executor, ProcessPoolExecutor) or (
-            kind == "distributed"
-        )
+        self._is_dask = kind == "distributed"
+        self.may_exit = isinstance(executor, ProcessPoolExecutor) or self._is_dask
         self._generation = 0
 
     def submit(
         self, function: Callable[..., Any], *arguments: Any
     ) -> tuple[Future[Any], int]:
         """Hand in a call; return its future, and which pool it was given to."""
+        if self._is_dask:
+            return _submit_to_dask(self._executor, function, arguments), 0
         try:
             return self._executor.submit(function, *arguments), self._generation
         except BrokenProcessPool:
@@ -81,6 +82,34 @@ class Pool:
         """End the processes that took the place of those that were given."""
         if self._generation:
             _end(self._executor)
+
+
+def _submit_to_dask(
+    executor: Any, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Future[Any]:
+    """Hand in a call to a cluster, and learn of its end whatever that is.
+
+    Dask's own executor leaves a future pending for ever where a result is lost before
+    it is fetched, as it is when a cluster is restarted at that moment.
+    """
+    settings = {"pure": False, **executor._kwargs}
+    there = executor._client.submit(function, *arguments, **settings)
+    here: Future[Any] = Future()
+
+    def hand_over(there: Any) -> None:
+        try:
+            result = there.result()
+        # A cancelled one raises what is no `Exception`.
+        except BaseException as error:
+            lost = RuntimeError(f"{type(error).__name__}: {error}")
+            here.set_exception(error if isinstance(error, Exception) else lost)
+        else:
+            here.set_result(result)
+
+    there.add_done_callback(hand_over)
+    # It is cancelled as soon as nobody holds it.
+    here.there = there  # type: ignore[attr-defined]
+    return here
 
 
 def count_workers(executor: Executor | None) -> int:

@@ -4,7 +4,7 @@ import os
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from sbi_aalr.checks import check_choice, check_positive_float
+from sbi_aalr.checks import check_choice, check_executor, check_positive_float
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.fill import ON_ERROR
 
@@ -30,12 +30,7 @@ class Streaming:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.executor, Executor | None):
-            raise TypeError(
-                "`executor` must be an Executor of `concurrent.futures`, got "
-                f"{type(self.executor).__name__}. Of a Dask client, pass "
-                "`client.get_executor()`."
-            )
+        check_executor(self.executor)
         if not isinstance(self.store, SimulationStore | str | os.PathLike | None):
             raise TypeError(
                 "`store` must be a SimulationStore or a path, got "

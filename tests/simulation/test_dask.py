@@ -121,3 +121,26 @@ def test_failures_and_a_simulator_that_hangs_are_in_the_account(client, tmp_path
     assert account.num_simulations == 20 and 0 < account.num_failures < 10
     assert unreliable.is_bad(store.failures.theta).all()
     assert set(store.failures.errors) == {"it took longer than 0.2 s"}
+
+
+def test_result_that_is_lost_before_it_is_fetched_is_made_again(client, tmp_path):
+    store, gather, lost = SimulationStore(tmp_path / "sims"), client._gather, []
+
+    async def lose(futures, *arguments, **options):
+        if len(lost) < 2:
+            lost.append(futures)
+            raise distributed.CancelledError("lost")
+        return await gather(futures, *arguments, **options)
+
+    client._gather = lose
+    try:
+        account = fill_store(
+            store,
+            unreliable.simulate_slowly,
+            PRIOR,
+            executor=client.get_executor(),
+            **SETTINGS,
+        )
+    finally:
+        client._gather = gather
+    assert lost and account == (60, 0)

@@ -1,0 +1,126 @@
+"""Observations in shards, on processes and on a cluster, one worker of it killed."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import pytest
+import torch
+from linear_gaussian import SHORT, draw_pairs
+
+from sbi_aalr.comparison import compare
+from sbi_aalr.sampling import chunks
+
+X = draw_pairs(10, seed=4)[2]
+SETTINGS = {**SHORT, "seed": 1}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(chunks, "_CHUNK", 3)
+
+
+def sample(posterior, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return posterior.sample_batched((50,), X, **{**SETTINGS, **settings})
+
+
+class Counted(ThreadPoolExecutor):
+    """An executor that counts its jobs, and fails after some of them."""
+
+    def __init__(self, most=100):
+        super().__init__(1)
+        self.count, self.most = 0, most
+
+    def submit(self, *arguments, **options):
+        self.count += 1
+        if self.count > self.most:
+            raise RuntimeError("no workers")
+        return super().submit(*arguments, **options)
+
+
+def test_executor_gives_the_same_draws(posterior, tmp_path):
+    expected = sample(posterior)
+    with Counted() as executor:
+        draws = sample(posterior, executor=executor)
+    assert torch.equal(draws, expected) and executor.count == 4
+    out = tmp_path / "draws.nc"
+    with Counted() as executor:
+        assert torch.equal(sample(posterior, executor=executor, out=out), expected)
+    assert out.exists()
+
+
+def test_what_was_done_before_is_not_done_again(posterior, tmp_path, monkeypatch):
+    out, sample_there = tmp_path / "draws.nc", chunks._sample_there
+
+    def fail_late(payload, number, x):
+        if number > 1:
+            raise RuntimeError("the worker was lost")
+        return sample_there(payload, number, x)
+
+    monkeypatch.setattr(chunks, "_sample_there", fail_late)
+    with Counted() as executor, pytest.raises(RuntimeError, match="was lost"):
+        sample(posterior, executor=executor, out=out)
+    monkeypatch.setattr(chunks, "_sample_there", sample_there)
+    with Counted() as executor:
+        draws = sample(posterior, executor=executor, out=out)
+    assert executor.count == 2
+    assert torch.equal(draws, sample(posterior))
+
+
+def test_executor_must_be_one(posterior):
+    with pytest.raises(TypeError, match="`executor` must be an Executor"):
+        sample(posterior, executor="dask")
+
+
+@pytest.fixture(scope="module")
+def client():
+    distributed = pytest.importorskip("distributed")
+    with (
+        warnings.catch_warnings(),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            memory_limit=0,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        warnings.simplefilter("ignore")
+        path = [os.path.dirname(os.path.dirname(__file__))]
+        client.run(lambda path: __import__("sys").path.extend(path), path)
+        yield client
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_cluster_samples_shards_with_a_worker_killed(client, posterior):
+    expected = sample(posterior)
+    pids = list(client.run(os.getpid).values())
+
+    def kill():
+        time.sleep(0.3)
+        os.kill(pids[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    draws = sample(posterior, executor=client.get_executor())
+    thread.join()
+    assert torch.equal(draws, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_cluster_compares(client, tmp_path):
+    columns = ["task", "method", "budget", "observation", "seed", "c2st"]
+    settings = {"observations": 1, "num_samples": 100, "show_progress_bars": False}
+    arguments = ["two_moons", "gaussian_linear"], ["npe"], [100]
+    expected = compare(*arguments, out=tmp_path / "here", **settings)
+    with joblib.parallel_config(backend="dask"):
+        table = compare(*arguments, out=tmp_path / "there", **settings)
+    assert table[columns].equals(expected[columns])
