@@ -33,12 +33,19 @@ from sbi_aalr.trainer.opening import (
     simulate_opening,
 )
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.shared import (
+    check_shared,
+    list_estimators,
+    seed_of_rank,
+    share_out,
+)
 from sbi_aalr.trainer.stacking import Source
 from sbi_aalr.trainer.streamed import fit_streamed
 from sbi_aalr.trainer.streaming import Streaming
 from sbi_aalr.trainer.structures import fit_structures, uses_base
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses, join_pairs
+from sbi_aalr.training.ranks import count_ranks, gather, share_weights, together
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
 
 
@@ -81,6 +88,7 @@ def fit_online(
         raise CallOrderError(
             "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."
         )
+    check_shared(checkpoints, streaming)
     if streaming.is_wanted:
         return fit_streamed(
             trainer,
@@ -93,7 +101,12 @@ def fit_online(
             retrain_from_scratch=retrain_from_scratch,
             seed=seed,
         )
-    with open_journal(checkpoints) as journal, fitting(trainer, seed):
+    with (
+        open_journal(checkpoints) as journal,
+        together(),
+        fitting(trainer, seed_of_rank(seed)),
+    ):
+        num_simulations = share_out(num_simulations)
         started = time.perf_counter() - journal.seconds
         batched, prior = prepare(simulator, trainer._prior)
         identify(
@@ -116,20 +129,23 @@ def fit_online(
         )
         trainer._validity = None
         theta, _, x = opening.batch
-        entry = find_entry(num_simulations, settings.time_limit)
+        total = num_simulations * count_ranks()
+        entry = find_entry(total, settings.time_limit)
         if journal.note("begins", has_to_begin(trainer, retrain_from_scratch)):
-            begin_anew(trainer, theta, x, entry, num_simulations)
+            begin_anew(trainer, theta, x, entry, total)
         else:
             check_fits(trainer._neural_net, theta, x)
+        share_weights(list_estimators(trainer))
         num_contrasts = get_loss(trainer).num_contrasts
         recipe = choose_recipe(
             entry,
-            num_simulations,
+            total,
             settings,
             is_separable=num_contrasts is None,
             is_streamed=True,
             num_passes=num_passes,
         )
+        recipe = recipe._replace(batch_size=recipe.batch_size // count_ranks())
         check_rows(num_simulations, recipe.batch_size, num_contrasts)
         stacks = uses_base(trainer)
         division = divide_simulations(
@@ -158,8 +174,8 @@ def fit_online(
                 trainer,
                 Source(
                     lambda size: (passes.with_batches_of(size), held_out),
-                    passes.collect,
-                    lambda: join_pairs(held_out),
+                    lambda: gather(*passes.collect()),
+                    lambda: gather(*join_pairs(held_out)),
                 ),
                 recipe,
                 settings,

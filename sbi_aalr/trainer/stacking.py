@@ -16,6 +16,7 @@ from sbi_aalr.training.contrasts import Pool
 from sbi_aalr.training.history import History
 from sbi_aalr.training.members import Member
 from sbi_aalr.training.passes import Passes
+from sbi_aalr.training.ranks import do_once
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.training.recipe import Recipe
 
@@ -77,14 +78,16 @@ def put_stack(
     training = source.training()
     device = held_out[1].device
     seed = int(torch.randint(2**31, ()))
-    assembled = assemble(
-        estimators,
-        usable,
-        Pool(training[0], trainer._cut, trainer._cut_log_share),
-        held_out,
-        training,
-        torch.Generator(device).manual_seed(seed),
-        seconds,
+    assembled: Assembled = do_once(
+        lambda: assemble(
+            estimators,
+            usable,
+            Pool(training[0], trainer._cut, trainer._cut_log_share),
+            held_out,
+            training,
+            torch.Generator(device).manual_seed(seed),
+            seconds,
+        )
     )
     trainer._neural_net = assembled.stack
     return assembled

@@ -30,6 +30,7 @@ from sbi_aalr.training.classifiers import NamedBuilder, build_network
 from sbi_aalr.training.density_loss import DensityLoss
 from sbi_aalr.training.history import History
 from sbi_aalr.training.members import Materials, Member, build_member, list_members
+from sbi_aalr.training.ranks import count_ranks
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
 
@@ -256,7 +257,7 @@ def choose_own_recipe(
         return None
     limits = [n for n in (own.num_passes, most_passes) if n is not None]
     return own._replace(
-        batch_size=settings.batch_size or own.batch_size,
+        batch_size=(settings.batch_size or own.batch_size) // count_ranks(),
         learning_rate=settings.learning_rate or own.learning_rate,
         num_passes=min(limits, default=None),
     )

@@ -3,6 +3,7 @@
 import time
 
 from sbi_aalr.training.parcel import Parcel
+from sbi_aalr.training.ranks import find_most
 from sbi_aalr.training.schedule import compute_rate_factor
 
 
@@ -42,7 +43,9 @@ class Budget:
             # what is measured first may be much slower than it will be.
             reserved = min(self._reserved + self._step_seconds, self._time_limit / 4)
             elapsed = time.perf_counter() - self._started
-            progress = max(progress, (elapsed + reserved) / self._time_limit)
+            # One process must not stop while others wait for it.
+            share = find_most((elapsed + reserved) / self._time_limit)
+            progress = max(progress, share)
         return progress
 
     def compute_rate_factor(self) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training.parcel import Parcel, label, select
 from sbi_aalr.training.passes import detach
+from sbi_aalr.training.ranks import average
 
 
 class Loss(Protocol):
@@ -60,7 +61,7 @@ class HeldOut:
                 self._loss.of_batch(self._estimator, detach(batch)).mean()
                 for batch in self._batches
             ]
-        value = float(torch.stack(means).mean())
+        value = average(float(torch.stack(means).mean()))
         self.seconds = time.perf_counter() - started
         return value
 

@@ -10,6 +10,7 @@ from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training.held_out import Loss
 from sbi_aalr.training.optimisers import build_optimizers
 from sbi_aalr.training.parcel import Parcel, label, select
+from sbi_aalr.training.ranks import average_gradients
 from sbi_aalr.training.recipe import Recipe
 from sbi_aalr.training.schedule import WeightAverage
 
@@ -49,6 +50,7 @@ class Updates:
                 group["lr"] = rate_factor * group["initial_lr"]
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self._weights)
         if self._clip_max_norm is not None:
             clip_grad_norm_(self._weights, self._clip_max_norm, foreach=True)
         for optimizer in self._optimizers:
