@@ -148,11 +148,12 @@ def test_time_limit_holds_while_simulations_are_waited_for():
     started = time.perf_counter()
     with ThreadPoolExecutor(1) as executor:
         trainer.train_online(
-            Counter(0.01), 5_000, seed=1, executor=executor, time_limit=8
+            Counter(0.01), 5_000, seed=1, executor=executor, time_limit=6
         )
         seconds = time.perf_counter() - started
-    assert 6 < seconds < 10
-    assert trainer.summary["learning_rate"][-1] < 0.3 * 2e-3
+    assert 4 < seconds < 9
+    rates = trainer.summary["learning_rate"]
+    assert rates[-1] < 0.5 * max(rates)
 
 
 def test_ctrl_c_while_waiting_leaves_what_was_learnt(monkeypatch):
