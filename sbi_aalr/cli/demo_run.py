@@ -135,7 +135,8 @@ def run_demo(
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     result = run_demo(
-        ...         folder, num_simulations=2_000, show_progress_bars=False
+        ...         folder, num_simulations=2_000, time_limit=5,
+        ...         show_progress_bars=False,
         ...     )
         >>> [file.name for file in result.files]
         ['posterior.safetensors', 'posterior.json', 'training.json', 'chains.nc',

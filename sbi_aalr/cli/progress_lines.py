@@ -84,7 +84,7 @@ def show_duration(seconds: float) -> str:
 
     Example:
         >>> [show_duration(s) for s in (8.2, 75, 3700, 200_000)]
-        ['8 s', '1 min 15 s', '1 h 2 min', '2 d 8 h']
+        ['8 s', '1 min 15 s', '1 h 1 min', '2 d 7 h']
     """
     units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
     whole = round(seconds)

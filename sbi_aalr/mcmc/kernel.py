@@ -40,6 +40,8 @@ class Info(NamedTuple):
         log_weight: Log-density of proposals that were made at once less that of what
             they were drawn from, shape `(T, C, B)`, nats.
         parts: What the kernels of a mixture report, None for those without a step.
+        path: The state after each of several steps, shapes `(T, C, B, D)` and
+            `(T, C, B)`.
     """
 
     acceptance_rate: Tensor
@@ -48,6 +50,7 @@ class Info(NamedTuple):
     component: Tensor | None = None
     log_weight: Tensor | None = None
     parts: tuple["Info | None", ...] = ()
+    path: State | None = None
 
 
 class Proposal(NamedTuple):

@@ -1,7 +1,7 @@
 """The one loop over draws, and the warm-up that comes before it."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator
@@ -111,8 +111,9 @@ def run(
     """
     record = _Recorder(state, num_draws, thin)
     block = max(_BLOCK, _BLOCK_ROWS // state.log_prob.numel())
-    for _ in range(num_draws):
-        for count in _divide(thin, block):
+    for num_kept in _divide(num_draws, max(1, block_size(kernel) // thin)):
+        for count in _divide(num_kept * thin, block):
+            before = state
             state, info = advance(
                 generator,
                 state,
@@ -121,9 +122,12 @@ def run(
                 parameters=parameters,
                 num_steps=count,
             )
-            record(state, info, count)
+            if num_kept == 1:
+                record(state, info, count)
+            else:
+                record.add_path(before, info)
         if on_step is not None:
-            on_step(thin)
+            on_step(num_kept * thin)
     return state, record.chains
 
 
@@ -165,3 +169,17 @@ class _Recorder:
             self.chains.accepted[:, self._draw] = info.accepted
             self._draw, self._count = self._draw + 1, 0
             self._acceptance = torch.zeros_like(self._acceptance)
+
+    def add_path(self, before: State, info: Info) -> None:
+        """Write every `thin`-th state of a path that ends with one to keep."""
+        path = cast(State, info.path)
+        position, log_prob = path
+        has_moved = torch.cat((before.position.unsqueeze(0), position)).diff(dim=0)
+        every = slice(self._thin - 1, None, self._thin)
+        kept = slice(self._draw, self._draw + len(log_prob[every]))
+        self.chains.theta[:, kept] = position[every].transpose(0, 1)
+        self.chains.log_prob[:, kept] = log_prob[every].transpose(0, 1)
+        self.chains.acceptance_rate[:, kept] = info.acceptance_rate.unsqueeze(1)
+        accepted = has_moved[every].ne(0).any(dim=-1)
+        self.chains.accepted[:, kept] = accepted.transpose(0, 1)
+        self._draw = kept.stop

@@ -117,12 +117,75 @@ def advance(
     if kernel.advance is not None:
         return kernel.advance(generator, state, log_prob_fn, parameters, num_steps)
     total = torch.zeros_like(state.log_prob)
+    states = []
     for _ in range(num_steps):
         state, info = step(
             generator, state, log_prob_fn, kernel=kernel, parameters=parameters
         )
         total = total + info.acceptance_rate
-    return state, info._replace(acceptance_rate=total / num_steps)
+        states.append(state)
+    path = State(*(torch.stack(field) for field in zip(*states, strict=True)))
+    return state, info._replace(acceptance_rate=total / num_steps, path=path)
+
+
+def take_in_turn(
+    generator: Generator,
+    state: State,
+    proposals: State,
+    log_q: Tensor,
+    log_q_here: Tensor,
+) -> tuple[State, Info]:
+    """Take or leave independent proposals that were made at once, one by one.
+
+    With the weights w = p(theta|x) / q(theta), a proposal is accepted with probability
+    min(1, w(theta') / w(theta)); one whose weight is NaN or infinite is rejected.
+
+    Args:
+        generator: Source of randomness, on the device of the state.
+        state: Current state of C chains.
+        proposals: Draws of q for T steps of each chain, shape `(T C, B, D)`.
+        log_q: Log-density of q at them, shape `(T C, B)`, nats.
+        log_q_here: Log-density of q at the current state, shape `(C, B)`, nats.
+
+    Returns:
+        The state after the last step, and the report of all of them.
+
+    References:
+        Tierney (1994), Annals of Statistics 22(4).
+    """
+    num_chains, num_observations = state.log_prob.shape
+    shape = (len(log_q) // num_chains, num_chains, num_observations)
+    log_weight = (proposals.log_prob - log_q).view(shape)
+    log_weight = torch.where(log_weight < torch.inf, log_weight, -torch.inf)
+    here = state.log_prob - log_q_here
+    log_uniform = torch.rand(
+        shape, generator=generator, device=here.device, dtype=here.dtype
+    ).log_()
+    standing = torch.full_like(here, -1, dtype=torch.long)
+    gaps, places = [], []
+    for index in range(shape[0]):
+        gap = log_weight[index] - here
+        accepted = log_uniform[index] < gap
+        here = torch.where(accepted, log_weight[index], here)
+        standing = torch.where(accepted, index, standing)
+        gaps.append(gap)
+        places.append(standing)
+    place = torch.stack(places)
+    chain = torch.arange(num_chains, device=here.device).unsqueeze(1)
+    row = (place.clamp(min=0) * num_chains + chain).flatten(0, 1)
+    moved = place >= 0
+    position, log_prob = (
+        part.gather(0, row.view(*row.shape, *[1] * (part.ndim - 2)).expand_as(part))
+        for part in proposals
+    )
+    path = State(
+        torch.where(moved.unsqueeze(-1), position.view(*shape, -1), state.position),
+        torch.where(moved, log_prob.view(shape), state.log_prob),
+    )
+    rate = torch.stack(gaps).clamp_(max=0.0).exp_().mean(dim=0)
+    proposal = State(*(part.unflatten(0, shape[:2]) for part in proposals))
+    info = Info(rate, accepted, proposal, log_weight=log_weight, path=path)
+    return State(*(part[-1] for part in path)), info
 
 
 def step(

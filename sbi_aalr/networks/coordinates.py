@@ -138,7 +138,8 @@ def find_steps(x: Tensor) -> Tensor:
         Steps, shape `event_shape`.
 
     Example:
-        >>> find_steps(torch.tensor([[0.0, 0.3], [2.0, 0.1], [0.0, 0.7], [4.0, 0.2]]))
+        >>> counts = torch.tensor([0.0, 2.0, 4.0]).repeat(10)
+        >>> find_steps(torch.stack((counts, torch.linspace(0, 1, 30)), dim=1))
         tensor([2., 0.])
     """
     steps = []

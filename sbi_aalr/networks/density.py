@@ -223,20 +223,32 @@ def draw_theta(
     Returns:
         Parameters in prior units, shape `(S, B, D)`.
     """
-    components = estimator.net.unpack(estimator.embedding_net_x(x))
+    return draw_embedded(
+        estimator, estimator.embedding_net_x(x), num_samples, generator
+    )
+
+
+def draw_embedded(
+    estimator: RatioEstimator,
+    embedded_x: Tensor,
+    num_samples: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The same for data that the estimator has embedded, shape `(B, F)`."""
+    components = estimator.net.unpack(embedded_x)
     weights = component_weights(components)
     chosen = torch.multinomial(
         weights, num_samples, replacement=True, generator=generator
     )
-    rows = torch.arange(len(x), device=x.device).unsqueeze(1)
-    factor, centre = components.factor[rows, chosen], components.centre[rows, chosen]
-    noise = torch.randn(centre.shape, device=x.device, generator=generator)
-    white = (noise + centre).unsqueeze(-1)
-    inner = torch.linalg.solve_triangular(factor, white, upper=False).squeeze(-1)
+    rows = torch.arange(len(weights), device=weights.device).unsqueeze(1)
+    factor, middle = components.factor[rows, chosen], components.middle[rows, chosen]
+    noise = torch.randn((*middle.shape, 1), device=middle.device, generator=generator)
+    offset = torch.linalg.solve_triangular(factor, noise, upper=False)
+    inner = middle + offset.squeeze(-1)
     return estimator.embedding_net_theta.invert(inner.transpose(0, 1))
 
 
 def component_weights(components: Components) -> Tensor:
     """Weights of the components, shape `(N, K)`, which sum to one."""
-    scale = components.factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-    return (components.height - scale).softmax(dim=1)
+    log_scale = components.scale.log().sum(dim=-1)
+    return (components.height - log_scale).softmax(dim=1)

@@ -32,23 +32,46 @@ _LARGEST_LOG_SCALE = 7.0
 
 
 class Components(NamedTuple):
-    """Components of each condition, in the form that evaluates quickest.
+    """Components of each condition.
 
     Attributes:
         height: Log of weight and density at the centre, shape `(N, K)`, nats.
-        factor: Whitening matrices A of each component, shape `(N, K, D, D)`: the
-            residual of y is A y - b.
-        centre: The vectors b, shape `(N, K, D)`.
+        middle: Centres m, shape `(N, K, D)`.
+        scale: Diagonals of the whitening matrices, shape `(N, K, D)`.
+        below: What stands below the diagonal, in units of it and row by row, shape
+            `(N, K, D (D - 1) / 2)`: the residual of y is scale * (z + below z), where
+            z = y - m.
     """
 
     height: Tensor
-    factor: Tensor
-    centre: Tensor
+    middle: Tensor
+    scale: Tensor
+    below: Tensor
+
+    @property
+    def factor(self) -> Tensor:
+        """Lower whitening matrices A of each component, shape `(N, K, D, D)`."""
+        size = self.scale.shape[-1]
+        rows, columns = torch.tril_indices(
+            size, size, offset=-1, device=self.scale.device
+        )
+        unit = torch.eye(size, dtype=self.scale.dtype, device=self.scale.device)
+        factor = unit.expand(*self.scale.shape, size).clone()
+        factor[..., rows, columns] = self.below
+        return factor * self.scale.unsqueeze(-1)
 
 
 def pack(components: Components) -> Tensor:
-    """Lay components out as rows of features, shape `(N, K (1 + D + D^2))`."""
+    """Lay components out as rows of features, shape `(N, F)`."""
     return torch.cat([part.flatten(1) for part in components], dim=1)
+
+
+def count_numbers(num_components: int, num_dims: int) -> tuple[int, int, int, int]:
+    """Numbers of each part of packed components."""
+    below = num_dims * (num_dims - 1) // 2
+    parts = (1, num_dims, num_dims, below)
+    height, middle, scale, rest = (num_components * size for size in parts)
+    return height, middle, scale, rest
 
 
 class MixtureHead(nn.Module):
@@ -62,6 +85,9 @@ class MixtureHead(nn.Module):
         num_trials: Independent targets of each condition, T, whose log-densities add.
     """
 
+    _columns: Tensor
+    _rows: Tensor
+
     def __init__(
         self, num_dims: int, num_components: int, side: str, num_trials: int = 1
     ) -> None:
@@ -70,11 +96,14 @@ class MixtureHead(nn.Module):
         self.num_components = check_positive_int("num_components", num_components)
         self.side = check_choice("side", side, SIDES)
         self.num_trials = check_positive_int("num_trials", num_trials)
-        sizes = (
-            num_trials * (num_dims + 1),
-            num_components * (1 + num_dims + num_dims**2),
-        )
+        self._parts = count_numbers(num_components, num_dims)
+        sizes = num_trials * (num_dims + 1), sum(self._parts)
         self._sizes = sizes if side == "posterior" else sizes[::-1]
+        # Two products with zeros and ones are quicker than a matrix for each row.
+        rows, columns = torch.tril_indices(num_dims, num_dims, offset=-1)
+        unit = torch.eye(num_dims)
+        self.register_buffer("_columns", unit[:, columns].contiguous(), False)
+        self.register_buffer("_rows", unit[rows].contiguous(), persistent=False)
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Log-ratios of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`, nats."""
@@ -118,14 +147,12 @@ class MixtureHead(nn.Module):
 
     def unpack(self, condition: Tensor) -> Components:
         """Read components from rows of features; see `pack`."""
-        count, size = self.num_components, self.num_dims
-        parts = condition.split((count, count * size**2, count * size), dim=1)
-        height, factor, centre = parts
-        return Components(
-            height,
-            factor.unflatten(1, (count, size, size)),
-            centre.unflatten(1, (count, size)),
+        height, *parts = condition.split(self._parts, dim=1)
+        count = self.num_components
+        middle, scale, below = (
+            part.reshape(len(part), count, part.shape[1] // count) for part in parts
         )
+        return Components(height, middle, scale, below)
 
     def _order(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Target and condition."""
@@ -150,13 +177,16 @@ class MixtureHead(nn.Module):
         return density
 
     def _whiten(self, coordinates: Tensor, components: Components) -> Tensor:
-        factor = components.factor.flatten(1, 2)
-        white = torch.bmm(factor, coordinates.unsqueeze(-1)).squeeze(-1)
-        return white.unflatten(1, (-1, self.num_dims)) - components.centre
+        gap = coordinates.unsqueeze(1) - components.middle
+        if self.num_dims > 1:
+            gap = gap + (components.below * (gap @ self._columns)) @ self._rows
+        return components.scale * gap
 
     def _pair(self, target: Tensor, condition: Tensor) -> Tensor:
         """Every target with every condition, `(N, M)`."""
-        height, factor, centre = self.unpack(condition)
+        components = self.unpack(condition)
+        height, factor = components.height, components.factor
+        centre = (factor * components.middle.unsqueeze(2)).sum(dim=3)
         # The components come last: sums over dimensions then run along whole rows.
         matrix = factor.permute(3, 2, 0, 1).flatten(1)
         white = torch.addmm(
@@ -185,8 +215,6 @@ class MixtureLayer(nn.Module):
     """
 
     log_volume: Tensor
-    _places: Tensor
-    _rows: Tensor
 
     def __init__(
         self, num_inputs: int, num_dims: int, num_components: int, log_volume: Tensor
@@ -194,12 +222,7 @@ class MixtureLayer(nn.Module):
         super().__init__()
         self.num_dims, self.num_components = num_dims, num_components
         self.register_buffer("log_volume", log_volume.float())
-        places = torch.tril_indices(num_dims, num_dims, offset=-1)
-        self.register_buffer("_places", places[0] * num_dims + places[1], False)
-        self.register_buffer("_rows", places[0], persistent=False)
-        self._sizes = [
-            num_components * size for size in (1, num_dims, num_dims, places.shape[1])
-        ]
+        self._sizes = count_numbers(num_components, num_dims)
         self.linear = nn.Linear(num_inputs, sum(self._sizes))
         # At first nothing depends on the features, and the components differ a little.
         with torch.no_grad():
@@ -211,22 +234,13 @@ class MixtureLayer(nn.Module):
 
     def forward(self, rows: Tensor, regression: Tensor) -> Tensor:
         """Make packed components of features `(N, F)` and the regression `(N, D)`."""
-        count, size = self.num_components, self.num_dims
+        shape = (len(rows), self.num_components, self.num_dims)
         weight, offset, log_scale, below = self.linear(rows).split(self._sizes, dim=1)
-        middle = regression.unsqueeze(1) + offset.unflatten(1, (count, size))
-        log_scale = _bound(log_scale).unflatten(1, (count, size))
-        scale = log_scale.exp()
-        factor = torch.diag_embed(scale)
-        if size > 1:
-            entries = below.unflatten(1, (count, -1)) * scale[..., self._rows]
-            places = self._places.expand(entries.shape)
-            factor = (
-                factor.flatten(2).scatter(2, places, entries).unflatten(2, (size, size))
-            )
-        centre = (factor * middle.unsqueeze(2)).sum(dim=3)
-        height = weight.log_softmax(dim=1) + log_scale.sum(dim=2) + self.log_volume
-        height = height - size / 2 * math.log(2 * math.pi)
-        return pack(Components(height, factor, centre))
+        log_scale = _bound(log_scale)
+        height = weight.log_softmax(dim=1) + log_scale.reshape(shape).sum(dim=2)
+        height = height + (self.log_volume - self.num_dims / 2 * math.log(2 * math.pi))
+        middle = regression.unsqueeze(1) + offset.reshape(shape)
+        return torch.cat((height, middle.flatten(1), log_scale.exp(), below), dim=1)
 
 
 def _add_up(logits: Tensor) -> Tensor:

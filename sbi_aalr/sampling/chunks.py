@@ -16,13 +16,13 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions.transforms import Transform
 
-from sbi_aalr.mcmc.convergence import Convergence
 from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.networks.scale import spans_decades
 from sbi_aalr.sampling.chunk_starts import find_starts
-from sbi_aalr.sampling.guided import POPULATION, find_guided_starts, shorten
+from sbi_aalr.sampling.guided import find_guided_starts
+from sbi_aalr.sampling.guided_kernel import LEAST_SHARE, POPULATION, WARMUP_THIN, follow
 from sbi_aalr.sampling.plan import Plan
-from sbi_aalr.sampling.progress import Progress
+from sbi_aalr.sampling.progress import Progress, count_finished
 from sbi_aalr.sampling.target import BatchLogProb, Target
 from sbi_aalr.sampling.threads import map_in_threads
 from sbi_aalr.sampling.unconstrained import (
@@ -198,15 +198,14 @@ def _sample_chunk(
     population = max(plan.num_chains, _POPULATION)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
     rows = max(1, rows // block_size(kernel))
-    guide = target.guide if weigh is not None and x.shape[1] == 1 else None
-    warmed_up: list[WarmedUp] = []
-    ancestor_shares: list[Tensor] = []
-    order: list[Tensor] = []
+    may_follow = plan.guided_thin and weigh is not None and x.shape[1] == 1
+    guide = target.guide if may_follow else None
+    groups: list[_Group] = []
 
     def begin(
         index: Tensor,
         positions: Tensor,
-        ancestor_share: Tensor,
+        share: Tensor,
         plan: Plan,
         moved: int,
         block: int | None = None,
@@ -215,66 +214,81 @@ def _sample_chunk(
         if kernel.unconstrained:
             group, positions = unconstrained.select(index), transform(positions)
         own = warm_up_chains(generator, group, positions, plan, bar.step, moved, block)
-        warmed_up.append(own)
-        ancestor_shares.append(ancestor_share)
-        order.append(index)
+        groups.append(_Group(index, plan, own, share))
 
     bar.begin("warm-up")
-    for index in torch.arange(len(x), device=x.device).split(
-        max(1, rows // population)
-    ):
-        log_weight = None if weigh is None else weigh(index)
-        if guide is not None and log_weight is not None:
-            guided = find_guided_starts(
+    everyone = torch.arange(len(x), device=x.device)
+    left, served, found = everyone, everyone[:0], None
+    if guide is not None and weigh is not None:
+        parts = [
+            find_guided_starts(
                 generator,
                 guide,
                 x[index, 0],
                 log_prob_fn.select(index),
                 target.log_proposal,
                 candidates,
-                log_weight,
+                weigh(index),
             )
-            served = guided.is_served.nonzero()[:, 0]
-            if len(served):
-                short = shorten(plan)
-                begin(
-                    index[served],
-                    guided.position[:, served],
-                    torch.ones_like(guided.effective_share[served]),
-                    short,
-                    max(plan.num_chains, POPULATION),
-                    short.thin,
-                )
-            left = (~guided.is_served).nonzero()[:, 0]
-            index, log_weight = index[left], log_weight[:, left]
-        if len(index):
-            positions, ancestor_share = find_starts(
-                generator,
-                log_prob_fn.select(index),
-                target,
-                candidates,
-                log_weight,
-                (population, len(index)),
-                max_steps=settings.warmup_steps // 2,
-                on_step=bar.step,
-            )
-            begin(index, positions, ancestor_share, plan, population)
+            for index in everyone.split(max(1, rows // population))
+        ]
+        share = torch.cat([part.effective_share for part in parts])
+        is_served = share >= LEAST_SHARE
+        left, served = everyone[~is_served], everyone[is_served]
+        found = torch.cat([part.position for part in parts], dim=1)
+    for index in left.split(max(1, rows // population)) if len(left) else ():
+        log_weight = None if weigh is None else weigh(index)
+        positions, ancestor_share = find_starts(
+            generator,
+            log_prob_fn.select(index),
+            target,
+            candidates,
+            log_weight,
+            (population, len(index)),
+            max_steps=settings.warmup_steps // 2,
+            on_step=bar.step,
+        )
+        begin(index, positions, ancestor_share, plan, population)
+    usual = len(groups)
+    if guide is not None and found is not None and len(served):
+        if kernel.unconstrained:
+            guide = guide.transformed(target.theta_transform)
+        moved = max(plan.num_chains, POPULATION)
+        rows_at_once = rows * block_size(kernel) // WARMUP_THIN
+        for index in served.split(max(1, rows_at_once // moved)):
+            followed = follow(plan, guide, x[index, 0])
+            whole = torch.ones(len(index), device=x.device)
+            begin(index, found[:, index], whole, followed, moved, WARMUP_THIN)
     bar.begin("draws")
-    everyone = torch.cat(order)
-    result = draw_until_converged(
-        generator,
-        (unconstrained if kernel.unconstrained else log_prob_fn).select(everyone),
-        merge(warmed_up),
-        plan,
-        max_observations=max(1, rows // plan.num_chains),
-        on_step=bar.step,
-        on_done=lambda convergence: count_finished(bar, convergence),
-    )
-    result = result._replace(ancestor_share=torch.cat(ancestor_shares))
-    result = reorder(result, everyone.argsort())
+    results = [
+        draw_until_converged(
+            generator,
+            (unconstrained if kernel.unconstrained else log_prob_fn).select(
+                torch.cat([group.observations for group in part])
+            ),
+            merge([group.warmed_up for group in part]),
+            part[0].plan,
+            max_observations=max(1, rows // plan.num_chains),
+            on_step=bar.step,
+            on_done=lambda convergence: count_finished(bar, convergence),
+        )._replace(ancestor_share=torch.cat([group.share for group in part]))
+        for part in (groups[:usual], groups[usual:])
+        if part
+    ]
+    order = torch.cat([group.observations for group in groups])
+    result = reorder(join(results), order.argsort())
     if not kernel.unconstrained:
         return result
     return _constrain(result, target.theta_transform)
+
+
+class _Group(NamedTuple):
+    """Observations that are warmed up side by side, and how."""
+
+    observations: Tensor
+    plan: Plan
+    warmed_up: WarmedUp
+    share: Tensor
 
 
 def _constrain(result: Result, theta_transform: Transform) -> Result:
@@ -282,8 +296,3 @@ def _constrain(result: Result, theta_transform: Transform) -> Result:
         warmup=constrain(result.warmup, theta_transform),
         chains=constrain(result.chains, theta_transform),
     )
-
-
-def count_finished(bar: Progress, convergence: Convergence) -> None:
-    """Show observations as done, and how many of them have converged."""
-    bar.finish(len(convergence.converged), int(convergence.converged.sum()))

@@ -10,7 +10,6 @@ References:
 """
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,34 +17,17 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Generator, Tensor
 from torch.distributions.transforms import Transform
 
-from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.mcmc.starts import resample_own_candidates
-from sbi_aalr.mcmc.weights import effective_size
-from sbi_aalr.networks.density import draw_theta
-from sbi_aalr.sampling.plan import Plan
+from sbi_aalr.networks.density import draw_embedded
 from sbi_aalr.types import LogProbFn
 
-# Draws of q for each observation, and how many of them must share the weight.
+# Draws of q for each observation.
 NUM_DRAWS = 1_000
-_LEAST_EFFECTIVE = 100
-# By which the warm-up is shorter.
-_SHORTER = 5
-# Starts that a kernel is built from, and chains that then move in warm-up.
+# Draws of the prior that are weighed beside them: those of most weight, and as many
+# that stand for the others.
+_MOST_CANDIDATES = 500
+# Starts that a kernel is built from.
 NUM_STARTS = 400
-POPULATION = 32
-
-
-def shorten(plan: Plan) -> Plan:
-    """A plan whose warm-up keeps as many draws, a fifth as many steps apart.
-
-    Kernels that make several steps at once keep the last of every block of ten.
-    """
-    settings = plan.settings
-    usual = max(plan.thin, block_size(plan.kernel))
-    num_draws = settings.warmup_steps // usual
-    thin = max(1, usual // _SHORTER)
-    settings = replace(settings, warmup_steps=num_draws * thin)
-    return plan._replace(settings=settings, thin=thin)
 
 
 class Guide:
@@ -71,12 +53,25 @@ class Guide:
         self, generator: Generator, x: Tensor, num_samples: int
     ) -> tuple[Tensor, Tensor]:
         """Draw for observations `(B, ...)`: `(S, B, D)` and log q `(S, B)`, nats."""
-        theta = draw_theta(self._proposal, x, num_samples, generator)
-        rows = theta.flatten(0, 1)
-        embedded_x = self._proposal.embedding_net_x(x).repeat(num_samples, 1)
-        embedded = torch.cat((self._proposal.embedding_net_theta(rows), embedded_x), 1)
-        log_q = self._add_prior(self._proposal.net(embedded)[:, 0], rows)
-        return self._move(theta), log_q.view(theta.shape[:2])
+        return self.draw_embedded(generator, self.embed(x), num_samples)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """What is to be known of observations `(B, ...)`, shape `(B, F)`."""
+        return self._proposal.embedding_net_x(x)
+
+    def draw_embedded(
+        self, generator: Generator, embedded_x: Tensor, num_samples: int
+    ) -> tuple[Tensor, Tensor]:
+        """The same as `draw` for observations that are embedded, `(B, F)`."""
+        theta = draw_embedded(self._proposal, embedded_x, num_samples, generator)
+        return self._move(theta), self._evaluate(embedded_x, theta)
+
+    def log_density(self, embedded_x: Tensor, position: Tensor) -> Tensor:
+        """Log q at positions `(C, B, D)` of each observation, `(C, B)`, nats."""
+        theta = position
+        if self._transform is not None:
+            theta = self._transform.inv(position.flatten(0, -2)).view(position.shape)
+        return self._evaluate(embedded_x, theta)
 
     def pair_with(self, position: Tensor, x: Tensor) -> Tensor:
         """Log q at shared positions `(K, D)` for all observations, `(K, B)`, nats."""
@@ -87,6 +82,14 @@ class Guide:
             self._proposal.embedding_net_theta(theta), self._proposal.embedding_net_x(x)
         )
         return log_ratio + self._add_prior(torch.zeros(()), theta).unsqueeze(1)
+
+    def _evaluate(self, embedded_x: Tensor, theta: Tensor) -> Tensor:
+        """Log q, in the units that are sampled in, at prior units `(C, B, D)`."""
+        rows = theta.flatten(0, 1)
+        embedded_theta = self._proposal.embedding_net_theta(rows)
+        tiled = embedded_x.repeat(len(theta), 1)
+        log_ratio = self._proposal.net(torch.cat((embedded_theta, tiled), dim=1))
+        return self._add_prior(log_ratio[:, 0], rows).view(theta.shape[:2])
 
     def _add_prior(self, log_ratio: Tensor, theta: Tensor) -> Tensor:
         """From a log-ratio to a log-density in the units that are sampled in."""
@@ -111,15 +114,14 @@ def find_guide(estimator: RatioEstimator) -> Guide | None:
 
 
 class Guided(NamedTuple):
-    """Which observations q serves, and where their chains start.
+    """Where chains start, and how far q can be trusted.
 
     Attributes:
-        is_served: Shape `(B,)`.
         position: Starts, shape `(C, B, D)`.
-        effective_share: Effective share of the draws of q, shape `(B,)`.
+        effective_share: Draws of the target that a draw of q is worth, from 0 to 1,
+            shape `(B,)`.
     """
 
-    is_served: Tensor
     position: Tensor
     effective_share: Tensor
 
@@ -145,26 +147,68 @@ def find_guided_starts(
         log_weight: Log-density of the target less that of the prior at each, `(K, B)`.
 
     Returns:
-        Starts, of use for those observations that q serves.
+        Starts, of use for those observations where q is worth something.
     """
-    drawn, log_q = guide.draw(generator, x, NUM_DRAWS)
-    log_base = log_base_fn(candidates).unsqueeze(1)
+    embedded_x = guide.embed(x)
+    drawn, log_q = guide.draw_embedded(generator, embedded_x, NUM_DRAWS)
+    index, log_count = _choose_candidates(log_weight)
+    chosen = candidates[index]
+    log_base = torch.cat((log_base_fn(drawn), log_base_fn(chosen)))
+    log_q = torch.cat((log_q, guide.log_density(embedded_x, chosen)))
+    log_prob = torch.cat((log_prob_fn(drawn), log_weight.gather(0, index)))
+    log_prob[NUM_DRAWS:] += log_base[NUM_DRAWS:]
     total = NUM_DRAWS + len(candidates)
     shares = math.log(NUM_DRAWS / total), math.log(len(candidates) / total)
-    own = log_prob_fn(drawn) - torch.logaddexp(
-        log_q + shares[0], log_base_fn(drawn) + shares[1]
-    )
-    shared = log_weight - torch.logaddexp(
-        guide.pair_with(candidates, x) - log_base + shares[0],
-        torch.full_like(log_base, shares[1]),
-    )
-    weights = torch.cat((own, shared))
-    size = effective_size(weights)
-    everything = torch.cat(
-        (drawn, candidates.unsqueeze(1).expand(-1, drawn.shape[1], -1))
-    )
+    weights = log_prob - torch.logaddexp(log_q + shares[0], log_base + shares[1])
+    weights[NUM_DRAWS:] += log_count
     return Guided(
-        size >= _LEAST_EFFECTIVE,
-        resample_own_candidates(generator, everything, weights, NUM_STARTS),
-        size / NUM_DRAWS,
+        resample_own_candidates(
+            generator, torch.cat((drawn, chosen)), weights, NUM_STARTS
+        ),
+        _measure_share(weights, log_prob - log_q, total),
     )
+
+
+def _choose_candidates(log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the draws of the prior that weigh most, and some that stand for the others.
+
+    Args:
+        log_weight: Shape `(K, B)`, nats.
+
+    Returns:
+        Their places, and log of how many draws each stands for, both `(K', B)`.
+    """
+    log_weight = log_weight.nan_to_num(-torch.inf, posinf=-torch.inf)
+    count = len(log_weight)
+    top = log_weight.topk(min(_MOST_CANDIDATES, count), dim=0).indices
+    others = torch.arange(min(_MOST_CANDIDATES, count), device=top.device)
+    is_top = torch.zeros_like(log_weight, dtype=torch.bool).scatter_(0, top, True)
+    is_other = ~is_top[others]
+    each = (count - len(top)) / is_other.sum(dim=0)
+    log_count = torch.where(is_other, each.log(), -torch.inf)
+    return (
+        torch.cat((top, others.unsqueeze(1).expand(-1, top.shape[1]))),
+        torch.cat((torch.zeros_like(log_weight[: len(top)]), log_count)),
+    )
+
+
+def _measure_share(log_weight: Tensor, log_ratio: Tensor, total: int) -> Tensor:
+    """How many draws of the target a draw of q is worth, from 0 to 1.
+
+    It is one over the target's mean of p(theta|x) / q(theta). The mean runs over draws
+    of the prior too: what q does not reach, its own draws would not tell. The ratio
+    counts as no more than there are draws of q, so that a corner which holds less than
+    one in as many does not decide.
+
+    Args:
+        log_weight: Weights that make draws of the target of these, `(N, B)`, nats.
+        log_ratio: Log p(theta|x), up to a constant, less log q, `(N, B)`, nats.
+        total: Number of draws, those of no weight included.
+    """
+    log_weight = log_weight.nan_to_num(-torch.inf, posinf=-torch.inf)
+    log_sum = log_weight.logsumexp(dim=0)
+    # The mean weight is the constant of p(theta|x).
+    log_ratio = log_ratio.nan_to_num(-torch.inf) - (log_sum - math.log(total))
+    log_ratio = log_ratio.clamp(max=math.log(NUM_DRAWS))
+    log_mean = (log_weight - log_sum + log_ratio).logsumexp(dim=0)
+    return (-log_mean).exp().nan_to_num(0.0).clamp(max=1.0)

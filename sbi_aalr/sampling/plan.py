@@ -17,7 +17,7 @@ _MIN_GUIDED_CHAINS = 4
 _MAX_CHAINS = 32
 _CHAINS_ALTOGETHER = 256
 # Steps from one draw to the next.
-_THIN, _GUIDED_THIN = 10, 4
+_THIN, _GUIDED_THIN, _FOLLOWING_THIN = 10, 4, 2
 # Up to this number of parameters jumps were measured to be several times as fast as
 # Hamiltonian dynamics, which need a gradient and cannot cross between modes.
 _MAX_JUMP_DIM = 20
@@ -33,6 +33,8 @@ class Plan(NamedTuple):
         num_samples: Draws asked for, of each observation.
         num_draws: Draws to keep in each chain, `S`.
         thin: Steps from one draw to the next.
+        guided_thin: The same where a density of the target's proposes; None if none
+            may.
     """
 
     settings: Settings
@@ -41,6 +43,7 @@ class Plan(NamedTuple):
     num_samples: int
     num_draws: int
     thin: int
+    guided_thin: int | None = None
 
 
 def make_plan(
@@ -74,9 +77,11 @@ def make_plan(
         least, min(_MAX_CHAINS, _CHAINS_ALTOGETHER // num_observations)
     )
     name = settings.kernel
+    may_follow = is_guided and name == "auto"
     if name == "auto":
         name = "jump_walk" if (ratio_dim or 0) <= _MAX_JUMP_DIM else "hmc"
-    thin = settings.thin or (_GUIDED_THIN if is_guided else _THIN)
+    user_thin = settings.thin
+    thin = user_thin or (_GUIDED_THIN if is_guided else _THIN)
     settings = replace(settings, num_chains=num_chains, kernel=name, thin=thin)
     num_draws = -(-num_samples // num_chains)
     if settings.has_limits:
@@ -90,4 +95,5 @@ def make_plan(
         num_samples,
         num_draws,
         thin,
+        (user_thin or _FOLLOWING_THIN) if may_follow else None,
     )

@@ -5,6 +5,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from sbi_aalr.mcmc.convergence import Convergence
+
 _SECONDS_BETWEEN_UPDATES = 0.2
 
 
@@ -61,3 +63,8 @@ class Progress(tqdm):
         if self._steps:
             values[self._phase] = f"{self._steps:,} steps"
         self.set_postfix(values)
+
+
+def count_finished(bar: Progress, convergence: Convergence) -> None:
+    """Show observations as done, and how many of them have converged."""
+    bar.finish(len(convergence.converged), int(convergence.converged.sum()))

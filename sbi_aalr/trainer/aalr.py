@@ -72,7 +72,7 @@ class AALR(SimulatingTrainer):
         >>> from sbi_aalr.simulators import TwoMoons
         >>> task = TwoMoons()
         >>> trainer = AALR(task.prior, show_progress_bars=False)
-        >>> estimator = trainer.train_online(task.simulate, num_simulations=1_000)
+        >>> estimator = trainer.train_online(task.simulate, 1_000, time_limit=4)
         >>> posterior = trainer.build_posterior()
     """
 

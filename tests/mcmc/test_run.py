@@ -191,3 +191,28 @@ def test_short_warm_up_gives_usable_parameters(name, num_steps):
         parameters=parameters,
     )
     assert state.position.isfinite().all()
+
+
+def test_draws_from_one_call_are_marked_accepted_where_the_chain_moved():
+    kernel = KERNELS["independence"]
+    generator = make_generator()
+    position = torch.randn(3, 2, 2, generator=generator)
+
+    def log_prob_fn(theta):
+        return -theta.square().sum(dim=-1) / 2
+
+    state = init(position, log_prob_fn)
+    parameters = kernel.build(generator, torch.randn(100, 2, 2, generator=generator))
+    _, chains = run(
+        generator,
+        state,
+        log_prob_fn,
+        kernel=kernel,
+        parameters=parameters,
+        num_draws=53,
+    )
+    before = torch.cat((position.unsqueeze(1), chains.theta[:, :-1]), dim=1)
+    moved = (chains.theta != before).any(dim=-1)
+    assert torch.equal(chains.accepted, moved)
+    assert 0.3 < moved.float().mean() < 1
+    torch.testing.assert_close(chains.log_prob, log_prob_fn(chains.theta))

@@ -31,10 +31,9 @@ def make_head(dim, num_components, side="posterior"):
 
 def as_torch(components):
     """The same mixture by torch's own distributions, in float64."""
-    factor, centre = components.factor.double(), components.centre.double()
-    mean = torch.linalg.solve(factor, centre.unsqueeze(-1)).squeeze(-1)
+    factor, mean = components.factor.double(), components.middle.double()
     precision = factor.mT @ factor
-    weights = component_weights(components._replace(factor=factor))
+    weights = component_weights(components)
     return d.MixtureSameFamily(
         d.Categorical(probs=weights.double()),
         d.MultivariateNormal(mean, precision_matrix=precision),
@@ -156,7 +155,7 @@ def test_residuals_of_several_components_lie_side_by_side():
 def test_packed_components_come_back():
     torch.manual_seed(3)
     components = Components(
-        torch.randn(5, 3), torch.randn(5, 3, 2, 2), torch.randn(5, 3, 2)
+        *(torch.randn(shape) for shape in ((5, 3), (5, 3, 2), (5, 3, 2), (5, 3, 1)))
     )
     found = make_head(2, 3).unpack(pack(components))
     assert all(map(torch.equal, found, components))
@@ -190,7 +189,7 @@ def test_first_components_ignore_the_features_and_stand_around_the_regression():
     layer, head = MixtureLayer(FEATURES, 2, 1, torch.tensor(0.0)), make_head(2, 1)
     middle = torch.randn(4, 2)
     found = head.unpack(layer(torch.zeros(4, FEATURES), middle))
-    torch.testing.assert_close(found.centre[:, 0], middle)
+    torch.testing.assert_close(found.middle[:, 0], middle)
     torch.testing.assert_close(found.factor[:, 0], torch.eye(2).expand(4, 2, 2))
     expected = torch.full((4, 1), -math.log(2 * math.pi))
     torch.testing.assert_close(found.height, expected)

@@ -36,7 +36,7 @@ def _simulate(theta):
 
 
 def _make_trainer(classifier="two_towers", **settings):
-    return AALR(_PRIOR, classifier, show_progress_bars=False, **settings)
+    return AALR(_PRIOR, classifier, show_progress_bars=False, base=None, **settings)
 
 
 def _describe_fit(trainer):

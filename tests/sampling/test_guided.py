@@ -19,8 +19,8 @@ from sbi_aalr.sampling.guided import (
     NUM_STARTS,
     Guide,
     find_guided_starts,
-    shorten,
 )
+from sbi_aalr.sampling.guided_kernel import LEAST_SHARE, WARMUP_THIN, follow
 from sbi_aalr.sampling.log_prior import LogPrior, find_transform
 from sbi_aalr.sampling.plan import make_plan
 from sbi_aalr.sampling.settings import Settings
@@ -151,7 +151,7 @@ def find_starts(proposal, x=X, prior=PRIOR, exact=None, seed=1):
 
 def test_good_proposal_serves_and_gives_starts_of_the_posterior():
     found = find_starts(make_posterior_density())
-    assert found.is_served.all() and (found.effective_share > 0.5).all()
+    assert (found.effective_share > 0.5).all()
     assert found.position.shape == (NUM_STARTS, 2, 2)
     for index, x in enumerate(X):
         mean, spread = exact_posterior(x)
@@ -175,7 +175,7 @@ def test_proposal_of_no_use_does_not_serve():
     )
     for name in ("good", "far off"):
         found = find_starts(PROPOSALS[name](), exact=narrow)
-        assert not found.is_served.any()
+        assert (found.effective_share < LEAST_SHARE).all()
 
 
 def test_draws_at_the_very_edge_of_the_support_are_no_numbers_lost():
@@ -191,7 +191,7 @@ def test_draws_at_the_very_edge_of_the_support_are_no_numbers_lost():
         lambda theta, x: -(1 - theta[..., 0]) / 0.001 + 0 * x[..., 0], 1, 1
     )
     found = find_starts(proposal, x, BOX, edge)
-    assert torch.isfinite(found.effective_share).all() and found.is_served.all()
+    assert torch.isfinite(found.effective_share).all()
     assert torch.isfinite(found.position).all()
     mean = float(1 - found.position.mean())
     assert mean == pytest.approx(0.001, rel=0.3)
@@ -223,7 +223,7 @@ def test_density_in_other_units_has_the_jacobian():
 
 
 @pytest.mark.parametrize("kernel", ["jump_walk", "hmc", "adaptive_random_walk"])
-def test_every_kernel_can_be_guided(kernel):
+def test_kernel_of_the_users_works_beside_a_proposal(kernel):
     estimator = stack(make_known(), make_posterior_density())
     posterior = MHPosterior.from_estimator(estimator, PRIOR)
     no_limits = {"max_rhat": None, "min_ess": None, "num_chains": 20}
@@ -234,11 +234,25 @@ def test_every_kernel_can_be_guided(kernel):
 
 
 def test_warm_up_is_shorter_and_keeps_as_many_draws():
-    plan = make_plan(Settings(), 1_000, 1, ratio_dim=2)
-    short = shorten(plan)
+    plan = make_plan(Settings(), 1_000, 1, ratio_dim=2, is_guided=True)
+    short = follow(plan, Guide(make_posterior_density()), X)
     assert short.settings.warmup_steps == 40 and short.thin == 2
-    few = plan.settings.warmup_steps // plan.thin
-    assert short.settings.warmup_steps // short.thin == few
+    few = plan.settings.warmup_steps // 10
+    assert short.settings.warmup_steps // WARMUP_THIN == few
+    longer = make_plan(Settings(thin=7), 1_000, 1, ratio_dim=2, is_guided=True)
+    assert follow(longer, Guide(make_posterior_density()), X).thin == 7
+
+
+@pytest.mark.parametrize("name", PROPOSALS)
+def test_share_says_how_well_the_proposal_covers_the_posterior(name):
+    share = find_starts(PROPOSALS[name]()).effective_share
+    if name == "good":
+        assert (share > 0.8).all()
+    elif name == "too wide":
+        # Of Gaussians in two dimensions, each e times as wide.
+        assert ((share > 0.05) & (share < 0.5)).all()
+    else:
+        assert (share < 0.1).all()
 
 
 def test_trials_are_summed_with_a_proposal_of_single_ones():

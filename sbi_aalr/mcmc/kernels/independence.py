@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc import mixture_fit
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
 from sbi_aalr.mcmc.mixture_fit import MixtureFit
+from sbi_aalr.mcmc.step import take_in_turn
 from sbi_aalr.mcmc.student_mixture import log_density, sample
 from sbi_aalr.types import LogProbFn
 
@@ -47,40 +48,17 @@ def advance(
     parameters: MixtureFit,
     num_steps: int,
 ) -> tuple[State, Info]:
-    """Make all proposals at once, then take or leave them one by one.
-
-    With the weights w = p(theta|x) / q(theta), a proposal is accepted with probability
-    min(1, w(theta') / w(theta)); one whose weight is NaN or infinite is rejected.
-    """
-    num_chains, num_observations = state.log_prob.shape
-    shape = (num_steps, num_chains, num_observations)
+    """Make all proposals at once, then take or leave them one by one."""
     mixture = parameters.mixture
-    proposed = sample(generator, mixture, num_steps * num_chains)
-    log_prob = log_prob_fn(proposed)
-    log_weight = (log_prob - log_density(mixture, proposed)).view(shape)
-    log_weight = torch.where(log_weight < torch.inf, log_weight, -torch.inf)
-    here = state.log_prob - log_density(mixture, state.position)
-    log_uniform = torch.rand(
-        shape, generator=generator, device=here.device, dtype=here.dtype
-    ).log_()
-    standing = torch.full_like(here, -1, dtype=torch.long)
-    gaps = []
-    for index in range(num_steps):
-        gap = log_weight[index] - here
-        accepted = log_uniform[index] < gap
-        here = torch.where(accepted, log_weight[index], here)
-        standing = torch.where(accepted, index, standing)
-        gaps.append(gap)
-    moved = standing >= 0
-    chain = torch.arange(num_chains, device=here.device).unsqueeze(1)
-    row = standing.clamp(min=0) * num_chains + chain
-    taken = proposed.gather(0, row.unsqueeze(-1).expand_as(state.position))
-    rate = torch.stack(gaps).clamp_(max=0.0).exp_().mean(dim=0)
-    proposal = State(proposed.unflatten(0, shape[:2]), log_prob.view(shape))
-    return State(
-        torch.where(moved.unsqueeze(-1), taken, state.position),
-        torch.where(moved, log_prob.gather(0, row), state.log_prob),
-    ), Info(rate, accepted, proposal, log_weight=log_weight)
+    proposed = sample(generator, mixture, num_steps * state.position.shape[0])
+    proposals = State(proposed, log_prob_fn(proposed))
+    return take_in_turn(
+        generator,
+        state,
+        proposals,
+        log_density(mixture, proposed),
+        log_density(mixture, state.position),
+    )
 
 
 def tune(parameters: MixtureFit, info: Info) -> MixtureFit:

@@ -120,8 +120,13 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
                 )
                 rate = rate + share / num_steps * report.acceptance_rate
                 reports[-1] = report
+        paths = [own.path for own in reports if own is not None]
         return state, Info(
-            cast(Tensor, rate), report.accepted, report.proposal, parts=tuple(reports)
+            cast(Tensor, rate),
+            report.accepted,
+            report.proposal,
+            parts=tuple(reports),
+            path=State(*(torch.cat(part) for part in zip(*paths, strict=True))),
         )
 
     def tune(parameters: tuple[Any, ...], info: Info) -> tuple[Any, ...]:
