@@ -156,7 +156,7 @@ def main() -> None:
             compare_cost(given.seed)
         return
     if given.what == "augment":
-        curve = compare_augmentations(given.seeds)
+        curve = compare_augmentations(given.seeds, given.seed)
     else:
         curve = {"weights": tune_weights, "distil": distil}[given.what](given.seed)
     if given.figure:
