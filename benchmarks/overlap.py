@@ -6,6 +6,9 @@
 Each simulation waits. First all are made into a store, then the estimator is fitted to
 what is there, then both at once: the wall time should be that of the longer one. On a
 machine that others use, too, compare what the trainer computes with its wall time.
+
+With `--base auto` the structures are stacked when all has come, which takes some
+seconds more, of however many simulations.
 """
 
 import argparse
@@ -53,13 +56,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.01)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--num-passes", type=int, default=None)
+    parser.add_argument("--base", choices=("auto", "none"), default="none")
     options = parser.parse_args()
     torch.set_num_threads(1)
     count, prior = options.num_simulations, TwoMoons().prior
     slow = Slow(options.seconds)
 
     def train(**where: object) -> None:
-        trainer = AALR(prior, show_progress_bars=False)
+        base = None if options.base == "none" else options.base
+        trainer = AALR(prior, base=base, show_progress_bars=False)
         settings = {"num_passes": options.num_passes, "seed": 1}
         trainer.train_online(slow, count, **settings, **where)
 

@@ -31,7 +31,8 @@ class Fault(Exception):
 
 def simulate_badly(theta):
     """NaN for three in a hundred, and now and then a batch that raises."""
-    if torch.rand(()) < 0.05:
+    # Not while it is found out how it is called, which some rows at a time decide.
+    if len(theta) > 5 and torch.rand(()) < 0.05:
         raise Fault("as it happens")
     return torch.where(torch.rand(len(theta), 1) < 0.03, torch.nan, simulate(theta))
 
