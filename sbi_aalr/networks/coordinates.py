@@ -120,12 +120,15 @@ class XCoordinates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map data `(N, *event_shape)` to `(N, E + 1)`, or `(N, T (E + 1))`."""
-        rows = len(x)
+        rows, trials = len(x), x.shape[1] if self._is_exchangeable else 1
         x = x.flatten(0, 1) if self._is_exchangeable else x
         if self.training and bool(self.step.any()):
             x = x + self.step * (torch.rand(x.shape, device=x.device) - 0.5)
         inner = self.whiten(self.scale(x).flatten(1))
-        return nn.functional.pad(inner, (0, 1)).reshape(rows, -1)
+        # Sizes and no -1, which no rows leave open.
+        return nn.functional.pad(inner, (0, 1)).reshape(
+            rows, trials * (inner.shape[1] + 1)
+        )
 
 
 def find_steps(x: Tensor) -> Tensor:

@@ -138,7 +138,8 @@ class MixtureHead(nn.Module):
         """
         target, condition = self._order(embedded_theta, embedded_x)
         target, components = self._separate(target), self._repeat(condition)
-        return self._whiten(target[:, :-1], components).reshape(len(condition), -1)
+        white = self._whiten(target[:, :-1], components)
+        return white.reshape(len(condition), self.num_residuals)
 
     @property
     def num_residuals(self) -> int:

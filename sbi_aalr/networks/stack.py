@@ -143,7 +143,7 @@ class StackHead(nn.Module):
         total = x[-1].T + self._add(lambda head, *pair: head.all_pairs(*pair), theta, x)
         if self.correction is None:
             return total
-        rows = max(1, _BLOCK_PAIRS // len(embedded_x))
+        rows = max(1, _BLOCK_PAIRS // max(1, len(embedded_x)))
         parts = [
             self._correct_all(part.split(self._theta_sizes, dim=1), x)
             for part in embedded_theta.split(rows)

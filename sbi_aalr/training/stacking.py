@@ -73,8 +73,11 @@ def find_weights(evidence: Evidence) -> Tensor:
     weights = _minimise(evidence)
     losses = measure_loss(evidence, weights)
     while len(chosen) > 1:
+        # First those that hardly weigh, whatever they are of use for.
+        pairs = zip(chosen, weights.tolist(), strict=True)
+        light = [index for index, weight in pairs if weight < _LEAST_WEIGHT]
         trials = []
-        for index in chosen:
+        for index in light or chosen:
             rest = [other for other in chosen if other != index]
             part = evidence.take(rest)
             fewer = _minimise(part)
@@ -83,7 +86,7 @@ def find_weights(evidence: Evidence) -> Tensor:
         worse = new_losses - losses
         error = float(worse.std()) / len(worse) ** 0.5
         is_needed = float(worse.mean()) > max(_LEAST_GAIN, _LEAST_EVIDENCE * error)
-        if is_needed and float(weights.min()) >= _LEAST_WEIGHT:
+        if is_needed and not light:
             break
         chosen, weights, losses = rest, fewer, new_losses
     found = torch.zeros(len(evidence.joint), dtype=weights.dtype)

@@ -207,3 +207,14 @@ def test_best_density_proposes_though_it_is_no_candidate():
     found = assemble_known(structures, [False, True, False])
     assert found.stack.proposal is good
     assert found.weights.count_nonzero() == 1 and len(found.stack.stacked) == 1
+
+
+def test_member_that_hardly_weighs_goes_and_not_one_that_is_needed_less(pairs):
+    def steep(theta, x):
+        return 200 * second(theta, x)
+
+    def weak(theta, x):
+        return first(theta, x) / 4
+
+    weights = find_weights(collect(pairs, weak, steep))
+    assert weights[1] == 0 and weights[0] > 0.5
