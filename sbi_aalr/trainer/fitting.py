@@ -5,6 +5,7 @@ most of them in attributes that sbi named.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
@@ -45,6 +46,7 @@ def fitting(trainer: SbiTrainer, seed: int | None) -> Iterator[None]:
     Training needs gradients, also where it is called inside `torch.no_grad` or
     `torch.inference_mode`.
     """
+    _set_up_optimizers()
     before = {name: getattr(trainer, name) for name in _STATE if hasattr(trainer, name)}
     with seeded(seed), torch.inference_mode(False), torch.enable_grad():
         # Together, as a stack shares the structures' weights.
@@ -58,6 +60,15 @@ def fitting(trainer: SbiTrainer, seed: int | None) -> Iterator[None]:
                 trainer.__dict__.pop(name, None)
             trainer.__dict__.update(before)
             raise
+
+
+@functools.cache
+def _set_up_optimizers() -> None:
+    """Let torch load what its first optimizer needs, before any limit runs.
+
+    That takes seconds, once in a process.
+    """
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
 
 def has_to_begin(trainer: SbiTrainer, retrain_from_scratch: bool) -> bool:

@@ -38,6 +38,8 @@ from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
 _PATIENCE = 12
 # Of a time limit, what is kept for the stack: a share, and no more than these seconds.
 _STACK_SHARE, _STACK_SECONDS = 0.5, 15.0
+# What each fit gets in any case, on a machine where others are too busy.
+_LEAST_SHARE = 0.02
 
 
 def uses_base(trainer: SbiTrainer) -> bool:
@@ -173,7 +175,8 @@ def limit_time(
         return None
     kept = min(_STACK_SHARE * settings.time_limit, _STACK_SECONDS)
     spent = time.perf_counter() - started
-    return max(1e-9, (settings.time_limit - kept - spent) / num_fits)
+    share = (settings.time_limit - kept - spent) / num_fits
+    return max(_LEAST_SHARE * settings.time_limit, share)
 
 
 def choose_fit(
