@@ -53,8 +53,8 @@ def list_posteriors():
         lambda ready, value: MHPosterior.from_estimator(ready.estimator, value),
     )
     settings = [
-        ("thin num_candidates max_steps", NO_COUNT),
-        ("num_chains max_batch_size", NO_OPTIONAL_COUNT),
+        ("num_candidates max_steps", NO_COUNT),
+        ("thin num_chains max_batch_size", NO_OPTIONAL_COUNT),
         ("warmup_steps", (-1, 0.5, "9", True, NAN)),
         ("init_strategy", ("best", 3, None)),
         ("max_rhat", (1.0, 0.5, -1, NAN, "1.01", True)),

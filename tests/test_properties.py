@@ -47,7 +47,12 @@ NAMES = st.text(
 def make_posterior(dim):
     """Exact posteriors of `theta ~ U(-3, 3)`, `x = theta + noise`."""
     prior = BoxUniform(-3 * torch.ones(dim), 3 * torch.ones(dim))
-    return MHPosterior(lambda theta, x_o: -((theta - x_o) ** 2).sum(1), prior)
+
+    def log_posterior(theta, x_o):
+        inside = (theta.abs() <= 3).all(dim=1)
+        return (-((theta - x_o) ** 2).sum(1)).masked_fill(~inside, -torch.inf)
+
+    return MHPosterior(log_posterior, prior)
 
 
 @FEW

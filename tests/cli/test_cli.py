@@ -30,7 +30,7 @@ def call(*arguments, command=app):
 def run(tmp_path_factory):
     slcp = SLCP()
     trainer = AALR(slcp.prior, show_progress_bars=False)
-    trainer.train_online(slcp.simulate, num_simulations=5_000, seed=1)
+    trainer.train_online(slcp.simulate, 2_000, seed=1, time_limit=5)
     folder = tmp_path_factory.mktemp("slcp")
     return trainer.build_posterior().save(folder)
 
@@ -132,7 +132,7 @@ def test_wrong_value_for_demo_is_one_line_and_exit_code_1(option, value, message
         ((ROW.replace("-3", "nan"),), (), "line 1, value 4 must be a finite"),
         ((), (), "holds no observations"),
         ((ROW,), ("--x", "nowhere.csv"), "`x` must be a CSV file"),
-        ((ROW,), ("--num-samples", "0"), "`sample_shape` must be a positive int"),
+        ((ROW,), ("--num-samples", "0"), "`num_samples` must be a positive int"),
         ((ROW,), ("--num-chains", "0"), "`num_chains` must be a positive int"),
         ((ROW,), ("--device", "abacus"), "`device` must be a torch device"),
         ((ROW,), ("--out", "."), "`out` must be a file"),
@@ -243,7 +243,8 @@ def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):
         signal.signal(signal.SIGINT, before)
     with process:
         assert process.stdout.readline().startswith("Fitting AALR on 1,000,000")
-        time.sleep(1.5)
+        # Before the first step; later there is something to keep.
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 130

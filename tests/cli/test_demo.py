@@ -26,8 +26,10 @@ from sbi_aalr.simulators import SLCP
 def result(tmp_path_factory):
     return run_demo(
         tmp_path_factory.mktemp("demo") / "runs" / "slcp",
-        num_simulations=5_000,
+        num_simulations=1_000,
         num_samples=1_000,
+        # So long that a busy machine does not tell.
+        time_limit=1_000,
         seed=3,
         show_progress_bars=False,
     )
@@ -79,7 +81,7 @@ def test_chains_come_back(result):
         assert tree["observed_data"]["x"].shape == (8,)
         assert tree["prior"]["theta"].shape == (1, 1_000, 5)
         assert tree["posterior_predictive"]["x"].shape == (32, 32, 8)
-        assert tree.attrs["num_simulations"] == 5_000
+        assert tree.attrs["num_simulations"] == 1_000
         assert tree.attrs["seed"] == 3
 
 
@@ -95,7 +97,7 @@ def test_history_of_the_fit_is_written(result):
     assert history.pop("fit_seconds") > 0
     assert history == {
         "simulator": "slcp",
-        "num_simulations": 5_000,
+        "num_simulations": 1_000,
         "num_samples": 1_000,
         "seed": 3,
     }
@@ -108,10 +110,12 @@ def test_figures_are_pictures(result, name):
     assert picture[..., :3].std() > 0.05
 
 
+@pytest.mark.slow
 def test_command_line_writes_the_same_chains_and_shows_the_table(result, tmp_path):
     out = tmp_path / "slcp"
     command = [sys.executable, "-m", "sbi_aalr.cli", "demo", "--seed", "3"]
-    command += ["--num-simulations", "5000", "--num-samples", "1000", "--out", str(out)]
+    command += ["--num-simulations", "1000", "--num-samples", "1000", "--out", str(out)]
+    command += ["--time-limit", "1000"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
@@ -185,7 +189,8 @@ def test_files_of_no_demo_are_not_replaced(tmp_path, name, training):
 )
 def test_demo_over_a_demo_never_leaves_files_of_both(tmp_path, monkeypatch, rooms):
     """Stopped at the first write and at the chains, over an earlier one's report."""
-    quick = {"num_simulations": 500, "num_samples": 100, "show_progress_bars": False}
+    quick = {"num_simulations": 500, "num_samples": 100, "time_limit": 2}
+    quick["show_progress_bars"] = False
     earlier, sync, count = tmp_path / "earlier", os.fsync, []
     monkeypatch.setattr("sbi_aalr.cli.demo_run.plot_corner", lambda *_, **__: Figure())
     monkeypatch.setattr("sbi_aalr.cli.demo_run.plot_trace_rank", lambda *_: Figure())
@@ -240,14 +245,18 @@ def test_interrupted_demo_leaves_a_usable_run(tmp_path, monkeypatch):
 
     def stop(self, theta, **settings):
         calls.append(len(theta))
-        if len(calls) == 40:
+        if len(calls) == 20:
             raise KeyboardInterrupt
         return simulate(self, theta, **settings)
 
     monkeypatch.setattr(SLCP, "simulate", stop)
     said = []
     result = run_demo(
-        tmp_path, num_samples=200, show_progress_bars=False, on_phase=said.append
+        tmp_path,
+        num_simulations=6_000,
+        num_samples=200,
+        show_progress_bars=False,
+        on_phase=said.append,
     )
     assert result.is_interrupted
     assert any(line.startswith("Interrupted: going on") for line in said)

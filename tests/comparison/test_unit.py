@@ -54,8 +54,18 @@ def test_small_run_has_every_metric_that_applies(small_run):
 
 
 @pytest.mark.parametrize(("name", "trainer"), [("nre_a", NRE_A), ("npe", NPE_C)])
-def test_numbers_agree_with_sbi_by_hand(small_run, name, trainer):
-    folder, table = small_run
+def test_numbers_agree_with_sbi_by_hand(tmp_path, name, trainer):
+    folder = tmp_path
+    table = compare(
+        ["two_moons"],
+        [name],
+        [BUDGET],
+        out=folder,
+        observations=1,
+        seeds=[SEED],
+        num_samples=NUM_SAMPLES,
+        show_progress_bars=False,
+    ).set_index("method")
     task = TwoMoons()
     observation = observe(folder / "observations", "two_moons", task, 1, NUM_SAMPLES)
     with torch.random.fork_rng(), warnings.catch_warnings():

@@ -10,13 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import pytest
 import torch
+from exact_ratios import make_known
 from linear_gaussian import SHORT, draw_pairs
+from torch.distributions import Independent, Normal
 
+from sbi_aalr import MHPosterior
 from sbi_aalr.comparison import compare
 from sbi_aalr.sampling import chunks
 
 X = draw_pairs(10, seed=4)[2]
 SETTINGS = {**SHORT, "seed": 1}
+
+
+@pytest.fixture
+def posterior():
+    """Of its own, as other tests leave on theirs what cannot be sent."""
+    prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    return MHPosterior.from_estimator(make_known(), prior)
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,8 @@ def fit(problem, network, loss, num_simulations, seed=1):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("gaussian_1", marks=pytest.mark.slow), "poisson"]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian_1", "poisson")],
 )
 def test_default_recipe_finds_the_ratio(name):
     trainer = AALR(PROBLEMS[name].prior, show_progress_bars=False)
