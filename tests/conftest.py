@@ -10,6 +10,7 @@ import pytest
 from linear_gaussian import PRIOR, SHORT, build_quadratic, simulate
 
 from sbi_aalr import AALR, MHPosterior
+from sbi_aalr.training import correct
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +51,15 @@ def unpictured(monkeypatch):
     monkeypatch.setattr(
         "sbi_aalr.report.sections.picture_observation", lambda *arguments: []
     )
+
+
+@pytest.fixture(scope="module")
+def hasty_stack():
+    """Fewer steps and contrasts of the stack, most of the time of a short training."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = correct._RECIPE._replace(num_passes=2)
+        patch.setattr(correct, "_RECIPE", few)
+        patch.setattr("sbi_aalr.training.offset._NUM_STEPS", 100)
+        patch.setattr("sbi_aalr.training.assemble._NUM_CONTRASTS", 48)
+        patch.setattr("sbi_aalr.training.assemble._OFFSET_CONTRASTS", 16)
+        yield

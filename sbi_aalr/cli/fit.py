@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sbi_aalr.cli.executors import Scheduler, Workers, open_executor
-from sbi_aalr.cli.options import Device, Prior, Seed
+from sbi_aalr.cli.options import Device, OnError, Prior, Seed
 from sbi_aalr.cli.terminal import show_line
 
 # Where streamed simulations go, in the folder of the run.
@@ -38,9 +38,7 @@ def fit(
     ] = 100_000,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    on_error: Annotated[
-        str, typer.Option(help="skip sets failures aside, raise ends the run.")
-    ] = "skip",
+    on_error: OnError = "skip",
     prior: Prior = None,
     time_limit: Annotated[
         float | None,

@@ -29,6 +29,9 @@ ParameterNames = Annotated[
         help="Names of the parameters, with commas between.", show_default="as saved"
     ),
 ]
+OnError = Annotated[
+    str, typer.Option(help="skip sets failures aside, raise ends the run.")
+]
 NumSamples = Annotated[int, typer.Option(help="Posterior draws for each observation.")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sbi_aalr.cli.executors import Scheduler, Workers, open_executor
-from sbi_aalr.cli.options import Seed
+from sbi_aalr.cli.options import OnError, Seed
 from sbi_aalr.cli.terminal import show_line
 
 
@@ -36,9 +36,7 @@ def simulate(
     retries: Annotated[
         int, typer.Option(help="How often what failed is tried again.")
     ] = 1,
-    on_error: Annotated[
-        str, typer.Option(help="skip sets failures aside, raise ends the run.")
-    ] = "skip",
+    on_error: OnError = "skip",
     seed: Seed = 1,
 ) -> None:
     """Fill a store with simulations, on all cores or on a cluster.

@@ -25,14 +25,16 @@ from sbi_aalr.files import (
     remove_leftovers,
     write_tensors,
 )
+from sbi_aalr.persistence.hashed_files import locate, read_hashed, remove_unnamed
 from sbi_aalr.persistence.run_folder import CHECKPOINT
 from sbi_aalr.training.parcel import Parcel
 
 _FORMAT = "1"
 _FACTS, _SEAL = "facts", "checkpoint_sha256"
 _PIECES = "pieces"
-_DIGITS = 16
-_ANY_DIGITS = "[0-9a-f]" * _DIGITS
+_OTHER_HASH = (
+    "is damaged: its content does not fit its hash. Pass `resume=False` to begin anew."
+)
 
 
 class CheckpointFiles:
@@ -49,7 +51,12 @@ class CheckpointFiles:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = check_output_folder("checkpoint", folder)
-        check_replaceable("checkpoint", self.folder, [CHECKPOINT], _is_ours)
+        check_replaceable(
+            "checkpoint",
+            self.folder,
+            [CHECKPOINT],
+            lambda folder: _is_ours(folder / CHECKPOINT),
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pieces: list[str] = []
 
@@ -97,18 +104,16 @@ class CheckpointFiles:
                 "It was written by another version. Pass `resume=False` to begin anew."
             )
         if head.get(_SEAL) != hash_tensors(tensors, head.get(_FACTS, "")):
-            raise ValueError(
-                f"{path} is damaged: its content does not fit its hash. Pass "
-                "`resume=False` to begin anew."
-            )
+            raise ValueError(f"{path} {_OTHER_HASH}")
         facts = json.loads(head[_FACTS])
         self._pieces = facts.pop(_PIECES)
-        return Parcel(tensors, facts), [self._read_piece(n) for n in self._pieces]
+        pieces = [read_hashed(path, name, _OTHER_HASH) for name in self._pieces]
+        return Parcel(tensors, facts), pieces
 
     def add_piece(self, tensors: Mapping[str, Tensor]) -> None:
         """Write a piece, which the next `write` names."""
         digest = hash_tensors(tensors)
-        path = self.folder / _name(digest[:_DIGITS])
+        path = locate(self.folder / CHECKPOINT, digest)
         if not path.exists():
             write_tensors(path, tensors, {"format": _FORMAT})
         self._pieces.append(digest)
@@ -127,45 +132,20 @@ class CheckpointFiles:
             _SEAL: hash_tensors(parcel.tensors, text),
         }
         write_tensors(self.folder / CHECKPOINT, parcel.tensors, head)
-        self._remove_unnamed()
-
-    def _read_piece(self, digest: str) -> dict[str, Tensor]:
-        path = self.folder / _name(digest[:_DIGITS])
-        try:
-            tensors, _ = read_headed_tensors(path)
-        except OSError as error:
-            raise ValueError(f"{path} is missing or damaged: {error}.") from error
-        if hash_tensors(tensors) != digest:
-            raise ValueError(
-                f"{path} is damaged: its content does not fit its hash. Pass "
-                "`resume=False` to begin anew."
-            )
-        return tensors
-
-    def _remove_unnamed(self) -> None:
-        known = {_name(digest[:_DIGITS]) for digest in self._pieces}
-        for path in self.folder.glob(_name(_ANY_DIGITS)):
-            if path.name not in known and _is_ours(self.folder, path.name):
-                path.unlink(missing_ok=True)
+        remove_unnamed(self.folder / CHECKPOINT, self._pieces, _is_ours)
 
 
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint and its pieces from a folder, where there is one."""
-    if _is_ours(folder):
-        (folder / CHECKPOINT).unlink()
-        for path in folder.glob(_name(_ANY_DIGITS)):
-            if _is_ours(folder, path.name):
-                path.unlink(missing_ok=True)
+    path = folder / CHECKPOINT
+    if _is_ours(path):
+        path.unlink()
+        remove_unnamed(path, [], _is_ours)
 
 
-def _name(digits: str) -> str:
-    path = Path(CHECKPOINT)
-    return f"{path.stem}-{digits}{path.suffix}"
-
-
-def _is_ours(folder: Path, name: str = CHECKPOINT) -> bool:
+def _is_ours(path: Path) -> bool:
     try:
-        head: Mapping[str, Any] = read_headed_tensors(folder / name)[1]
+        head: Mapping[str, Any] = read_headed_tensors(path)[1]
     except (OSError, ValueError):
         return False
     return "format" in head

@@ -24,10 +24,15 @@ from sbi_aalr.files import (
     write_sealed,
     write_tensors,
 )
+from sbi_aalr.persistence.hashed_files import (
+    DIGITS,
+    locate,
+    read_hashed,
+    remove_unnamed,
+)
 from sbi_aalr.persistence.run_folder import TRAINER
 
 _FORMAT = 1
-_DIGITS = 16
 _FILES = "files"
 # What there is in the JSON, and what it must be.
 _CONTENT: dict[str, Any] = {
@@ -82,13 +87,10 @@ def write_trainer(
     for tensors in parts:
         digests.append(hash_tensors(tensors))
         head = {"format": str(_FORMAT), "of": TRAINER}
-        write_tensors(path / _name(digests[-1][:_DIGITS]), tensors, head)
+        write_tensors(locate(path / TRAINER, digests[-1]), tensors, head)
     text = {"format": _FORMAT, "sbi_aalr": __version__, _FILES: digests, **document}
     write_sealed(path / TRAINER, text)
-    known = {_name(digest[:_DIGITS]) for digest in digests}
-    for file in path.glob(_name("[0-9a-f]" * _DIGITS)):
-        if file.name not in known and _is_part(file):
-            file.unlink()
+    remove_unnamed(path / TRAINER, digests, _is_part)
     return path
 
 
@@ -128,23 +130,14 @@ def read_trainer(
 
 
 def _read_part(path: Path, digest: object) -> dict[str, Tensor]:
-    if not isinstance(digest, str) or not digest[:_DIGITS].isalnum():
+    if not isinstance(digest, str) or not digest[:DIGITS].isalnum():
         raise ValueError(f"{path} is damaged: {digest!r:.60} is no hash.")
-    file = path.parent / _name(digest[:_DIGITS])
-    try:
-        tensors, _ = read_headed_tensors(file)
-    except OSError as error:
-        raise ValueError(f"{file} is missing or damaged: {error}.") from error
-    if hash_tensors(tensors) != digest:
-        raise ValueError(
-            f"{file} is damaged, or of another save than {path.name}: its content is "
-            "not what is noted there. Save the trainer again."
-        )
-    return tensors
-
-
-def _name(digits: str) -> str:
-    return f"{Path(TRAINER).stem}-{digits}.safetensors"
+    return read_hashed(
+        path,
+        digest,
+        f"is damaged, or of another save than {path.name}: its content is not what is "
+        "noted there. Save the trainer again.",
+    )
 
 
 def _is_saved(folder: Path) -> bool:

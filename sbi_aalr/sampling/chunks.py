@@ -186,19 +186,18 @@ def _sample_chunk(
     settings, kernel = plan.settings, plan.kernel
     transform = partial(to_unconstrained, target.theta_transform)
     log_prob_fn = target.log_prob_fn(x)
-    weigh = None
-    if settings.init_strategy == "resample":
-        log_prob = log_prob_fn.pair_with(candidates)
-        log_base = target.log_proposal(candidates)
-
-        def weigh(index: Tensor) -> Tensor:
-            return log_prob(index) - log_base.unsqueeze(1)
-
     unconstrained = UnconstrainedTarget(log_prob_fn, target.theta_transform)
     population = max(plan.num_chains, _POPULATION)
     rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
     rows = max(1, rows // block_size(kernel))
-    may_follow = plan.guided_thin and weigh is not None and x.shape[1] == 1
+    everyone = torch.arange(len(x), device=x.device)
+    together = everyone.split(max(1, rows // population))
+    weights = None
+    if settings.init_strategy == "resample":
+        log_prob = log_prob_fn.pair_with(candidates)
+        weights = torch.cat([log_prob(index) for index in together], dim=1)
+        weights = weights - target.log_proposal(candidates).unsqueeze(1)
+    may_follow = plan.guided_thin and weights is not None and x.shape[1] == 1
     guide = target.guide if may_follow else None
     groups: list[_Group] = []
 
@@ -217,9 +216,8 @@ def _sample_chunk(
         groups.append(_Group(index, plan, own, share))
 
     bar.begin("warm-up")
-    everyone = torch.arange(len(x), device=x.device)
     left, served, found = everyone, everyone[:0], None
-    if guide is not None and weigh is not None:
+    if guide is not None and weights is not None:
         parts = [
             find_guided_starts(
                 generator,
@@ -228,22 +226,21 @@ def _sample_chunk(
                 log_prob_fn.select(index),
                 target.log_proposal,
                 candidates,
-                weigh(index),
+                weights[:, index],
             )
-            for index in everyone.split(max(1, rows // population))
+            for index in together
         ]
         share = torch.cat([part.effective_share for part in parts])
         is_served = share >= LEAST_SHARE
         left, served = everyone[~is_served], everyone[is_served]
         found = torch.cat([part.position for part in parts], dim=1)
     for index in left.split(max(1, rows // population)) if len(left) else ():
-        log_weight = None if weigh is None else weigh(index)
         positions, ancestor_share = find_starts(
             generator,
             log_prob_fn.select(index),
             target,
             candidates,
-            log_weight,
+            None if weights is None else weights[:, index],
             (population, len(index)),
             max_steps=settings.warmup_steps // 2,
             on_step=bar.step,

@@ -129,11 +129,7 @@ class PriorDraws:
         if are_trials:
             evaluate = partial(_sum_trials, evaluate)
         mean = measure_log_mean(evaluate, self._rows, len(x))
-        return Normaliser(
-            mean.value.float(),
-            mean.standard_error.float(),
-            mean.effective_size.float(),
-        )
+        return _round(mean)
 
     def _measure_guided(self, guide: Guide, x: Tensor) -> Normaliser:
         """The same for one x, with draws of q(theta|x) beside those of the prior."""
@@ -154,11 +150,13 @@ class PriorDraws:
         log_prior = self._log_prior(self._theta)
         shared = shared - _halve(guide.pair_with(self._theta, x)[:, 0] - log_prior)
         mean = sum_weights(torch.cat((own, shared)).double().unsqueeze(1))
-        return Normaliser(
-            mean.value.float(),
-            mean.standard_error.float(),
-            mean.effective_size.float(),
-        )
+        return _round(mean)
+
+
+def _round(mean: LogMean) -> Normaliser:
+    return Normaliser(
+        mean.value.float(), mean.standard_error.float(), mean.effective_size.float()
+    )
 
 
 def _halve(log_ratio: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ class Settings:
         warmup_steps: Steps in which the kernel learns, which are not kept as draws.
             Up to half as many go before, in which starts are annealed to the posterior.
         thin: Steps from one kept draw to the next; None for 10, or 4 where the ratio
-            estimator proposes. Where the chains have not converged after the draws
-            asked for, it is doubled as often as needed.
+            estimator keeps a density, and 2 where that proposes. Where the chains have
+            not converged after the draws asked for, it is doubled as often as needed.
         init_strategy: `"resample"` starts chains from prior draws resampled by their
             tempered posterior weights, `"proposal"` from draws of the prior itself.
         num_candidates: Prior draws to resample the starts from, shared by all chains

@@ -181,6 +181,16 @@ def describe_end(history: History) -> dict[str, list[float]]:
     }
 
 
+def describe_steps(history: History) -> dict[str, list[float]]:
+    """What a fit while simulating writes into the summary."""
+    return {
+        "training_loss": history.losses,
+        "learning_rate": history.learning_rates,
+        "validation_loss": history.validation_losses,
+        **describe_end(history),
+    }
+
+
 def _describe_network(estimator: RatioEstimator) -> dict[str, Any]:
     return {
         "classifier": getattr(estimator, "classifier_name", None),

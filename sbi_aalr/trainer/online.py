@@ -17,7 +17,7 @@ from sbi_aalr.simulation.fill import name_simulator
 from sbi_aalr.trainer.checkpoints import Checkpoints
 from sbi_aalr.trainer.fitting import (
     begin_anew,
-    describe_end,
+    describe_steps,
     fit_by_recipe,
     fitting,
     get_loss,
@@ -194,13 +194,6 @@ def fit_online(
                 started=started,
                 held_out=division.held_out or None,
             )
-    trainer._record(
-        {
-            "training_loss": history.losses,
-            "learning_rate": history.learning_rates,
-            "validation_loss": history.validation_losses,
-            **describe_end(history),
-        }
-    )
+    trainer._record(describe_steps(history))
     history.raise_interruption()
     return trainer._neural_net

@@ -13,7 +13,7 @@ from sbi_aalr.simulation.fill import name_simulator, read_prior
 from sbi_aalr.simulation.flow import Flow
 from sbi_aalr.trainer.checkpoints import Checkpoints
 from sbi_aalr.trainer.fit_beside import FitBeside
-from sbi_aalr.trainer.fitting import describe_end, fitting
+from sbi_aalr.trainer.fitting import describe_steps, fitting
 from sbi_aalr.trainer.identity import identify
 from sbi_aalr.trainer.journal import open_journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
@@ -87,14 +87,7 @@ def fit_streamed(
             one = FitBeside(trainer, journal, flow, prior, num_simulations, streaming)
             with flow.turn_kept():
                 history = one.fit(settings, started, num_passes, retrain_from_scratch)
-    trainer._record(
-        {
-            "training_loss": history.losses,
-            "learning_rate": history.learning_rates,
-            "validation_loss": history.validation_losses,
-            **describe_end(history),
-        }
-    )
+    trainer._record(describe_steps(history))
     history.raise_interruption()
     if one.failed:
         warn_of_failures(Account(flow.num_tried, len(one.failed)))

@@ -20,12 +20,10 @@ def set_seed():
     np.random.seed(SEED)
 
 
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("compare")
+def run_small(folder, methods):
     table = compare(
         ["two_moons"],
-        ["aalr", "nre_a", "npe"],
+        methods,
         [BUDGET],
         out=folder,
         observations=1,
@@ -33,7 +31,13 @@ def small_run(tmp_path_factory):
         num_samples=NUM_SAMPLES,
         show_progress_bars=False,
     )
-    return folder, table.set_index("method")
+    return table.set_index("method")
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    return folder, run_small(folder, ["aalr", "nre_a", "npe"])
 
 
 def test_small_run_has_every_metric_that_applies(small_run):
@@ -55,17 +59,7 @@ def test_small_run_has_every_metric_that_applies(small_run):
 
 @pytest.mark.parametrize(("name", "trainer"), [("nre_a", NRE_A), ("npe", NPE_C)])
 def test_numbers_agree_with_sbi_by_hand(tmp_path, name, trainer):
-    folder = tmp_path
-    table = compare(
-        ["two_moons"],
-        [name],
-        [BUDGET],
-        out=folder,
-        observations=1,
-        seeds=[SEED],
-        num_samples=NUM_SAMPLES,
-        show_progress_bars=False,
-    ).set_index("method")
+    folder, table = tmp_path, run_small(tmp_path, [name])
     task = TwoMoons()
     observation = observe(folder / "observations", "two_moons", task, 1, NUM_SAMPLES)
     with torch.random.fork_rng(), warnings.catch_warnings():

@@ -11,23 +11,13 @@ from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.errors import UnsavedPriorWarning
 from sbi_aalr.networks import Stack, average_log_ratios, two_towers
 from sbi_aalr.persistence import network_json
-from sbi_aalr.training import correct
 
 BASES = ("auto", "posterior", "likelihood")
 BOX = BoxUniform(-3 * torch.ones(2), 3 * torch.ones(2))
-pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of epochs")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty():
-    """Fewer steps and contrasts of the stack, most of the time of a short training."""
-    with pytest.MonkeyPatch.context() as patch:
-        few = correct._RECIPE._replace(num_passes=2)
-        patch.setattr(correct, "_RECIPE", few)
-        patch.setattr("sbi_aalr.training.offset._NUM_STEPS", 100)
-        patch.setattr("sbi_aalr.training.assemble._NUM_CONTRASTS", 48)
-        patch.setattr("sbi_aalr.training.assemble._OFFSET_CONTRASTS", 16)
-        yield
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Maximum number of epochs"),
+    pytest.mark.usefixtures("hasty_stack"),
+]
 
 
 @torch.no_grad()

@@ -12,57 +12,25 @@ import torch
 from linear_gaussian import (
     PRIOR,
     X_O,
-    compare,
     draw_pairs,
     exact_posterior,
     log_ratio,
     simulate,
 )
+from stacked import NUM_ROWS, STORED, make, measure_error, train
 from torch import nn
 from trainers import append, get_estimator, make_trainer
 
 from sbi_aalr import AALR, networks
 from sbi_aalr.networks import Stack, is_separable
 from sbi_aalr.networks.density import draw_theta
-from sbi_aalr.training import correct
 from sbi_aalr.training.ratio_loss import RatioLoss
 
 BASES = ("auto", "posterior", "likelihood")
-NUM_ROWS = 800
-STORED = {"max_num_epochs": 2, "seed": 1}
-ONLINE = {"num_simulations": NUM_ROWS, "num_passes": 2, "seed": 1}
-pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of epochs")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty():
-    """Fewer steps and contrasts of the stack, most of the time of a short training."""
-    with pytest.MonkeyPatch.context() as patch:
-        few = correct._RECIPE._replace(num_passes=2)
-        patch.setattr(correct, "_RECIPE", few)
-        patch.setattr("sbi_aalr.training.offset._NUM_STEPS", 100)
-        patch.setattr("sbi_aalr.training.assemble._NUM_CONTRASTS", 48)
-        patch.setattr("sbi_aalr.training.assemble._OFFSET_CONTRASTS", 16)
-        yield
-
-
-def make(base="auto", **settings):
-    return make_trainer("two_towers", base=base, **settings)
-
-
-def train(base="auto", is_stored=True, num_rows=NUM_ROWS, **settings):
-    trainer = make(base)
-    if is_stored:
-        append(trainer, num_rows).train(**{**STORED, **settings})
-    else:
-        trainer.train_online(simulate, **{**ONLINE, **settings})
-    return trainer
-
-
-def measure_error(estimator):
-    """Mean absolute errors of the log-ratio on joint and on marginal pairs."""
-    theta, theta_prime, x = draw_pairs(2_000, seed=9)
-    return [compare(estimator, rows, x)[1] for rows in (theta, theta_prime)]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Maximum number of epochs"),
+    pytest.mark.usefixtures("hasty_stack"),
+]
 
 
 @pytest.fixture(scope="module")
