@@ -22,7 +22,7 @@ class Budget:
         self._num_simulations = num_simulations
         self._time_limit = time_limit
         self._started = self._last = time.perf_counter()
-        self._spent = 0
+        self._spent, self._furthest = 0, 0.0
         self._reserved = self._step_seconds = 0.0
 
     def begin_pass(self, reserved: float) -> None:
@@ -61,7 +61,9 @@ class Budget:
             # First steps are slow. Unless the clock is well ahead it has no say, so
             # that a seed gives the same weights under a limit that is not reached.
             progress = spent if progress <= 0.8 * spent + _HEAD_START else progress
-        return compute_rate_factor(progress, self._num_simulations is not None)
+        # A step that waited says that the next one may; that it did not is no way back.
+        self._furthest = max(self._furthest, progress)
+        return compute_rate_factor(self._furthest, self._num_simulations is not None)
 
     def pack(self) -> Parcel:
         """What `unpack` makes the same of."""
