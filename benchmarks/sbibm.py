@@ -4,6 +4,7 @@
     python benchmarks/sbibm.py --tasks slcp --methods aalr:base=None nre_b
     python benchmarks/sbibm.py --methods exact --budgets 0  # our exact draws
     python benchmarks/sbibm.py --own --observations 1 3     # for trying things out
+    python benchmarks/sbibm.py --keep runs/fitted           # keep what was fitted
     python benchmarks/sbibm.py --tasks                      # the table so far
 
 A method is trained once for each task and budget, on simulations of the seed, with its
@@ -94,7 +95,9 @@ def load(cell: Cell, observation: int) -> Published:
     return Published(made.x, made.theta, made.reference)
 
 
-def run_cell(cell: Cell, observations: Sequence[int], out: Path, commit: str) -> None:
+def run_cell(
+    cell: Cell, observations: Sequence[int], out: Path, keep: Path | None, commit: str
+) -> None:
     """Train, then sample and score one observation after the other."""
     known = {number: load(cell, number) for number in observations}
     task = make_task(cell.task)
@@ -104,6 +107,8 @@ def run_cell(cell: Cell, observations: Sequence[int], out: Path, commit: str) ->
         with seeded(cell.seed):
             network, seconds = fit_network(method, task, cell.budget)
             posterior = build_posterior(method, task, network)
+        if keep is not None and isinstance(posterior, MHPosterior):
+            posterior.save(keep / f"{cell.task}-{cell.budget}")
     for number, observation in known.items():
         started = time.perf_counter()
         mixing = Mixing(math.nan, math.nan)
@@ -147,7 +152,7 @@ def run(options: argparse.Namespace, commit: str) -> int:
                 if not missing:
                     continue
                 try:
-                    run_cell(cell, missing, options.out, commit)
+                    run_cell(cell, missing, options.out, options.keep, commit)
                 except Exception as error:
                     failures += 1
                     print(f"{cell}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -176,6 +181,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--own", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/sbibm.csv"))
+    parser.add_argument("--keep", type=Path, help="folder for posteriors of AALR")
     parser.add_argument("--published", type=Path, default=PUBLISHED)
     options = parser.parse_args()
     try:
