@@ -4,9 +4,10 @@
     python benchmarks/sampler.py many --seed 1     # a test set, wall time
     python benchmarks/sampler.py rate --seed 1     # share of the matrix-product rate
     python benchmarks/sampler.py growth --seed 1   # time against observations
+    python benchmarks/sampler.py many --fitted runs/fitted/two_moons-10000
 
-All but `rate` sample an estimator that sbi's NRE_A fits first. Absolute times move with
-the machine: read the ratios.
+All but `rate` sample an estimator that sbi's NRE_A fits first, `many` also one that
+`sbibm.py --keep` kept. Absolute times move with the machine: read the ratios.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import platform
 import resource
 import time
 import warnings
+from pathlib import Path
 
 import recipe
 import torch
@@ -21,6 +23,7 @@ from sbi.inference import NRE_A
 from sbi.inference.posteriors import MCMCPosterior
 
 from sbi_aalr import MHPosterior, networks
+from sbi_aalr.comparison import TASKS
 from sbi_aalr.mcmc import convergence
 from sbi_aalr.simulators import SLCP
 from sbi_aalr.trainer.sbi_trainer import NoTracker
@@ -36,9 +39,9 @@ def fit_nre_a(slcp: SLCP, num_simulations: int, seed: int):
     return trainer.train(max_num_epochs=60)
 
 
-def simulate_observations(slcp: SLCP, count: int, seed: int) -> torch.Tensor:
+def simulate_observations(task, count: int, seed: int) -> torch.Tensor:
     torch.manual_seed(seed + 1_000)
-    return slcp.simulate(slcp.prior.sample((count,)))
+    return task.simulate(task.prior.sample((count,)))
 
 
 def peak_memory() -> str:
@@ -114,13 +117,13 @@ def time_batch(posterior: MHPosterior, x: torch.Tensor, seed: int) -> float:
     return time.perf_counter() - started
 
 
-def compare_many(slcp, estimator, seed: int, count: int) -> None:
-    x = simulate_observations(slcp, count, seed)
-    posterior = MHPosterior.from_estimator(estimator, slcp.prior)
+def compare_many(task, posterior: MHPosterior, seed: int, count: int) -> None:
+    x = simulate_observations(task, count, seed)
+    time_batch(posterior, x[:4], seed)
     seconds = time_batch(posterior, x, seed)
     memory, figures = peak_memory(), posterior.diagnostics()
     mcmc = MCMCPosterior(
-        posterior.potential_fn, slcp.prior, theta_transform=posterior.theta_transform
+        posterior.potential_fn, task.prior, theta_transform=posterior.theta_transform
     )
     torch.manual_seed(seed)
     done, started = 0, time.perf_counter()
@@ -129,7 +132,7 @@ def compare_many(slcp, estimator, seed: int, count: int) -> None:
         done += len(x[done : done + 10])
     theirs = (time.perf_counter() - started) / done * count
     converged = int(figures["converged"].sum())
-    print(f"{count:,} observations, 1,000 samples each, the same NRE_A estimator\n")
+    print(f"{count:,} observations, 1,000 samples each, the same estimator\n")
     print("| sampler | seconds | an observation, ms | converged | peak memory |")
     print("|---|---|---|---|---|")
     print(
@@ -200,6 +203,7 @@ def main() -> None:
     parser.add_argument("case", choices=["one", "many", "rate", "growth"])
     parser.add_argument("--num-simulations", type=int, default=20_000)
     parser.add_argument("--observations", type=int, nargs="+")
+    parser.add_argument("--fitted", type=Path, help="folder TASK-BUDGET, for `many`")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -207,6 +211,11 @@ def main() -> None:
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
         f"{platform.machine()}, seed {options.seed}\n"
     )
+    counts = options.observations or [1_000]
+    if options.case == "many" and options.fitted is not None:
+        task = TASKS[options.fitted.name.split("-")[0]]()
+        posterior = MHPosterior.load(options.fitted, prior=task.prior)
+        return compare_many(task, posterior, options.seed, counts[0])
     slcp = SLCP()
     if options.case == "rate":
         return measure_rate(slcp, options.seed)
@@ -214,8 +223,8 @@ def main() -> None:
     if options.case == "one":
         return compare_one(slcp, estimator, options.seed)
     if options.case == "many":
-        counts = options.observations or [1_000]
-        return compare_many(slcp, estimator, options.seed, counts[0])
+        posterior = MHPosterior.from_estimator(estimator, slcp.prior)
+        return compare_many(slcp, posterior, options.seed, counts[0])
     counts = options.observations or [100, 1_000, 10_000]
     return measure_growth(slcp, estimator, options.seed, counts)
 
