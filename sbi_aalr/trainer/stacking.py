@@ -48,21 +48,22 @@ class Structure(NamedTuple):
 
 
 def put_stack(
-    trainer: SbiTrainer, source: Source, done: list[bool], seconds: float | None
+    trainer: SbiTrainer,
+    source: Source,
+    structures: list[Structure],
+    seconds: float | None,
 ) -> Assembled | None:
     """Put the stack in the place of the trainer's estimator.
 
     Args:
         trainer: Whose estimator.
         source: Where the simulations are.
-        done: Which of the trainer's structures have been fitted.
+        structures: What has been fitted, the most flexible last.
         seconds: About how long it may take; None for as long as it takes.
 
     Returns:
         The stack, and how it came to be; None where too few rows are held out.
     """
-    everything: list[Structure] = trainer._structures or []
-    structures = [s for s, is_done in zip(everything, done, strict=True) if is_done]
     held_out = source.held_out()
     estimators = [s.estimator.eval() for s in structures]
     if len(held_out[0]) < LEAST_HELD_OUT:
@@ -95,6 +96,7 @@ def put_stack(
 
 def describe_structures(
     trainer: SbiTrainer,
+    offered: list[Structure],
     assembled: Assembled | None,
     histories: list[History | None],
     recipe: Recipe,
@@ -104,28 +106,33 @@ def describe_structures(
 
     Args:
         trainer: Whose summary.
+        offered: What the stack was to be made of: structures of the trainer, and others
+            that lost against one of them.
         assembled: What `put_stack` returned.
-        histories: The history of each structure; None where there is none.
+        histories: The history of each structure of the trainer; None where there is
+            none.
         recipe: How the towers were trained.
         started: When the time began to run, by `time.perf_counter`.
     """
+    places = {one.estimator: place for place, one in enumerate(offered)}
+    own: list[Structure] = trainer._structures or []
+    known = {one.estimator: h for one, h in zip(own, histories, strict=True)}
+    runners_up = [one for one in offered if one.estimator not in known]
     tried = []
-    places = iter(range(len(histories)))
-    structures: list[Structure] = trainer._structures or []
-    for structure, history in zip(structures, histories, strict=True):
-        member = structure.member
-        is_closed = member is not None and member.recipe is None
-        is_done = is_closed or (history is not None and bool(history.losses))
+    for structure in [*own, *runners_up]:
+        member, history = structure.member, known.get(structure.estimator)
         entry: dict[str, Any] = {
             "structure": "two_towers" if member is None else member.name,
             "settings": getattr(structure.estimator, "classifier_settings", None),
             "num_weights": sum(p.numel() for p in structure.estimator.parameters()),
         }
+        if structure.estimator not in known:
+            entry["is_runner_up"] = True
         if history is not None:
             entry["num_passes"] = len(history.pass_losses)
             entry["seconds"] = history.seconds
-        if is_done and assembled is not None:
-            place = next(places)
+        place = places.get(structure.estimator)
+        if place is not None and assembled is not None:
             entry["weight"] = float(assembled.weights[place])
             entry["held_out_loss"] = float(assembled.losses[place])
         tried.append(entry)

@@ -9,8 +9,11 @@ References:
 """
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 from sbi_aalr.networks.coordinates import ThetaCoordinates
@@ -162,8 +165,9 @@ def fit_structures(
             continue
         histories.append(history)
         left -= 1
+    others = {} if journal.tuner is None else journal.tuner.others
     return finish_structures(
-        trainer, source, histories, history, recipe, settings, started
+        trainer, source, histories, history, recipe, settings, started, others
     )
 
 
@@ -204,6 +208,7 @@ def finish_structures(
     recipe: Recipe,
     settings: TrainingSettings,
     started: float,
+    others: Mapping[RatioEstimator, RatioEstimator] = MappingProxyType({}),
 ) -> History:
     """Stack what has been fitted, and write down how it went.
 
@@ -215,6 +220,8 @@ def finish_structures(
         recipe: How the towers were trained.
         settings: What the user set.
         started: When the time began to run, by `time.perf_counter`.
+        others: Of an estimator that was fitted twice, the fit that was not kept, which
+            the stack may use as well.
 
     Returns:
         `history`, with the interruption if there was one now.
@@ -228,21 +235,27 @@ def finish_structures(
             "`time_limit` must be long enough to simulate and to take one step, got "
             f"{settings.time_limit}, which were over before. Give more seconds."
         )
-    done = [
-        (h is not None and bool(h.losses))
-        or (s.member is not None and not s.member.recipe)
+    fitted = [
+        s
         for s, h in zip(structures, histories, strict=True)
+        if (h is not None and h.losses)
+        or (s.member is not None and not s.member.recipe)
     ]
+    losers = [
+        s._replace(estimator=others[s.estimator])
+        for s in fitted
+        if s.estimator in others
+    ]
+    offered = [*losers, *fitted]
     remaining = None
     if settings.time_limit is not None:
         remaining = settings.time_limit - (time.perf_counter() - started)
     try:
-        assembled = put_stack(trainer, source, done, remaining)
+        assembled = put_stack(trainer, source, offered, remaining)
     except KeyboardInterrupt as error:
-        fitted = [s for s, is_done in zip(structures, done, strict=True) if is_done]
         trainer._neural_net, assembled = fitted[-1].estimator.eval(), None
         history = history._replace(interruption=error)
-    describe_structures(trainer, assembled, histories, recipe, started)
+    describe_structures(trainer, offered, assembled, histories, recipe, started)
     return history
 
 

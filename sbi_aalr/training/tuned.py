@@ -2,12 +2,14 @@
 
 First the plain fit. Then a search with other weights, in which most rows train and the
 others tune. Then a final fit with what was found, on all of these rows. Rows that
-neither trained nor tuned choose between the plain and the final fit.
+neither trained nor tuned choose between the plain and the final fit; a stack is offered
+both, and the same rows weigh them.
 
 References:
     Lorraine, Vicol & Duvenaud (2020), arXiv:1911.02590.
 """
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +54,7 @@ class Tuner:
 
     Attributes:
         reports: What came of each fit.
+        others: Of each estimator that was fitted twice, the fit that was not kept.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Tuner:
     ) -> None:
         self.names = list(names)
         self.reports: list[dict[str, Any]] = []
+        self.others: dict[RatioEstimator, RatioEstimator] = {}
         self._take_rows = take_rows
 
     def improve(
@@ -165,8 +169,9 @@ class Tuner:
                 if final.validation_losses:
                     tuned = found.estimator
                     report.update(_compare(estimator, tuned, loss, held_out))
+                    self.others[estimator] = tuned.eval()
                 if report["is_kept"]:
-                    estimator.load_state_dict(found.estimator.state_dict())
+                    _swap(estimator, found.estimator)
                     kept = final
                 kept = kept._replace(interruption=final.interruption)
             except KeyboardInterrupt as error:
@@ -242,6 +247,13 @@ def _compare(
         "gain_error": error,
         "is_kept": gain > _LEAST_GAIN,
     }
+
+
+def _swap(first: RatioEstimator, second: RatioEstimator) -> None:
+    """Give each the weights of the other."""
+    weights = copy.deepcopy(first.state_dict())
+    first.load_state_dict(second.state_dict())
+    second.load_state_dict(weights)
 
 
 def _since(started: float) -> float:
