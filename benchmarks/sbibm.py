@@ -6,6 +6,7 @@
     python benchmarks/sbibm.py --own --observations 1 3     # for trying things out
     python benchmarks/sbibm.py --keep runs/fitted           # keep what was fitted
     python benchmarks/sbibm.py --tasks                      # the table so far
+    python benchmarks/sbibm.py --tasks --figure sbibm.png   # and drawn
 
 A method is trained once for each task and budget, on simulations of the seed, with its
 defaults. It is then asked for 10,000 converged draws for each observation, whose C2ST
@@ -40,7 +41,14 @@ from sbibm_data import (
     published,
     score,
 )
-from sbibm_table import FIELDS, KEY, append_row, print_table, read_rows
+from sbibm_table import (
+    FIELDS,
+    KEY,
+    append_row,
+    draw_figure,
+    print_table,
+    read_rows,
+)
 
 from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.comparison import METHODS, Method
@@ -182,6 +190,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--own", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/sbibm.csv"))
     parser.add_argument("--keep", type=Path, help="folder for posteriors of AALR")
+    parser.add_argument("--figure", type=Path, help="picture to draw")
     parser.add_argument("--published", type=Path, default=PUBLISHED)
     options = parser.parse_args()
     try:
@@ -205,9 +214,12 @@ def main() -> None:
     failures = run(options, commit)
     print()
     source = "own" if options.own else "sbibm"
-    rows = read_rows(options.out).values()
+    rows = list(read_rows(options.out).values())
     seed = str(options.seed)
-    print_table([r for r in rows if r["seed"] == seed], source, options.published)
+    rows = [row for row in rows if row["seed"] == seed]
+    print_table(rows, source, options.published)
+    if options.figure is not None:
+        draw_figure(rows, options.figure, options.published)
     sys.exit(min(failures, 1))
 
 

@@ -1,4 +1,4 @@
-"""Rows of `sbibm.py` in a file that survives a kill, and the table made of them."""
+"""Rows of `sbibm.py` in a file that survives a kill; table and figure made of them."""
 
 import csv
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import mean
 
+import matplotlib.pyplot as plt
+from matplotlib.ticker import NullLocator
 from sbibm_data import AMORTIZED, BUDGETS, PUBLISHED, TASK_NAMES, published
 
 KEY = ("source", "task", "budget", "method", "seed", "observation")
@@ -20,6 +22,7 @@ FIELDS = (
 )
 # How far above the best published mean a cell may be, and above the published NRE.
 NEAR_BEST, ABOVE_NRE = 0.01, 0.02
+_COLORS = ("#e69f00", "#009e73", "#999999")
 
 
 def read_rows(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
@@ -99,6 +102,43 @@ def print_table(
             f"{sum(reached)} of {len(reached)} cells; more than {ABOVE_NRE} above NRE "
             f"in {sum(above[method])}."
         )
+
+
+def draw_figure(
+    rows: Iterable[Mapping[str, str]], path: Path, table: Path = PUBLISHED
+) -> None:
+    """Draw mean C2STs of `aalr` against simulations, beside what was published.
+
+    Args:
+        rows: What `read_rows` found.
+        path: Picture to write.
+        table: Table for `published`.
+    """
+    scores: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row["source"] == "sbibm" and row["method"] == "aalr":
+            cell = row["task"], int(row["budget"])
+            scores.setdefault(cell, []).append(float(row["c2st"]))
+    figure, grid = plt.subplots(2, 5, figsize=(11, 5), sharex=True, sharey=True)
+    for task, axes in zip(TASK_NAMES, grid.flat, strict=True):
+        for method, color in zip(AMORTIZED, _COLORS, strict=True):
+            values = [published(task, budget, table)[method] for budget in BUDGETS]
+            axes.plot(BUDGETS, values, "o-", color=color, ms=3, lw=1, label=method)
+        known = [budget for budget in BUDGETS if (task, budget) in scores]
+        values = [mean(scores[task, budget]) for budget in known]
+        axes.plot(known, values, "o-", color="#0072b2", ms=5, lw=2, label="AALR")
+        axes.set(title=task, xscale="log", xticks=BUDGETS, ylim=(0.48, 1.02))
+        axes.set_xticklabels(["1k", "10k", "100k"])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.title.set_fontsize(9)
+        axes.axhline(0.5, color="0.6", lw=0.8, ls=":")
+    figure.supxlabel("simulations", fontsize=10)
+    figure.supylabel("C2ST (0.5 is perfect)", fontsize=10)
+    handles, names = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, ncols=4, loc="upper center", frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.94))
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def _order(key: tuple[str, int, str]) -> tuple[int, int, str]:
