@@ -1,5 +1,6 @@
 """`train(tune=...)`: what is tuned, what is kept of it, and that nothing leaks."""
 
+import copy
 import time
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 from linear_gaussian import draw_pairs
 from trainers import append, get_estimator, make_trainer, weights
 
-from sbi_aalr import MHPosterior, networks
+from sbi_aalr import AALR, MHPosterior, networks
 from sbi_aalr.errors import TuningWarning
 from sbi_aalr.simulation.batches import Batch
-from sbi_aalr.simulators import GaussianLinear
+from sbi_aalr.simulators import GaussianLinear, TwoMoons
 from sbi_aalr.trainer.tuned import DEFAULT_NAMES
 from sbi_aalr.training import correct, tuned, tuning_search
 from sbi_aalr.training.ratio_loss import RatioLoss
@@ -105,6 +106,35 @@ def test_every_structure_that_is_trained_is_tuned():
         ("two_towers", every),
     ]
     assert entry["seconds"] > entry["plain_seconds"] > 0
+    # The stack may choose the other fit of each as well.
+    tried = trainer.summary["recipe"][-1]["structures"]
+    others = [one for one in tried if one.get("is_runner_up")]
+    assert [one["structure"] for one in others] == [name for name, _ in tuned_names]
+    assert all(one["weight"] >= 0 and "held_out_loss" in one for one in others)
+
+
+def test_the_stack_takes_the_fit_that_was_not_kept_if_it_is_better(monkeypatch):
+    def spoil(self, estimator, begun, passes, history, **settings):
+        self.others[estimator] = copy.deepcopy(estimator)
+        self.reports.append({"is_kept": True, "plain_seconds": history.seconds})
+        for parameter in estimator.parameters():
+            torch.nn.init.normal_(parameter, std=1.0)
+        return history
+
+    monkeypatch.setattr(tuned.Tuner, "improve", spoil)
+    # No closed form is right here.
+    task = TwoMoons()
+    torch.manual_seed(1)
+    theta = task.prior.sample((NUM_ROWS,))
+    trainer = AALR(task.prior, show_progress_bars=False)
+    trainer.append_simulations(theta, task.simulate(theta))
+    trainer.train(tune=True, **SHORT)
+    tried = trainer.summary["recipe"][-1]["structures"]
+    trained = [one for one in tried if "num_passes" in one]
+    others = [one for one in tried if one.get("is_runner_up")]
+    assert len(others) == len(trained)
+    assert sum(one["weight"] for one in trained) < 0.05
+    assert sum(one["weight"] for one in others) > 0.2
 
 
 def test_the_same_seed_finds_the_same_and_leaves_the_generators_alone(monkeypatch):
