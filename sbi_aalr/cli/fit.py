@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from sbi_aalr.cli.executors import Scheduler, Workers, open_executor
-from sbi_aalr.cli.options import Device, OnError, Prior, Seed
+from sbi_aalr.cli.options import (
+    Device,
+    EmbeddingNet,
+    OnError,
+    ParameterNames,
+    Prior,
+    Seed,
+    split_names,
+)
 from sbi_aalr.cli.terminal import show_line
 
 # Where streamed simulations go, in the folder of the run.
@@ -40,6 +48,8 @@ def fit(
     scheduler: Scheduler = None,
     on_error: OnError = "skip",
     prior: Prior = None,
+    parameter_names: ParameterNames = None,
+    embedding_net: EmbeddingNet = None,
     time_limit: Annotated[
         float | None,
         typer.Option(
@@ -66,7 +76,11 @@ def fit(
     from sbi_aalr.checks import check_positive_int, check_seed
     from sbi_aalr.cli.fit_store import begin_store, find_prior, open_store
     from sbi_aalr.cli.heartbeat import heartbeat
-    from sbi_aalr.cli.named_simulator import CalledByName, import_simulator
+    from sbi_aalr.cli.named_simulator import (
+        CalledByName,
+        import_embedding_net,
+        import_simulator,
+    )
     from sbi_aalr.cli.progress_lines import show_duration
     from sbi_aalr.persistence.checkpoint_files import remove_checkpoint
     from sbi_aalr.persistence.posterior_folder import check_posterior_folder
@@ -87,7 +101,15 @@ def fit(
         simulations = open_store(store)
     distribution = find_prior(simulations, prior)
     is_terminal = sys.stderr.isatty()
-    trainer = AALR(distribution, device=device, show_progress_bars=is_terminal)
+    trainer = AALR(
+        distribution,
+        device=device,
+        show_progress_bars=is_terminal,
+        parameter_names=split_names(parameter_names),
+        embedding_net_x=None
+        if embedding_net is None
+        else import_embedding_net(embedding_net),
+    )
     kept: dict[str, Any] = {
         "checkpoint": out,
         "checkpoint_every": checkpoint_every,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from torch import nn
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_prior
@@ -20,6 +21,7 @@ _USUAL = {
     "simulator": "simulate",
     "prior": "prior",
     "classifier": "build",
+    "embedding_net": "net",
     "tasks": "Task",
 }
 
@@ -116,6 +118,29 @@ def import_classifier(path: str) -> Callable[..., Any]:
     if not callable(found):
         raise TypeError(
             "`classifier` must be a callable (theta, x) -> RatioEstimator, got "
+            f"{type(found).__name__}."
+        )
+    return found
+
+
+def import_embedding_net(path: str) -> nn.Module:
+    """Import `package.module:name`, from the current folder too.
+
+    Args:
+        path: Module and name of a torch module, or of a class or a function without
+            arguments that gives one.
+
+    Raises:
+        ImportError: If the module cannot be imported.
+        TypeError: If what the name stands for is no torch module.
+        ValueError: If the path has another form, or the module no such name.
+    """
+    found = _import("embedding_net", path)
+    if callable(found) and not isinstance(found, nn.Module):
+        found = found()
+    if not isinstance(found, nn.Module):
+        raise TypeError(
+            "`embedding_net` must be a torch module, or a function that gives one, got "
             f"{type(found).__name__}."
         )
     return found

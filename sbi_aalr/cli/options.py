@@ -23,6 +23,13 @@ Classifier = Annotated[
         show_default="as saved",
     ),
 ]
+EmbeddingNet = Annotated[
+    str | None,
+    typer.Option(
+        help="The net of the data as module:name, where you gave one.",
+        show_default="none",
+    ),
+]
 ParameterNames = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ import typer
 
 from sbi_aalr.cli.options import (
     Classifier,
+    EmbeddingNet,
     ParameterNames,
     Prior,
     Seed,
@@ -48,6 +49,7 @@ def report(
     ] = None,
     prior: Prior = None,
     classifier: Classifier = None,
+    embedding_net: EmbeddingNet = None,
     parameter_names: ParameterNames = None,
     truth: Annotated[
         str | None,
@@ -68,6 +70,13 @@ def report(
             show_default="as in MHPosterior.report",
         ),
     ] = None,
+    exclude_invalid_x: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-invalid-x",
+            help="Simulate again where the simulator gives NaN or infinity.",
+        ),
+    ] = False,
     seed: Seed = 1,
 ) -> None:
     """Write one HTML page that says whether to trust a run.
@@ -91,10 +100,12 @@ def report(
         simulator=simulator,
         prior=prior,
         classifier=classifier,
+        embedding_net=embedding_net,
         parameter_names=split_names(parameter_names),
         truth=truth,
         title=title,
         seed=seed,
+        exclude_invalid_x=exclude_invalid_x,
         on_phase=lambda what: show_line(f"{what} …"),
         **chosen,
     )

@@ -16,6 +16,7 @@ from sbi_aalr.checks import check_positive_int, check_seed
 from sbi_aalr.cli.named_simulator import (
     find_known,
     import_classifier,
+    import_embedding_net,
     import_prior,
     import_simulator,
 )
@@ -43,12 +44,14 @@ def report_folder(
     simulator: str | None = None,
     prior: str | None = None,
     classifier: str | None = None,
+    embedding_net: str | None = None,
     parameter_names: Sequence[str] | None = None,
     truth: str | None = None,
     title: str | None = None,
     num_simulations: int = NUM_SIMULATIONS,
     seed: int = SEED,
     ci_prob: float = CI_PROB,
+    exclude_invalid_x: bool = False,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> Verdict:
     """Write a report about the chains in a run's folder.
@@ -64,6 +67,8 @@ def report_folder(
             not hold it; see `import_prior`.
         classifier: Where to import the builder of the network from, where it was your
             own; see `import_classifier`.
+        embedding_net: Where to import the net of the data from, where one was given;
+            see `import_embedding_net`.
         parameter_names: One name a parameter; by default those saved.
         truth: True parameters with commas between, or a CSV file with a row an
             observation; by default those that the run knows.
@@ -71,6 +76,7 @@ def report_folder(
         num_simulations: Budget of the checks.
         seed: Makes the checks repeatable.
         ci_prob: Probability of the intervals on the page.
+        exclude_invalid_x: Simulate again where the simulator gives NaN or infinity.
         on_phase: Called with a few words at the start of each part of the work.
 
     Returns:
@@ -91,6 +97,9 @@ def report_folder(
         folder,
         prior=None if prior is None else import_prior(prior),
         classifier=None if classifier is None else import_classifier(classifier),
+        embedding_net_x=None
+        if embedding_net is None
+        else import_embedding_net(embedding_net),
         parameter_names=parameter_names,
     )
     path = find_chains(folder, chains)
@@ -124,17 +133,20 @@ def report_folder(
                 "--simulator": simulator,
                 "--prior": prior,
                 "--classifier": classifier,
+                "--embedding-net": embedding_net,
                 "--parameter-names": None
                 if parameter_names is None
                 else ",".join(parameter_names),
                 "--truth": truth,
                 "--title": title,
                 "--ci-prob": None if ci_prob == CI_PROB else ci_prob,
+                "--exclude-invalid-x": "" if exclude_invalid_x else None,
             },
         ),
         num_simulations=num_simulations,
         seed=seed,
         ci_prob=ci_prob,
+        exclude_invalid_x=exclude_invalid_x,
         on_phase=on_phase,
     )
 
@@ -194,7 +206,7 @@ def _list_commands(
     words = ["sbi-aalr", "report", folder]
     for name, value in options.items():
         if value is not None:
-            words += [name, value]
+            words += [name] if value == "" else [name, value]
     return "\n".join(shlex.join(map(_write_word, words)) for words in [*lines, words])
 
 

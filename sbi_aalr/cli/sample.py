@@ -1,5 +1,6 @@
 """The command `sbi-aalr sample`."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ import typer
 from sbi_aalr.cli.options import (
     Classifier,
     Device,
+    EmbeddingNet,
     NumSamples,
     ParameterNames,
     Prior,
@@ -43,6 +45,7 @@ def sample(
     ] = None,
     prior: Prior = None,
     classifier: Classifier = None,
+    embedding_net: EmbeddingNet = None,
     parameter_names: ParameterNames = None,
     seed: Seed = 1,
     device: Device = "cpu",
@@ -55,7 +58,13 @@ def sample(
     command goes on where it was stopped; a file that is there already is left alone.
     """
     from sbi_aalr.checks import check_positive_int
-    from sbi_aalr.cli.named_simulator import import_classifier, import_prior
+    from sbi_aalr.cli.heartbeat import heartbeat
+    from sbi_aalr.cli.named_simulator import (
+        import_classifier,
+        import_embedding_net,
+        import_prior,
+    )
+    from sbi_aalr.cli.progress_lines import show_duration
     from sbi_aalr.files import check_output_file
     from sbi_aalr.persistence.csv_rows import read_csv_rows
     from sbi_aalr.persistence.run_store import SUFFIXES
@@ -66,6 +75,9 @@ def sample(
         run,
         prior=None if prior is None else import_prior(prior),
         classifier=None if classifier is None else import_classifier(classifier),
+        embedding_net_x=None
+        if embedding_net is None
+        else import_embedding_net(embedding_net),
         parameter_names=split_names(parameter_names),
         device=device,
     )
@@ -78,10 +90,18 @@ def sample(
         show_line(f"Skipped the header of {x}: {line}")
     out.parent.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {} if num_chains is None else {"num_chains": num_chains}
-    settings |= {"seed": seed, "show_progress_bars": sys.stderr.isatty()}
+    is_terminal = sys.stderr.isatty()
+    settings |= {"seed": seed, "show_progress_bars": is_terminal}
     is_single = len(rows) == 1
     draw = posterior.sample if is_single else posterior.sample_batched
-    draw((num_samples,), x=rows, out=out, **settings)
+    many = "1 observation" if is_single else f"{len(rows):,} observations"
+
+    def tell(seconds: float) -> str:
+        return f"Sampling {many} for {show_duration(seconds)}"
+
+    lines = contextlib.nullcontext() if is_terminal else heartbeat(show_line, tell)
+    with lines:
+        draw((num_samples,), x=rows, out=out, **settings)
     if is_single:
         show_summary(posterior.summary(), f"Posterior of {x}")
     else:

@@ -66,6 +66,7 @@ def classifier_balance(
     num_simulations: int = 10_000,
     false_alarm_rate: float = 0.01,
     seed: int | None = None,
+    exclude_invalid_x: bool = False,
 ) -> ClassifierBalance:
     r"""Test whether E_joint[d] + E_marginal[d] = 1, with d = r/(1 + r).
 
@@ -79,6 +80,8 @@ def classifier_balance(
         num_simulations: Fresh pairs of either kind, two at least, which tell the error.
         false_alarm_rate: Probability with which a balanced classifier fails.
         seed: Makes the test repeatable; the global generators are left untouched.
+        exclude_invalid_x: Simulate again, at the same parameters, where the simulator
+            gives NaN or infinity.
 
     Returns:
         Both means, the error of their sum, and a verdict.
@@ -94,7 +97,7 @@ def classifier_balance(
     check_prior("prior", prior)
     num_simulations = check_int_from("num_simulations", num_simulations, 2)
     false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
-    batched = adapt(simulator, prior)
+    batched = adapt(simulator, prior, exclude_invalid_x)
     with seeded(seed):
         theta = prior.sample((num_simulations,))
         theta_prime = prior.sample((num_simulations,))

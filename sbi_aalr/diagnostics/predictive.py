@@ -31,6 +31,7 @@ def add_predictive(
     *,
     num_draws: int = 1_000,
     seed: int | None = None,
+    exclude_invalid_x: bool = False,
 ) -> xr.DataTree:
     """Add the groups `prior`, `prior_predictive` and `posterior_predictive`.
 
@@ -50,6 +51,8 @@ def add_predictive(
         num_draws: Draws from the prior, and at least from the posterior of each
             observation, where there are as many.
         seed: Makes the draws repeatable; the global generators are left untouched.
+        exclude_invalid_x: Simulate again, at the same parameters, where the simulator
+            gives NaN or infinity.
 
     Returns:
         A new tree, which shares memory with the one given.
@@ -78,7 +81,7 @@ def add_predictive(
     trials = observed.sizes.get("trial")
     event_dims = [str(d) for d in observed.dims if d not in ("observation", "trial")]
     thinned = _thin(draws.theta, num_draws)
-    batched = adapt(simulator, prior)
+    batched = adapt(simulator, prior, exclude_invalid_x)
     with seeded(seed):
         prior_theta = prior.sample((num_draws,))
         prior_x = _predict(batched, prior_theta, trials)

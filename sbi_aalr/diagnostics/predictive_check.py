@@ -128,6 +128,7 @@ def predictive_check(
     max_observations: int = 10,
     false_alarm_rate: float = 0.05,
     seed: int | None = None,
+    exclude_invalid_x: bool = False,
 ) -> PredictiveCheck:
     """Test whether data as those observed would come from draws of the posterior.
 
@@ -140,6 +141,8 @@ def predictive_check(
         max_observations: How many observations to check, evenly spaced.
         false_alarm_rate: Largest probability with which the exact posterior fails.
         seed: Makes the check repeatable; the global generators are left untouched.
+        exclude_invalid_x: Simulate again, at the same parameters, where the simulator
+            gives NaN or infinity.
 
     Returns:
         P-values and a verdict.
@@ -176,7 +179,7 @@ def predictive_check(
     chosen = np.unique(np.linspace(0, len(rows) - 1, most).astype(int))
     flat = draws.theta.reshape(-1, *draws.theta.shape[2:])
     place = np.linspace(0, len(flat) - 1, min(num_draws, len(flat))).round().astype(int)
-    batched = adapt(simulator, prior)
+    batched = adapt(simulator, prior, exclude_invalid_x)
     observed, repeated = [], []
     with seeded(seed):
         for index in chosen:

@@ -108,6 +108,7 @@ def ratio_roc(
     false_alarm_rate: float = 0.01,
     min_effective_sample_size: float = 200,
     seed: int | None = None,
+    exclude_invalid_x: bool = False,
 ) -> RatioROC:
     r"""Test a log-ratio at one set of parameters by a classifier.
 
@@ -128,6 +129,8 @@ def ratio_roc(
         false_alarm_rate: Probability with which an exact ratio fails.
         min_effective_sample_size: With a smaller one of the weights, nothing is judged.
         seed: Makes the test repeatable; the global generators are left untouched.
+        exclude_invalid_x: Simulate again, at the same parameters, where the simulator
+            gives NaN or infinity.
 
     Returns:
         AUC, its error, the ROC curve and a verdict.
@@ -160,7 +163,7 @@ def ratio_roc(
     minimum = check_positive_float(
         "min_effective_sample_size", min_effective_sample_size
     )
-    batched = adapt(simulator, prior)
+    batched = adapt(simulator, prior, exclude_invalid_x)
     with seeded(seed):
         marginal = draw_marginal(log_ratio, batched, prior, row, num_simulations)
         count = max(min(num_simulations, MAX_ROWS), 10 * _NUM_FOLDS)

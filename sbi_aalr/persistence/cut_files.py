@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
@@ -46,6 +46,7 @@ def rebuild_cuts(
     theta_shape: list[int],
     x_shape: list[int],
     classifier: object = None,
+    embedding_net_x: nn.Module | None = None,
 ) -> Distribution:
     """Cut a prior as it was cut.
 
@@ -56,6 +57,7 @@ def rebuild_cuts(
         theta_shape: Shape of one parameter set.
         x_shape: Shape of one observation.
         classifier: What the user gives in place of the networks' name.
+        embedding_net_x: The net of the data that the user gives again.
 
     Returns:
         The prior, truncated where there are cuts.
@@ -83,6 +85,7 @@ def rebuild_cuts(
             theta_shape=theta_shape,
             x_shape=x_shape,
             classifier=classifier,
+            embedding_net_x=embedding_net_x,
             prior=prior,
         )
         values = {name: parts[name].clone() for name in _TENSORS}

@@ -199,7 +199,8 @@ def identify(target: Target, x: Tensor, settings: Settings) -> dict[str, Any]:
         chosen["kernel"] = "custom"
     weights = target.estimator.state_dict() if isinstance(target, RatioTarget) else {}
     with seeded(0), torch.no_grad():
-        probes = target.proposal.sample((_NUM_PROBES, 1))
+        # Of a shape of two dimensions sbi's `MultipleIndependent` keeps the first.
+        probes = target.proposal.sample((_NUM_PROBES,)).unsqueeze(1)
         log_prob = target.log_prob_fn(x[:1])(probes)
     return {
         "format": _FORMAT,

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sbi_aalr._version import __version__
 from sbi_aalr.checks import check_prior
 from sbi_aalr.errors import UnsavedPriorWarning
 from sbi_aalr.files import check_path, hash_tensors, read_headed_tensors
+from sbi_aalr.networks.builder import check_embedding_nets
 from sbi_aalr.persistence.cut_files import (
     check_values,
     encode_cuts,
@@ -34,6 +35,7 @@ from sbi_aalr.persistence.network_json import encode_network, rebuild_network
 from sbi_aalr.persistence.posterior_folder import check_posterior_folder
 from sbi_aalr.persistence.posterior_pair import find_weights, write_pair
 from sbi_aalr.persistence.posterior_settings import (
+    EMBEDDED,
     FORMAT,
     INDENTED,
     MEMBERS,
@@ -47,7 +49,13 @@ from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 
 _ESTIMATOR, _CUTS = "estimator.", "cuts."
-_NETWORK: tuple[str, ...] = ("classifier", "classifier_settings", MEMBERS)
+# What the command takes again, and how it calls it.
+_OPTIONS = {
+    "prior": "--prior",
+    "classifier": "--classifier",
+    "embedding_net_x": "--embedding-net",
+}
+_NETWORK = ("classifier", "classifier_settings", MEMBERS, EMBEDDED)
 
 
 class Saved(NamedTuple):
@@ -134,6 +142,7 @@ def read(
     *,
     prior: Distribution | None = None,
     classifier: object = None,
+    embedding_net_x: nn.Module | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Saved:
     """Read what `write` wrote.
@@ -142,6 +151,7 @@ def read(
         folder: Where from.
         prior: The prior, where it could not be written.
         classifier: The builder of the network, where it has no name.
+        embedding_net_x: The user's net of the data inside a network that has a name.
         settings: Settings that replace those saved.
 
     Returns:
@@ -160,33 +170,49 @@ def read(
     tensors = _read_weights(paths[1], document)
     chosen = {**document["parameters"], **(settings or {})}
     shapes = {name: document[name] for name in ("theta_shape", "x_shape")}
+    check_embedding_nets(None, embedding_net_x)
+    network = {name: document[name] for name in _NETWORK if name in document}
+    is_embedded = EMBEDDED in document and classifier is None
+    if embedding_net_x is not None and not is_embedded:
+        raise ValueError(
+            "`embedding_net_x` must be left out: the posterior was saved without one, "
+            "or its whole network is given by `classifier`."
+        )
     given = {
         "prior": document["prior"] if prior is None else prior,
-        "classifier": document["classifier"] if classifier is None else classifier,
         "kernel": chosen["kernel"],
     }
+    if is_embedded:
+        given["embedding_net_x"] = embedding_net_x
+    else:
+        built = document["classifier"] if classifier is None else classifier
+        given["classifier"] = built
     for name, value in given.items():
         if value is None:
+            option = _OPTIONS.get(name)
+            to_command = f", or to the command, `{option} module:name`"
             raise ValueError(
                 f"The posterior was saved with a {name} that JSON cannot hold. Pass "
-                f"the same one again: `load(folder, {name}=...)`."
+                f"the same one again: `load(folder, {name}=...)`"
+                f"{to_command if option else ''}."
             )
     prior = _choose_prior(paths[0], document, prior)
-    network = {name: document[name] for name in _NETWORK if name in document}
+    networks: dict[str, Any] = {
+        "classifier": classifier,
+        "embedding_net_x": embedding_net_x,
+    }
     weights, cuts = select(tensors, _ESTIMATOR), select(tensors, _CUTS)
     try:
-        estimator = rebuild_network(
-            network, weights, classifier=classifier, prior=prior, **shapes
-        )
+        estimator = rebuild_network(network, weights, prior=prior, **networks, **shapes)
         x = tensors.get("x")
         if x is not None:
             check_values("x", x, (max(1, len(x)), *document["x_shape"]))
             x = x.clone()
-        prior = rebuild_cuts(
-            prior, document.get("cuts", []), cuts, classifier=classifier, **shapes
-        )
+        documents = document.get("cuts", [])
+        prior = rebuild_cuts(prior, documents, cuts, **networks, **shapes)
     except Exception as error:
-        if classifier is not None and not isinstance(error, ValueError):
+        are_own = any(own is not None for own in networks.values())
+        if are_own and not isinstance(error, ValueError):
             raise
         raise ValueError(
             f"The weights in {paths[1]} do not fit the classifier in {paths[0].name}: "

@@ -11,8 +11,8 @@ from sbi_aalr.sampling.settings import Settings
 FORMAT = 2
 # Above this, JSON is not read; so many times longer is it with a line for each number.
 MOST_BYTES, INDENTED = 2**21, 4
-# Of an ensemble only.
-MEMBERS = "members"
+# Of an ensemble only, and of a network with an embedding net of the user's inside.
+MEMBERS, EMBEDDED = "members", "embedded"
 # Where parameters were given names.
 NAMES = "parameter_names"
 _LARGEST_COUNT = 2**63 - 1
@@ -53,7 +53,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     for name, kind in content.items():
         if not isinstance(document.get(name, ...), kind):
             raise ValueError(f"{path} is damaged: `{name}` is missing or wrong.")
-    if unknown := document.keys() - content.keys() - {MEMBERS, NAMES}:
+    if unknown := document.keys() - content.keys() - {MEMBERS, NAMES, EMBEDDED}:
         raise ValueError(f"{path} is damaged: {sorted(unknown)!r:.60} is unknown.")
     _check_parameters(path, document["parameters"])
     _check_names(path, document)

@@ -1,42 +1,31 @@
 """`MHPosterior`: batched likelihood-free Metropolis-Hastings as an sbi posterior."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import TorchTransform
-from torch import Tensor
+from torch import nn
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_device, check_prior
-from sbi_aalr.diagnostics.getdist_samples import find_bounds, to_getdist
-from sbi_aalr.diagnostics.run_tree import run_to_dataset, run_to_datatree
-from sbi_aalr.diagnostics.table import summary
-from sbi_aalr.errors import CallOrderError
-from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.persistence.posterior_files import read
 from sbi_aalr.posterior.describe import describe
 from sbi_aalr.posterior.inputs import check_estimator, check_parameters
+from sbi_aalr.posterior.last_run import LastRun
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.saving import save
-from sbi_aalr.posterior.sbi_posterior import SbiPosterior
 from sbi_aalr.posterior.sbi_settings import change_settings
 from sbi_aalr.posterior.transform import make_transform
-from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
-from sbi_aalr.report.evidence import CI_PROB
-from sbi_aalr.report.phases import show_phases
-from sbi_aalr.report.run_report import report_run
-from sbi_aalr.sampling.run import Run
 from sbi_aalr.seeding import generators_kept
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
+    pass
 
 
-class MHPosterior(SbiPosterior):
+class MHPosterior(LastRun):
     r"""Posterior p(theta|x) sampled by likelihood-free Metropolis-Hastings.
 
     The target is log r(x|theta) + log p(theta), with the log-ratio from a ratio
@@ -105,137 +94,6 @@ class MHPosterior(SbiPosterior):
         potential_fn = RatioBasedPotential(estimator, prior, device=device)
         return cls(potential_fn, prior, make_transform(prior, device), **settings)
 
-    @property
-    def chains(self) -> Chains | None:
-        """Draws of the last run, `(C, S, B, D)` with log-probabilities, or None."""
-        return None if self._run is None else self._run.chains
-
-    @property
-    def warmup_chains(self) -> Chains | None:
-        """Warm-up draws of the last run, thinned, or None."""
-        return None if self._run is None else self._run.warmup
-
-    def diagnostics(self, parameter_names: Sequence[str] | None = None) -> "xr.Dataset":
-        """Return how far the last run converged.
-
-        There are `r_hat`, `ess_bulk` and `ess_tail` by parameter, `acceptance_rate`,
-        `stuck_chains`, `num_steps` and `converged`; each by `observation` after
-        `sample_batched`. `parameter_names` may be others than the posterior's own.
-        """
-        run = self._require_run()
-        dataset = run_to_dataset(run, parameter_names)
-        return dataset if run.batched else dataset.isel(observation=0, drop=True)
-
-    def to_datatree(
-        self, parameter_names: Sequence[str] | None = None, split: bool = False
-    ) -> "xr.DataTree":
-        """Convert the last run's chains to ArviZ.
-
-        Args:
-            parameter_names: Others than the posterior's own.
-            split: Whether to have a variable for each parameter, named like it, in the
-                place of `theta`; for `var_names`, as ArviZ's functions take them.
-
-        Returns:
-            Groups `posterior`, `sample_stats`, their warm-up counterparts,
-            `observed_data` and `diagnostics`; the variable is `theta` with dimensions
-            `(chain, draw, parameter)`, and `observation` before the last after
-            `sample_batched`.
-        """
-        tree = run_to_datatree(self._require_run(), parameter_names, split)
-        return tree.copy(deep=True)
-
-    def to_getdist(
-        self, observation: int | None = None, label: str | None = None
-    ) -> Any:
-        """Convert the last run's chains to GetDist's `MCSamples`.
-
-        Args:
-            observation: Which to take, where there are several.
-            label: What its legends call the samples.
-        """
-        tree, bounds = self.to_datatree(), find_bounds(self.proposal)
-        return to_getdist(tree, observation=observation, label=label, bounds=bounds)
-
-    def summary(
-        self,
-        parameter_names: Sequence[str] | None = None,
-        truth: Tensor | None = None,
-        ci_prob: float = 0.94,
-    ) -> "pd.DataFrame":
-        """Return ArviZ's table of the last run, one row a parameter.
-
-        Args:
-            parameter_names: Others than the posterior's own.
-            truth: True parameters to put beside, shape `(D,)`.
-            ci_prob: Probability of the equal-tailed interval; ArviZ's by default.
-        """
-        tree = self.to_datatree(parameter_names)
-        return summary(tree, truth=truth, ci_prob=ci_prob)
-
-    def report(
-        self,
-        path: str | Path,
-        *,
-        simulator: Callable[..., Any] | None = None,
-        truth: Tensor | None = None,
-        parameter_names: Sequence[str] | None = None,
-        training: Mapping[str, Sequence[float]] | None = None,
-        title: str = "Posterior",
-        num_simulations: int = NUM_SIMULATIONS,
-        seed: int = SEED,
-        ci_prob: float = CI_PROB,
-        show_progress_bars: bool = True,
-    ) -> Path:
-        """Write one self-contained HTML page that says whether to trust the last run.
-
-        Without a simulator it shows the chains, and says which checks are open. With
-        one it also runs them: the ratio ROC test, balance, coverage over 100 simulated
-        observations, and posterior predictions.
-
-        Args:
-            path: The file to write; its folder is made if needed.
-            simulator: Any simulator that sbi accepts.
-            truth: True parameters, shape `(D,)`, or `(B, D)` after `sample_batched`.
-            parameter_names: Others than the posterior's own.
-            training: A trainer's `summary`, of which the losses are shown.
-            title: Heading of the page.
-            num_simulations: Simulations for the ROC test. All other checks together
-                take some 80,000 at most.
-            seed: Makes the checks repeatable.
-            ci_prob: Probability of the intervals on the page.
-            show_progress_bars: Whether to show what is being done.
-
-        Returns:
-            The path.
-
-        Raises:
-            IsADirectoryError: If the path is a folder.
-            TypeError: If a simulator is given, but the posterior has no ratio
-                estimator.
-            ValueError: If shapes do not fit, or the simulator fails.
-
-        Warns:
-            FarObservationWarning: If an observation is far from all simulations.
-        """
-        run = self._require_run()
-        with show_phases(show_progress_bars) as on_phase:
-            report_run(
-                run,
-                path,
-                settings=self.parameters,
-                simulator=simulator,
-                truth=truth,
-                parameter_names=parameter_names,
-                training=training,
-                title=title,
-                num_simulations=num_simulations,
-                seed=seed,
-                ci_prob=ci_prob,
-                on_phase=on_phase,
-            )
-        return Path(path)
-
     def save(self, folder: str | Path) -> Path:
         """Write the posterior to a folder: safetensors and JSON, no pickle.
 
@@ -260,6 +118,7 @@ class MHPosterior(SbiPosterior):
         *,
         prior: Distribution | None = None,
         classifier: object = None,
+        embedding_net_x: nn.Module | None = None,
         device: str = "cpu",
         parameter_names: Sequence[str] | None = None,
         **settings: Any,
@@ -271,6 +130,8 @@ class MHPosterior(SbiPosterior):
             prior: The prior, where JSON could not hold it. Where it could, leave it
                 out, or give the same.
             classifier: The builder of the network, where it was your own.
+            embedding_net_x: The net of the data, where one was given to the trainer;
+                its weights do not matter.
             device: Where to sample.
             parameter_names: Others than those saved.
             **settings: Settings by name, over those saved.
@@ -285,7 +146,13 @@ class MHPosterior(SbiPosterior):
                 device does not work.
         """
         check_device("device", device)
-        saved = read(folder, prior=prior, classifier=classifier, settings=settings)
+        saved = read(
+            folder,
+            prior=prior,
+            classifier=classifier,
+            embedding_net_x=embedding_net_x,
+            settings=settings,
+        )
         names = saved.parameter_names if parameter_names is None else parameter_names
         chosen: dict[str, Any] = {**saved.settings, "parameter_names": names}
         posterior = cls.from_estimator(saved.estimator, saved.prior, **chosen)
@@ -293,8 +160,3 @@ class MHPosterior(SbiPosterior):
             posterior.set_default_x(saved.x)
         # Moving makes the prior anew, and rounds the factor of a covariance anew.
         return posterior if device == "cpu" else posterior.to(device)
-
-    def _require_run(self) -> Run:
-        if self._run is None:
-            raise CallOrderError("There are no chains yet. Call `sample` first.")
-        return self._run

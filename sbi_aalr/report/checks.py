@@ -60,6 +60,7 @@ def run_checks(
     truth: Array | None = None,
     num_simulations: int = NUM_SIMULATIONS,
     seed: int = SEED,
+    exclude_invalid_x: bool = False,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> tuple[Checks, xr.DataTree]:
     """Run every check that can be run, and simulate from the posterior.
@@ -78,6 +79,7 @@ def run_checks(
         num_simulations: Simulations for the ROC test; all others together take some
             80,000 at most.
         seed: Makes the checks repeatable.
+        exclude_invalid_x: Simulate again where the simulator gives NaN or infinity.
         on_phase: Called with a few words at the start of each check.
 
     Returns:
@@ -95,7 +97,7 @@ def run_checks(
     draws = read_draws(tree)
     rows = _read_rows(tree)
     theta = _choose_theta(tree, truth)
-    batched = adapt(simulator, prior)
+    batched = adapt(simulator, prior, exclude_invalid_x)
 
     on_phase("Testing the ratio by a classifier")
     roc = ratio_roc(

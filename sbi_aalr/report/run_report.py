@@ -42,6 +42,7 @@ def report_run(
     num_simulations: int = NUM_SIMULATIONS,
     seed: int = SEED,
     ci_prob: float = CI_PROB,
+    exclude_invalid_x: bool = False,
     on_phase: Callable[[str], object] = lambda what: None,
 ) -> Verdict:
     """Write one self-contained HTML page that says whether to trust a run.
@@ -61,6 +62,7 @@ def report_run(
         num_simulations: Simulations for the ROC test.
         seed: Makes the checks repeatable.
         ci_prob: Probability of the intervals on the page.
+        exclude_invalid_x: Simulate again where the simulator gives NaN or infinity.
         on_phase: Called with a few words at the start of each part of the work.
 
     Returns:
@@ -99,6 +101,7 @@ def report_run(
             else list(parameter_names),
             "title": title,
             "ci_prob": ci_prob,
+            "exclude_invalid_x": exclude_invalid_x or None,
         }
         if training:
             given["training"] = Code("trainer.summary")
@@ -113,6 +116,7 @@ def report_run(
             truth=true_values,
             num_simulations=num_simulations,
             seed=seed,
+            exclude_invalid_x=exclude_invalid_x,
             on_phase=on_phase,
         )
     elif simulator is not None:

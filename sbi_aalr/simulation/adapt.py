@@ -5,6 +5,7 @@ from typing import Any
 
 from torch.distributions import Distribution
 
+from sbi_aalr.checks import check_bool
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.simulation.guarded import GuardedSimulator
 from sbi_aalr.types import Simulator
@@ -34,7 +35,11 @@ def prepare(
     return _adapt(simulator, prior), prior
 
 
-def adapt(simulator: Callable[..., Any], prior: Distribution) -> Simulator:
+def adapt(
+    simulator: Callable[..., Any],
+    prior: Distribution,
+    exclude_invalid_x: bool = False,
+) -> Simulator:
     """Make any simulator that sbi accepts a batched one that cannot spoil its data.
 
     As in sbi, it is tried on 2 and on 3 parameter sets, to see whether it takes
@@ -44,6 +49,7 @@ def adapt(simulator: Callable[..., Any], prior: Distribution) -> Simulator:
     Args:
         simulator: Over a batch `(N, D)` or one parameter set at a time.
         prior: Where parameters to try come from.
+        exclude_invalid_x: Simulate again where there was NaN or infinity.
 
     Returns:
         The batched simulator.
@@ -54,11 +60,13 @@ def adapt(simulator: Callable[..., Any], prior: Distribution) -> Simulator:
             not the same, or if rows have no dimension.
     """
     _check_callable(simulator)
+    check_bool("exclude_invalid_x", exclude_invalid_x)
     with generators_kept():
-        return _adapt(simulator, prior)
+        guarded = _adapt(simulator, prior)
+    return guarded.excluding_invalid() if exclude_invalid_x else guarded
 
 
-def _adapt(simulator: Callable[..., Any], prior: Distribution) -> Simulator:
+def _adapt(simulator: Callable[..., Any], prior: Distribution) -> GuardedSimulator:
     if isinstance(simulator, GuardedSimulator):
         return simulator
     device = _choose_device(simulator, prior)

@@ -7,6 +7,7 @@ drawn next do not repeat.
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.checks import keep_digits
+
+# Of simulations that fail by chance, nine in ten of them, one in 40,000 is left then.
+_MOST_TRIES = 100
 
 
 class GuardedSimulator:
@@ -26,6 +30,8 @@ class GuardedSimulator:
         device: Where it wants theta; None for where theta is.
         no_batch: What it raised when it was given a batch, for the message if it fails
             on a row as well.
+        exclude_invalid_x: Simulate again, at the same parameters, where there was NaN
+            or infinity: data are then those of simulations that succeed.
     """
 
     def __init__(
@@ -35,11 +41,13 @@ class GuardedSimulator:
         by_row: bool = False,
         device: str | None = None,
         no_batch: str = "",
+        exclude_invalid_x: bool = False,
     ) -> None:
         self._simulate = simulate
         self._by_row = by_row
         self._device = device
         self._no_batch = no_batch
+        self._most_tries = _MOST_TRIES if exclude_invalid_x else 1
         # Where the last call left the generators.
         self._left: list[Tensor] = []
 
@@ -66,17 +74,40 @@ class GuardedSimulator:
                 f"({theta.shape[0]}, *event_shape), got {tuple(x.shape)}. Give a "
                 "single number the shape (1,)."
             )
-        valid = torch.isfinite(x).flatten(1).all(dim=1)
+        valid = _find_valid(x)
+        for _ in range(self._most_tries - 1):
+            if valid.all():
+                break
+            again = self.run(theta[~valid])
+            x = x.to(torch.promote_types(x.dtype, again.dtype))
+            x[~valid] = again.to(x)
+            valid = _find_valid(x)
         if not valid.all():
-            failed = theta[~valid]
-            raise ValueError(
-                "`simulator` must return numbers that are finite as float32, got NaN "
-                f"or infinity in {len(failed)} of {len(theta)} rows (first: theta = "
-                f"{failed[0].tolist()}). Let it return a finite value there, leave "
-                "such parameters out of the prior, or simulate first and pass "
-                "`exclude_invalid_x=True` to `append_simulations`."
-            )
+            self._refuse(theta, valid)
         return x
+
+    def excluding_invalid(self) -> "GuardedSimulator":
+        """The same, which simulates again where there was NaN or infinity."""
+        chosen = copy.copy(self)
+        chosen._most_tries = _MOST_TRIES
+        return chosen
+
+    def _refuse(self, theta: Tensor, valid: Tensor) -> None:
+        failed = theta[~valid]
+        often = f", {self._most_tries} times over" if self._most_tries > 1 else ""
+        remedy = (
+            "or simulate first and pass `exclude_invalid_x=True` to "
+            "`append_simulations`; `train_online` takes `on_error='skip'`, a report "
+            "and other checks take `exclude_invalid_x=True`"
+        )
+        if often:
+            remedy = "or train with `on_error='skip'`, whose posterior leaves them out"
+        raise ValueError(
+            "`simulator` must return numbers that are finite as float32, got NaN "
+            f"or infinity in {len(failed)} of {len(theta)} rows{often} (first: theta = "
+            f"{failed[0].tolist()}). Let it return a finite value there, leave "
+            f"such parameters out of the prior, {remedy}."
+        )
 
     def run(self, theta: Tensor) -> Tensor:
         """Simulate without a look at the data, whatever their shape."""
@@ -131,6 +162,10 @@ class GuardedSimulator:
                 message += f" It takes no batch either, which raised {self._no_batch}."
             raise ValueError(message) from error
         return copy_numbers(x)
+
+
+def _find_valid(x: Tensor) -> Tensor:
+    return torch.isfinite(x).flatten(1).all(dim=1)
 
 
 @contextlib.contextmanager

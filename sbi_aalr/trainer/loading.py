@@ -12,11 +12,8 @@ from torch import Tensor
 
 from sbi_aalr.files import hash_tensors
 from sbi_aalr.persistence.cut_files import rebuild_cuts
-from sbi_aalr.persistence.network_json import (
-    build_for_weights,
-    build_stack,
-    rebuild_network,
-)
+from sbi_aalr.persistence.network_json import build_stack, rebuild_network
+from sbi_aalr.persistence.network_weights import MOST_NUMBERS, build_for_weights
 from sbi_aalr.persistence.posterior_settings import shorten
 from sbi_aalr.persistence.prior_json import decode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import TRAINER
@@ -35,7 +32,6 @@ from sbi_aalr.training.parcel import select
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.training.recipe import Recipe
 
-_MOST_NUMBERS = 2**24
 _NUM_ROWS = 8
 
 
@@ -209,6 +205,7 @@ def _bring_estimators(
             document["cuts"],
             select("cuts.", tensors),
             classifier=classifier,
+            embedding_net_x=trainer._embedding_net_x,
             **shapes,
         )
 
@@ -235,7 +232,7 @@ def _rebuild_structure(
         return wrap_base(trainer._base, prior, rows, x)
 
     shapes = document["theta_shape"], document["x_shape"]
-    most = _MOST_NUMBERS if net is not None else 0
+    most = MOST_NUMBERS if net is not None else 0
     estimator = build_for_weights(build, weights, *shapes, most)
     return Structure(member, estimator.to(trainer._device))
 

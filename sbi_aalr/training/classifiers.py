@@ -35,7 +35,9 @@ class NamedBuilder:
     """The builder that a name stands for, which may depend on the budget.
 
     An estimator remembers the name in `classifier_name` and the settings in
-    `classifier_settings`, so that it can be rebuilt when it is loaded.
+    `classifier_settings`, so that it can be rebuilt when it is loaded. One that has a
+    net of the user's inside has its name in `embedded_name` instead: it can be rebuilt
+    where the net is given again.
 
     Args:
         name: A name in `CLASSIFIERS`.
@@ -62,8 +64,13 @@ class NamedBuilder:
             entry = entry or find_entry(len(theta))
             settings = dict(entry.towers) if self.name == "two_towers" else {}
         if self.embedding_net_x is not None:
-            net = self.embedding_net_x
-            return CLASSIFIERS[self.name](embedding_net_x=net, **settings)(theta, x)
+            builder = CLASSIFIERS[self.name](
+                embedding_net_x=self.embedding_net_x, **settings
+            )
+            estimator = builder(theta, x)
+            estimator.embedded_name = self.name
+            estimator.classifier_settings = settings
+            return estimator
         if self.name in _FLAT_ONLY and x.ndim != 2:
             raise ValueError(
                 "`classifier` must be one that takes data of shape "

@@ -136,7 +136,7 @@ def choose_density_recipe(num_simulations: int) -> Recipe:
 def build_member(
     member: Member, materials: Materials, theta: Tensor, x: Tensor
 ) -> RatioEstimator:
-    """Build a density from first rows; it remembers what it is."""
+    """Build a density from first rows; it remembers what it is, see `NamedBuilder`."""
     if member.name == "posterior_mixture":
         builder = posterior_mixture(
             materials.theta_transform,
@@ -148,6 +148,8 @@ def build_member(
         builder = likelihood_mixture(**member.settings)
     estimator = builder(theta.cpu(), x.cpu())
     estimator.classifier_settings = member.settings
-    if materials.embedding_net_x is None:
+    if materials.embedding_net_x is None or member.name != "posterior_mixture":
         estimator.classifier_name = member.name
+    else:
+        estimator.embedded_name = member.name
     return estimator

@@ -37,10 +37,11 @@ def call(*arguments):
 
 def test_store_becomes_a_posterior_that_knows_of_failures(store, tmp_path):
     folder = tmp_path / "run"
-    result = call(store.path, "--out", folder)
+    result = call(store.path, "--out", folder, "--parameter-names", "rate,size")
     assert result.exit_code == 0, result.output
     assert f"Wrote {folder}" in result.output.replace("\n", "")
     posterior = MHPosterior.load(folder)
+    assert posterior.parameter_names == ["rate", "size"]
     assert isinstance(posterior.proposal, ValidPrior)
     assert posterior.proposal.sample((2_000,))[:, 0].max() < 1.5
     training = read_training(folder)

@@ -15,6 +15,7 @@ from sbi_aalr.cli.app import app
 from sbi_aalr.cli.compare import _read_tasks
 from sbi_aalr.files import read_sealed, write_sealed
 from sbi_aalr.simulators import TwoMoons
+from sbi_aalr.training.classifiers import NamedBuilder
 
 MODEL = """
 import torch
@@ -24,6 +25,9 @@ from sbi_aalr.simulators import TwoMoons
 net = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh())
 build = two_towers(8, embedding_net_x=net)
 nothing = 3
+
+def make_net():
+    return net
 
 class MyTask:
     def __init__(self):
@@ -86,6 +90,37 @@ def test_own_network_names_and_truth_go_from_samples_to_report(
     # The command that does it again is the one that was given.
     again = shlex.join(["--parameter-names", "a b,c", "--truth", "truth.csv"])
     assert again in words and "--title 'My run' --ci-prob 0.94" in words
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_embedding_net_is_named_where_the_whole_network_is_not(
+    folder, tmp_path, unpictured
+):
+    import own_model
+
+    theta, _, x = draw_pairs(50, seed=1)
+    small = {"hidden_features": 8, "num_blocks": 1}
+    estimator = NamedBuilder("two_towers", small, own_model.net)(theta, x)
+    posterior = MHPosterior.from_estimator(estimator, TwoMoons().prior, **QUICK)
+    folder, chains = posterior.save(tmp_path / "other"), tmp_path / "chains.nc"
+    sample = ("sample", folder, "--x", "x.csv", "--num-samples", 20, "--num-chains", 4)
+    for name in ("net", "make_net"):
+        net = ("--embedding-net", f"own_model:{name}")
+        result = call(*sample, "--out", tmp_path / f"{name}.nc", *net)
+        assert result.exit_code == 0, result.stderr
+    for name, message in (
+        ("nothing", "`embedding_net` must be a torch module"),
+        ("nobody", "`embedding_net` must name something in own_model"),
+    ):
+        wrong = ("--embedding-net", f"own_model:{name}")
+        result = call(*sample, "--out", chains, *wrong)
+        assert result.exit_code == 1 and message in result.stderr
+    result = call(*sample, "--out", chains)
+    assert result.exit_code == 1 and "`--embedding-net module:name`" in result.stderr
+    page = tmp_path / "page.html"
+    result = call("report", folder, "--chains", "net.nc", "--out", page, *net)
+    assert result.exit_code == 0, result.stderr
+    assert "--embedding-net own_model:make_net" in html.unescape(read_words(page))
 
 
 @pytest.mark.parametrize(

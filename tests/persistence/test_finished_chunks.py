@@ -6,8 +6,11 @@ import random
 import shutil
 
 import pytest
+import small_posterior
 import torch
 from interrupted import Interruption, sample
+from sbi.utils import MultipleIndependent
+from torch.distributions import Normal, Uniform
 
 from sbi_aalr.files import write_sealed, write_tensors
 from sbi_aalr.persistence import finished_chunks
@@ -196,3 +199,13 @@ def test_full_disk_stops_the_run_and_keeps_what_is_done(
     monkeypatch.undo()
     assert torch.equal(sample(posterior, many, out), whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.nc", "whole.nc"]
+
+
+def test_run_under_a_prior_of_parts_is_kept(many, tmp_path):
+    """sbi's `MultipleIndependent` draws rows only, whatever shape it is asked for."""
+    one = torch.ones(1)
+    prior = MultipleIndependent([Uniform(-3 * one, 3 * one), Normal(0 * one, one)])
+    posterior, out = small_posterior.make(1, prior), tmp_path / "run.nc"
+    draws = sample(posterior, many, out)
+    assert out.is_file() and draws.shape[-1] == 2
+    assert torch.equal(sample(posterior, many, tmp_path / "again.nc"), draws)

@@ -145,6 +145,42 @@ def test_what_are_no_finite_rows_is_named(make, error, message):
         GuardedSimulator(make)(THETA)
 
 
+class Failing:
+    """Gives NaN, one row in three; always where the first parameter is negative."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, theta):
+        self.count += len(theta)
+        x = theta + torch.randn_like(theta)
+        x[(torch.rand(len(theta)) < 1 / 3) | (theta[:, 0] < 0), 1] = torch.nan
+        return x
+
+
+def test_invalid_simulations_are_made_again_at_their_parameters():
+    simulate, theta = Failing(), torch.arange(600.0).reshape(300, 2)
+    torch.manual_seed(1)
+    x = GuardedSimulator(simulate, exclude_invalid_x=True)(theta)
+    assert x.isfinite().all() and (x - theta).abs().max() < 6
+    # Half as many again, as a geometric series has it.
+    assert 400 < simulate.count < 500
+
+
+def test_what_always_fails_is_refused_after_many_tries():
+    simulate = Failing()
+    guarded = GuardedSimulator(simulate)
+    theta = torch.tensor([[1.0, 1.0], [-2.0, 3.0]])
+    message = r"1 of 2 rows, 100 times over \(first: theta = \[-2.0, 3.0\]\)"
+    with pytest.raises(ValueError, match=message):
+        guarded.excluding_invalid()(theta)
+    assert simulate.count >= 101
+    # The one that was given is as it was.
+    with pytest.raises(ValueError, match="finite") as caught:
+        guarded(theta)
+    assert "over (first" not in str(caught.value)
+
+
 # Each adds noise from another generator to its theta, and leaves nothing as it was.
 
 
