@@ -5,6 +5,8 @@ import math
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from sbi_aalr.tuning import hypergradient
+
 
 class Ridge:
     """Ridge regression with a penalty a weight; the hyperparameters are their logs."""
@@ -108,3 +110,28 @@ def relative_error(found, truth):
 def count_terms(condition_number, error):
     """Terms after which a series with the best safe scale has at most some error."""
     return math.ceil(math.log(error) / math.log(1 - 1 / condition_number))
+
+
+RIDGE = Ridge()
+
+
+def differentiate_ridge(problem=RIDGE, **settings):
+    losses = problem.validation_loss, problem.training_loss
+    [found] = hypergradient(
+        *losses, [problem.fit()], [problem.log_penalties], **settings
+    )
+    return found
+
+
+def parabola(*curvatures):
+    """Losses in two weights at their optimum, curved as given; a penalty is tuned."""
+    h = torch.tensor(curvatures, dtype=torch.float64)
+
+    def training_loss(weights, hyperparameters):
+        return (h * weights[0] ** 2 + hyperparameters[0] * weights[0]).sum()
+
+    def validation_loss(weights, hyperparameters):
+        return (weights[0] * torch.tensor([1.0, 2.0])).sum()
+
+    zeros = torch.zeros(2, dtype=torch.float64)
+    return validation_loss, training_loss, [zeros], [zeros.clone()]

@@ -1,116 +1,30 @@
 """Calls that are killed go on, bit for bit as if nothing had happened."""
 
-import errno
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpointed import (
+    CALLS,
+    SMALL,
+    Counted,
+    Killed,
+    are_same,
+    stack,
+    train_online,
+    train_truncated,
+)
 from kills import needs_fork
-from linear_gaussian import PRIOR, draw_pairs, simulate
+from linear_gaussian import simulate
 from trainers import make_trainer
 
-from sbi_aalr import AALR, networks
-from sbi_aalr.errors import CheckpointWarning
 from sbi_aalr.persistence import checkpoint_files
-from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.trainer import journal
-
-X_O = torch.tensor([[0.3, -0.2]])
-SMALL = networks.two_towers(8, 1)
-
-
-class Killed(BaseException):
-    """Ends a call as suddenly as a kill does, in this process."""
-
-
-class Counted:
-    """A simulator that counts its rows, and draws from NumPy's generator too."""
-
-    def __init__(self):
-        self.rows = 0
-
-    def __call__(self, theta):
-        self.rows += len(theta)
-        return simulate(theta) + 0.01 * torch.tensor(np.random.randn(*theta.shape))
-
-
-def train_online(folder, simulator=simulate, classifier=SMALL, **more):
-    trainer = make_trainer(classifier)
-    settings = {"num_simulations": 400, "batch_size": 50, "seed": 1, **more}
-    settings.setdefault("num_passes", 4)
-    trainer.train_online(simulator, **settings, **folder)
-    return trainer
-
-
-def train(folder, **more):
-    theta, _, x = draw_pairs(300, 1)
-    trainer = make_trainer(SMALL).append_simulations(theta, x)
-    trainer.train(50, stop_after_epochs=2, seed=1, **more, **folder)
-    return trainer
-
-
-def train_from_a_store(folder):
-    theta, _, x = draw_pairs(300, 1)
-    store = SimulationStore(Path(folder["checkpoint"]).parent / "store")
-    if not len(store):
-        store.append(theta, x)
-    trainer = make_trainer(SMALL).append_simulations(store)
-    trainer.train(50, stop_after_epochs=2, seed=1, **folder)
-    return trainer
-
-
-def train_with_torchs_loader(folder):
-    return train(folder, dataloader_kwargs={"num_workers": 0})
-
-
-def train_truncated(folder):
-    trainer = make_trainer(SMALL)
-    trainer.train_truncated(simulate, X_O, 600, num_rounds=2, seed=1, **folder)
-    return trainer
-
-
-def train_once(folder):
-    """Algorithm 1, which keeps no simulations."""
-    return train_online(
-        folder, classifier="selu_mlp", num_simulations=1_500, num_passes=1
-    )
-
-
-def stack(folder):
-    trainer = AALR(PRIOR, show_progress_bars=False)
-    trainer.train_online(simulate, 200, num_passes=2, seed=1, **folder)
-    return trainer
-
-
-CALLS = {
-    "online": train_online,
-    "once": train_once,
-    "stored": train,
-    "from a store": train_from_a_store,
-    "torch's loader": train_with_torchs_loader,
-}
-
-
-def are_same(first, second):
-    ours, theirs = (t._neural_net.state_dict() for t in (first, second))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    for name in ("training_loss", "validation_loss", "learning_rate"):
-        assert first.summary.get(name) == second.summary.get(name)
-    return True
-
-
-@pytest.fixture
-def often(monkeypatch):
-    """Write a checkpoint after every step."""
-    monkeypatch.setattr(journal, "_TIMES_AS_LONG", 0)
-    return {"checkpoint_every": 1e-9}
 
 
 def die_after(monkeypatch, number, call, folder):
@@ -243,119 +157,6 @@ def test_call_goes_on_after_ctrl_c_in_the_same_trainer(tmp_path, often, monkeypa
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize(
-    ("change", "name"),
-    [
-        ({"seed": 2}, "seed"),
-        ({"num_simulations": 500}, "num_simulations"),
-        ({"learning_rate": 0.1}, "learning_rate"),
-        ({"simulator": Counted()}, "simulator"),
-        ({"classifier": "selu_mlp"}, "classifier"),
-        ({"num_passes": 3}, "num_passes"),
-    ],
-)
-def test_checkpoint_of_another_call_is_refused(change, name, tmp_path):
-    kept = {"checkpoint": tmp_path}
-    first = train_online(kept)
-    before = (tmp_path / "checkpoint.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=f"`{name}` was .* Choose another folder"):
-        train_online(kept, **change)
-    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
-    other = train_online({**kept, "resume": False}, **change)
-    if name == "seed":
-        assert not torch.equal(
-            first._neural_net(*draw_pairs(9, 1)[::2]),
-            other._neural_net(*draw_pairs(9, 1)[::2]),
-        )
-
-
-def test_checkpoint_of_other_simulations_is_refused(tmp_path):
-    kept = {"checkpoint": tmp_path}
-    train(kept)
-    with pytest.raises(ValueError, match="`call` was 'train' and is 'train_online'"):
-        train_online(kept)
-    theta, _, x = draw_pairs(300, 2)
-    trainer = make_trainer(SMALL).append_simulations(theta, x)
-    with pytest.raises(ValueError, match="`simulations` was"):
-        trainer.train(50, stop_after_epochs=2, seed=1, **kept)
-
-
-def test_folder_that_cannot_be_written_is_told_before_anything(tmp_path):
-    simulator = Counted()
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(NotADirectoryError, match="`checkpoint` must be a folder"):
-        train_online({"checkpoint": tmp_path / "file" / "x"}, simulator)
-    (tmp_path / "checkpoint.safetensors").write_text("mine")
-    with pytest.raises(ValueError, match="`checkpoint` must be a folder where nothing"):
-        train_online({"checkpoint": tmp_path}, simulator)
-    assert simulator.rows == 0
-
-
-@pytest.mark.parametrize(
-    ("given", "error"),
-    [
-        ({"checkpoint": 3}, TypeError),
-        ({"checkpoint": ""}, ValueError),
-        ({"checkpoint_every": 0}, ValueError),
-        ({"checkpoint_every": "often"}, TypeError),
-        ({"resume": 1}, TypeError),
-    ],
-)
-def test_arguments_are_checked(given, error):
-    with pytest.raises(error, match=f"`{next(iter(given))}` must be"):
-        train_online(given)
-
-
-def test_full_disk_is_told_and_leaves_the_last_good_one(tmp_path, often, monkeypatch):
-    unbroken, written = train_online({}), []
-    write = checkpoint_files.write_tensors
-
-    def fill(path, *arguments):
-        written.append(path)
-        if len(written) > 12:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(path, *arguments)
-
-    folder = {"checkpoint": tmp_path, **often}
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_files, "write_tensors", fill)
-        with pytest.warns(CheckpointWarning, match="last good one stays"):
-            assert are_same(train_online(folder), unbroken)
-    found = checkpoint_files.CheckpointFiles(tmp_path).read()
-    assert found[0].facts["fits"]["0"]["num_batches"]
-    assert are_same(train_online(folder), unbroken)
-
-
-def test_disk_that_is_full_at_the_start_is_an_error(tmp_path, monkeypatch):
-    def fill(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(checkpoint_files, "write_tensors", fill)
-    with pytest.raises(OSError, match="No space left"):
-        train_online({"checkpoint": tmp_path})
-
-
-@pytest.mark.parametrize("pattern", ["checkpoint.safetensors", "checkpoint-*"])
-def test_damaged_checkpoint_is_refused(pattern, tmp_path):
-    kept = {"checkpoint": tmp_path}
-    train_online(kept)
-    path = next(tmp_path.glob(pattern))
-    content = bytearray(path.read_bytes())
-    content[-5] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is damaged.*resume=False"):
-        train_online(kept)
-    train_online({**kept, "resume": False})
-    assert are_same(train_online(kept), train_online({}))
-
-
-def test_folder_is_for_one_process_at_a_time(tmp_path):
-    files = checkpoint_files.CheckpointFiles(tmp_path)
-    message = "`checkpoint` must be a folder that nobody else"
-    with files.held(), pytest.raises(BlockingIOError, match=message):
-        train_online({"checkpoint": tmp_path})
-
-
 def test_only_what_is_named_stays(tmp_path, often):
     (tmp_path / "checkpoint-0123456789abcdef.safetensors").write_text("mine")
     (tmp_path / "notes.txt").write_text("mine")
@@ -374,7 +175,8 @@ import sys
 sys.path[:0] = {path!r}
 import torch
 torch.set_num_threads(1)
-from test_checkpoints import journal, {name}
+from checkpointed import {name}
+from sbi_aalr.trainer import journal
 journal._TIMES_AS_LONG = 0
 print("ready", flush=True)
 {name}({{"checkpoint": {folder!r}, "checkpoint_every": 1e-9}})

@@ -1,53 +1,25 @@
 """`train(tune=...)`: what is tuned, what is kept of it, and that nothing leaks."""
 
 import copy
-import time
 
 import pytest
 import torch
 from linear_gaussian import draw_pairs
-from trainers import append, get_estimator, make_trainer, weights
+from trainers import get_estimator, make_trainer, weights
+from tunable import NUM_ROWS, SHORT, get_report, keep, make
 
-from sbi_aalr import AALR, MHPosterior, networks
-from sbi_aalr.errors import TuningWarning
+from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.simulators import GaussianLinear, TwoMoons
 from sbi_aalr.trainer.tuned import DEFAULT_NAMES
-from sbi_aalr.training import correct, tuned, tuning_search
+from sbi_aalr.training import tuned
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.tuning.ratio import TUNABLE
 
-NUM_ROWS = 300
-SHORT = {"max_num_epochs": 2, "seed": 1}
-pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of epochs")
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    """Few steps of the search, and few of the stack."""
-    monkeypatch.setattr(tuning_search, "_LEAST_STEPS", 5)
-    monkeypatch.setattr("sbi_aalr.training.offset._NUM_STEPS", 20)
-    monkeypatch.setattr("sbi_aalr.training.assemble._NUM_CONTRASTS", 16)
-    monkeypatch.setattr("sbi_aalr.training.assemble._OFFSET_CONTRASTS", 8)
-    monkeypatch.setattr(correct, "_RECIPE", correct._RECIPE._replace(num_passes=1))
-
-
-SMALL = networks.two_towers(16, 1, dropout=0.2, num_octaves=2)
-
-
-def make(base=None, classifier=SMALL, num_rows=NUM_ROWS):
-    trainer = make_trainer(classifier if base is None else "two_towers", base=base)
-    return append(trainer, num_rows)
-
-
-def keep(monkeypatch, is_kept=True):
-    """Let the tuned fit be kept in any case, or never."""
-    monkeypatch.setattr(tuned, "_LEAST_GAIN", -1e9 if is_kept else 1e9)
-
-
-def get_report(trainer):
-    [entry] = trainer.summary["tuning"]
-    return entry["structures"][-1]
+pytestmark = [
+    pytest.mark.usefixtures("hasty_search"),
+    pytest.mark.filterwarnings("ignore:Maximum number of epochs"),
+]
 
 
 @pytest.mark.parametrize("name", TUNABLE)
@@ -243,49 +215,6 @@ def test_other_networks_are_tuned_too(classifier, monkeypatch):
     assert get_report(trainer)["is_kept"]
 
 
-def test_time_limit_leaves_the_plain_fit_its_time():
-    trainer = make()
-    started = time.perf_counter()
-    trainer.train(tune=True, seed=1, time_limit=0.1)
-    assert time.perf_counter() - started < 2.5
-    assert get_report(trainer)["given_up"] == "no time was left"
-    trainer = make()
-    started = time.perf_counter()
-    trainer.train(tune=True, time_limit=4.0, **SHORT)
-    assert time.perf_counter() - started < 6
-    assert "held_out_loss" in get_report(trainer)
-
-
-def test_ctrl_c_in_the_search_keeps_the_plain_fit(monkeypatch):
-    plain = make()
-    plain.train(**SHORT)
-
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tuned, "search_hyperparameters", interrupt)
-    trainer = make()
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train(tune=True, **SHORT)
-    assert torch.equal(weights(trainer._neural_net), weights(plain._neural_net))
-    assert get_report(trainer)["given_up"] == "interrupted"
-    assert trainer.summary["interrupted"] == [True]
-
-
-def test_what_cannot_be_tuned_is_told_and_the_plain_fit_kept(monkeypatch):
-    def fail(*_, **__):
-        raise ValueError("`training_loss` must be finite, got nan.")
-
-    monkeypatch.setattr(tuned, "search_hyperparameters", fail)
-    trainer = make()
-    with pytest.warns(TuningWarning, match="must be finite, got nan"):
-        trainer.train(tune=True, **SHORT)
-    assert "must be finite" in get_report(trainer)["given_up"]
-    plain = make()
-    plain.train(**SHORT)
-    assert torch.equal(weights(trainer._neural_net), weights(plain._neural_net))
-
-
 def test_training_goes_on_with_other_things_tuned(monkeypatch):
     keep(monkeypatch)
     trainer = make()
@@ -309,39 +238,3 @@ def test_a_tuned_posterior_is_saved_like_any_other(monkeypatch, tmp_path):
     theta, _, x = draw_pairs(20, seed=3)
     with torch.no_grad():
         assert torch.allclose(loaded(theta, x), get_estimator(trainer)(theta, x))
-
-
-@pytest.mark.parametrize(
-    ("tune", "error", "message"),
-    [
-        ("learning_rate", ValueError, "no place in the training loss"),
-        (("octaves", "num_blocks"), ValueError, "cannot have 'num_blocks'"),
-        (("wings",), ValueError, "`tune` must be of .* got 'wings'"),
-        ((), ValueError, "at least one name"),
-        (None, TypeError, "`tune` must be names of what to tune, got None"),
-        (1, TypeError, "`tune` must be names of what to tune, got 1"),
-    ],
-)
-def test_what_cannot_be_tuned_is_refused_with_the_reason(tune, error, message):
-    trainer = make()
-    with pytest.raises(error, match=message):
-        trainer.train(tune=tune)
-    assert trainer._neural_net is None
-
-
-def test_what_no_network_has_is_refused():
-    trainer = append(make_trainer())
-    with pytest.raises(ValueError, match="`tune` cannot have 'dropout' here"):
-        trainer.train(tune=("dropout",), seed=1)
-
-
-def test_too_few_rows_are_told():
-    trainer = append(make_trainer(SMALL), 40)
-    with pytest.raises(ValueError, match=r"`tune` needs at least 40 .* got 36"):
-        trainer.train(tune=True, **SHORT)
-
-
-def test_checkpoints_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="`checkpoint` must be left out with `tune`"):
-        make().train(tune=True, checkpoint=tmp_path / "kept", **SHORT)
-    assert not (tmp_path / "kept").exists()

@@ -1,57 +1,14 @@
 """The search for hyperparameters: what it finds, how it goes on, what it refuses."""
 
-import math
-
 import pytest
 import torch
 from fitted_regressions import Ridge
+from searches import Line, build, interior
 from torch import nn
 
 from sbi_aalr.networks import residual
 from sbi_aalr.tuning import Search, WeightPenalty
 from sbi_aalr.tuning import search as search_module
-
-
-class Line(nn.Module):
-    def __init__(self, num_weights=4, dropout=0.0):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num_weights, dtype=torch.float64))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, rows):
-        return self.dropout(rows) @ self.weight
-
-
-def interior():
-    """A problem whose best penalties are neither nothing nor without bound."""
-    return Ridge(seed=7)
-
-
-def build(problem=None, *, dropout=0.0, knob_rate=0.1, optimizer=None, **settings):
-    """A search for the penalties of a ridge regression."""
-    problem = problem or interior()
-    model = Line(len(problem.log_penalties), dropout)
-    knobs = nn.ParameterList([problem.log_penalties.clone()])
-
-    def training_loss():
-        errors = model(problem.inputs) - problem.targets
-        return errors.square().mean() / 2 + (knobs[0].exp() * model.weight**2).sum() / 2
-
-    def validation_loss():
-        errors = model(problem.held_out) - problem.held_out_targets
-        return errors.square().mean() / 2
-
-    settings = {"inner_steps": 5, **settings}
-    optimizer = optimizer or torch.optim.Adam
-    return Search(
-        model,
-        knobs,
-        settings.pop("training_loss", training_loss),
-        settings.pop("validation_loss", validation_loss),
-        optimizer=torch.optim.SGD(model.parameters(), 0.3),
-        hyperparameter_optimizer=optimizer(knobs.parameters(), knob_rate),
-        **settings,
-    )
 
 
 def find_best(problem):
@@ -289,82 +246,6 @@ def test_hessian_is_multiplied_in_float32(monkeypatch):
     exact, quick = torch.float32, torch.bfloat16
     assert kinds == [exact] * 2 + [quick] * 2 + [exact] * 4
     assert block.may_be_quick
-
-
-# What is refused.
-
-
-@pytest.mark.parametrize(
-    ("settings", "error", "found"),
-    [
-        ({"inner_steps": 0}, ValueError, "`inner_steps` must be a positive int"),
-        ({"inverse": "guess"}, ValueError, "`inverse` must be one of"),
-        ({"num_terms": 1.5}, TypeError, "`num_terms` must be"),
-        ({"damping": -1}, ValueError, "`damping` must be"),
-        ({"spectrum_every": 0}, ValueError, "`spectrum_every` must be"),
-        ({"clip_max_norm": 0}, ValueError, "`clip_max_norm` must be"),
-        ({"clip_hypergradient": "1"}, TypeError, "`clip_hypergradient` must be"),
-        ({"seed": -1}, ValueError, "`seed` must be"),
-    ],
-)
-def test_bad_setting_is_named(settings, error, found):
-    with pytest.raises(error, match=found):
-        build(**settings)
-
-
-def test_modules_and_optimizers_are_checked():
-    model, knobs = Line(), nn.ParameterList([torch.zeros(1)])
-    losses = (lambda: None), (lambda: None)
-
-    def start(model=model, knobs=knobs, weights_of=model, knobs_of=knobs):
-        rates = torch.optim.SGD(weights_of.parameters(), 0.1)
-        return Search(
-            model,
-            knobs,
-            *losses,
-            optimizer=rates,
-            hyperparameter_optimizer=torch.optim.SGD(knobs_of.parameters(), 0.1),
-        )
-
-    start()
-    with pytest.raises(TypeError, match="`model` must be a torch module, got str"):
-        start(model="net")
-    with pytest.raises(TypeError, match="`hyperparameters` must be a torch module"):
-        start(knobs=[torch.zeros(1)])
-    with pytest.raises(ValueError, match="`hyperparameters` must not be weights"):
-        start(knobs=model)
-    with pytest.raises(ValueError, match="`hyperparameters` must have a parameter"):
-        start(knobs=nn.Dropout())
-    with pytest.raises(ValueError, match="`optimizer` must step each"):
-        start(weights_of=Line())
-    with pytest.raises(ValueError, match="`hyperparameter_optimizer` must step each"):
-        start(knobs_of=Line())
-    with pytest.raises(TypeError, match="`optimizer` must be a torch optimizer"):
-        Search(model, knobs, *losses, optimizer=3, hyperparameter_optimizer=[])
-
-
-def test_learning_rate_is_no_hyperparameter():
-    model, knobs = nn.Linear(1, 1), nn.ParameterList([torch.tensor(0.1)])
-    search = Search(
-        model,
-        knobs,
-        lambda: model.weight.square().sum() + model.bias.square().sum(),
-        lambda: (model.weight - 1).square().sum() + model.bias.sum(),
-        optimizer=torch.optim.SGD(model.parameters(), 0.1),
-        hyperparameter_optimizer=torch.optim.SGD(knobs.parameters(), 0.1),
-    )
-    with pytest.raises(ValueError, match="learning rate"):
-        search.run(1)
-
-
-def test_loss_that_becomes_nan_is_an_error():
-    problem = Ridge()
-    search = build(problem)
-    search.run(1)
-    problem.targets[0] = math.nan
-    with pytest.raises(ValueError, match="`training_loss` must be finite, got nan"):
-        search.run(1)
-    assert len(search.history) == 1
 
 
 def test_weight_penalties_beat_a_single_one_where_one_weight_matters():
