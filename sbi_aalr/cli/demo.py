@@ -54,7 +54,13 @@ def demo(
     folder = result.files[0].parent
     show_line("Checking the network, for a report …")
     page = folder / REPORT
-    answer = report_folder(folder, page, num_simulations=_CHECK_SIMULATIONS, seed=seed)
+    answer = report_folder(
+        folder,
+        page,
+        num_simulations=_CHECK_SIMULATIONS,
+        seed=seed,
+        on_phase=lambda what: show_line(f"  {what} …"),
+    )
     files = (*result.files, page)
     show_line("")
     show_summary(result.table, "Posterior of SLCP")

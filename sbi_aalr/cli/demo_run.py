@@ -41,6 +41,7 @@ from sbi_aalr.persistence.run_store import write_chains
 from sbi_aalr.persistence.training_json import read_training, write_training
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.report.page import is_report
+from sbi_aalr.report.stack_figure import summarise_stack
 from sbi_aalr.simulators import SLCP
 from sbi_aalr.trainer import AALR
 
@@ -183,6 +184,8 @@ def run_demo(
         "training_loss": trainer.summary["training_loss"],
         "validation_loss": trainer.summary["validation_loss"],
     }
+    if (stack := summarise_stack(trainer.summary)) is not None:
+        training["stack"] = stack
     # Before anything is written: what is there is never of two runs. What it is of is
     # written first, and the fit at once, lest it be lost with what comes after it.
     _remove_earlier(folder)
@@ -238,11 +241,15 @@ def _fit(
 ) -> bool:
     """Fit, and say whether it was interrupted after the first step."""
     wanted, limit = options["num_simulations"], options["time_limit"]
+    told = {"made": 0}
 
     def tell(seconds: float) -> str:
         of = f"{seconds:.0f} s" + ("" if limit is None else f" of {limit:g} s at most")
         # A few more find out how the simulator is to be called.
-        return f"{of}: {min(simulate.count, wanted):,} of {wanted:,} simulations made"
+        made = min(simulate.count, wanted)
+        what = "training goes on with them" if made == told["made"] else "simulating"
+        told["made"] = made
+        return f"{of}: {made:,} of {wanted:,} simulations made, {what}"
 
     beating = (
         contextlib.nullcontext()

@@ -84,7 +84,9 @@ def fit(
     from sbi_aalr.cli.progress_lines import show_duration
     from sbi_aalr.persistence.checkpoint_files import remove_checkpoint
     from sbi_aalr.persistence.posterior_folder import check_posterior_folder
-    from sbi_aalr.persistence.training_json import write_training
+    from sbi_aalr.persistence.training_json import LOSSES, write_training
+    from sbi_aalr.report.stack_figure import summarise_stack
+    from sbi_aalr.trainer.describe import describe_estimator
 
     seed = check_seed("seed", seed)
     check_positive_int("num_simulations", num_simulations)
@@ -141,22 +143,19 @@ def fit(
                 **kept,
             )
     folder = trainer.build_posterior().save(out)
-    losses = {
-        name: trainer.summary[name] for name in ("training_loss", "validation_loss")
-    }
-    known = simulations.describe()
+    last = trainer.summary["recipe"][-1]
+    stack = summarise_stack(trainer.summary)
+    known, seconds = simulations.describe(), trainer.summary["fit_seconds"]
     training = {
         "simulator": known["simulator"] or "unknown",
         "num_simulations": known["num_simulations"],
         "num_failures": known["num_failures"],
         "seed": seed,
-        "fit_seconds": round(sum(trainer.summary["fit_seconds"]), 1),
-        **losses,
+        "fit_seconds": round(last.get("stack_seconds", seconds[-1]), 1),
+        **{name: trainer.summary[name] for name in LOSSES},
+        **({} if stack is None else {"stack": stack}),
     }
     write_training(folder, training)
     remove_checkpoint(folder)
-    least = min(losses["validation_loss"], default=float("nan"))
-    show_line(
-        f"Fitted in {training['fit_seconds']} s, to a held-out loss of "
-        f"{least:.3f} nats. Wrote {folder}"
-    )
+    show_line(f"{describe_estimator(trainer)}.")
+    show_line(f"Fitted in {training['fit_seconds']} s. Wrote {folder}")

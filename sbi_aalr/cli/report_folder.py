@@ -23,7 +23,7 @@ from sbi_aalr.cli.named_simulator import (
 from sbi_aalr.persistence.csv_rows import read_csv_rows
 from sbi_aalr.persistence.run_folder import CHAINS, find_chains
 from sbi_aalr.persistence.run_store import read_run
-from sbi_aalr.persistence.training_json import read_training
+from sbi_aalr.persistence.training_json import LOSSES, read_training
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.report.checks import NUM_SIMULATIONS, SEED
 from sbi_aalr.report.evidence import CI_PROB
@@ -33,7 +33,7 @@ from sbi_aalr.report.verdicts import Verdict
 from sbi_aalr.sampling import Run
 
 _NUM_EXACT_DRAWS = 10_000
-_LOSSES = ("training_loss", "validation_loss")
+_TRAINING = (*LOSSES, "stack")
 
 
 def report_folder(
@@ -119,7 +119,7 @@ def report_folder(
         truth=_read_truth(run) if truth is None else _parse_truth(truth, run),
         parameter_names=parameter_names,
         reference=reference,
-        training={name: training.get(name, []) for name in _LOSSES},
+        training={name: training[name] for name in _TRAINING if name in training},
         title=title or _make_title(folder, path),
         facts=_list_facts(training),
         commands=_list_commands(

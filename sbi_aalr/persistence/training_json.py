@@ -8,6 +8,7 @@ from typing import Any, cast
 from sbi_aalr.files import read_sealed, write_sealed
 from sbi_aalr.persistence.run_folder import TRAINING
 
+LOSSES = ("training_loss", "validation_loss")
 _LARGEST_COUNT = 2**63 - 1
 
 
@@ -31,6 +32,20 @@ def _are_finite(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_finite, value))
 
 
+def _is_stack(value: object) -> bool:
+    entries = value.get("structures") if isinstance(value, dict) else None
+    return isinstance(entries, list) and all(map(_is_member, entries))
+
+
+def _is_member(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_text(value.get("structure"))
+        and _is_finite(value.get("weight", 0.0))
+        and all(_are_finite(value.get(name, [])) for name in LOSSES)
+    )
+
+
 # Those that are read again: what each must be.
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "simulator": (_is_text, "text"),
@@ -40,6 +55,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "fit_seconds": (_is_finite, "a finite number"),
     "training_loss": (_are_finite, "a list of finite numbers"),
     "validation_loss": (_are_finite, "a list of finite numbers"),
+    "stack": (_is_stack, "what was stacked"),
 }
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sbi_aalr.diagnostics.run_tree import run_to_dataset
+from sbi_aalr.networks.stack import Stack
 from sbi_aalr.posterior.inputs import find_estimator
 
 _MAX_NAMES = 8
@@ -21,7 +22,9 @@ def describe(posterior: Any) -> str:
     if estimator is not None:
         size = sum(weight.numel() for weight in estimator.parameters())
         shape = tuple(estimator.condition_shape)
-        lines.append(f"ratio estimator: {size:,} weights, data of shape {shape}")
+        many = len(estimator.stacked) if isinstance(estimator, Stack) else 1
+        of = f"a stack of {many}, " if many > 1 else ""
+        lines.append(f"ratio estimator: {of}{size:,} weights, data of shape {shape}")
     x = posterior.default_x
     lines.append(f"default x: {'none' if x is None else f'shape {tuple(x.shape)}'}")
     lines.append(f"last run: {_describe_run(posterior.run)}")

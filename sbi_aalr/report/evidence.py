@@ -1,7 +1,8 @@
 """What a report is made from: chains, checks, and how they came about."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -111,7 +112,7 @@ class Evidence:
     title: str
     truth: Array | None = None
     reference: Array | None = None
-    training: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     commands: str = ""
     checks: Checks = Checks()

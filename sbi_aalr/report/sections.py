@@ -12,6 +12,7 @@ from sbi_aalr.report.evidence import ChainCheck, Evidence
 from sbi_aalr.report.observation_pictures import picture_observation
 from sbi_aalr.report.pictures import Picture, make_picture
 from sbi_aalr.report.rounding import count_decimals, round_down
+from sbi_aalr.report.stack_figure import describe_stack, has_curves, plot_stack
 from sbi_aalr.report.training_figure import (
     describe_training,
     has_losses,
@@ -152,7 +153,15 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
         pictures.append(make_picture(check.plot(), alt, caption))
         if field == "coverage" and check.truth is not None:
             pictures.append(_picture_recovery(check))
-    if has_losses(evidence.training):
+    if has_curves(evidence.training):
+        pictures.append(
+            make_picture(
+                plot_stack(evidence.training),
+                "Loss of each estimator of the stack against passes.",
+                f"Training loss. {describe_stack(evidence.training)}",
+            )
+        )
+    elif has_losses(evidence.training):
         pictures.append(
             make_picture(
                 plot_training(evidence.training),

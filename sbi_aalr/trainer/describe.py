@@ -17,15 +17,32 @@ def describe(trainer: Any) -> str:
     stored = sum(len(theta) for theta in trainer._theta_roundwise)
     lines.append(f"stored simulations: {stored:,}")
     lines.append(f"device: {trainer._device}")
-    lines.append(f"estimator: {_describe_estimator(trainer)}")
+    lines.append(f"estimator: {describe_estimator(trainer)}")
     return "\n".join([type(trainer).__name__, *(f"  {line}" for line in lines)])
 
 
-def _describe_estimator(trainer: Any) -> str:
+def describe_estimator(trainer: Any) -> str:
+    """Say what was fitted, how large it is, and to which loss.
+
+    Args:
+        trainer: An `AALR`.
+    """
     if trainer._neural_net is None:
         return "none; call `train_online`, `train` or `train_truncated`"
     size = sum(weight.numel() for weight in trainer._neural_net.parameters())
-    losses = trainer.summary["validation_loss"] or trainer.summary["training_loss"]
-    kind = "held-out" if trainer.summary["validation_loss"] else "training"
+    recipe = (trainer.summary.get("recipe") or [{}])[-1]
     said = f"{size:,} weights"
-    return f"{said}, {kind} loss {losses[-1]:.4f}" if losses else said
+    if recipe.get("classifier") == "stack":
+        structures = recipe["structures"]
+        parts = [(one.get("weight") or 0.0, one["structure"]) for one in structures]
+        parts.sort(reverse=True)
+        shares = ", ".join(f"{name} {share:.2g}" for share, name in parts if share)
+        if recipe["has_correction"]:
+            shares += ", with a correction"
+        loss = recipe["held_out_loss"]
+        return f"stack of {shares}; {said}, held-out loss {loss:.4f}"
+    held_out = trainer.summary["validation_loss"]
+    if held_out:
+        return f"{said}, held-out loss {min(held_out):.4f}"
+    losses = trainer.summary["training_loss"]
+    return f"{said}, training loss {losses[-1]:.4f}" if losses else said

@@ -151,4 +151,9 @@ def describe_structures(
         "stack_seconds": time.perf_counter() - started,
     }
     trainer._summary.setdefault("recipe", []).append(chosen)
-    trainer._tracker.log_params(chosen)
+    trainer._tracker.log_params({**chosen, "structures": [dict(e) for e in tried]})
+    # Not for the tracker, which takes single values. Runners-up come last.
+    for entry, history in zip(tried, histories, strict=False):
+        if history is not None:
+            entry["training_loss"] = history.pass_losses
+            entry["validation_loss"] = history.validation_losses

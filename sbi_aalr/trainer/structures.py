@@ -43,6 +43,12 @@ _PATIENCE = 12
 _STACK_SHARE, _STACK_SECONDS = 0.5, 15.0
 # What each fit gets in any case, on a machine where others are too busy.
 _LEAST_SHARE = 0.02
+# What the progress bar calls them; it has little room.
+_TITLES = {
+    "": "Network",
+    "posterior_mixture": "Posterior density",
+    "likelihood_mixture": "Data density",
+}
 
 
 def uses_base(trainer: SbiTrainer) -> bool:
@@ -197,6 +203,7 @@ def choose_fit(
         "clip_max_norm": settings.clip_max_norm,
         "stop_after": stop_after if is_tower else patience,
         "show_progress_bars": trainer._show_progress_bars,
+        "name": _TITLES.get(structure.member.name if structure.member else "", ""),
     }
 
 

@@ -65,6 +65,7 @@ class Fit:
             averaged weights; those of the pass with the least are kept.
         stop_after: Passes without a better held-out loss after which to end.
         show_progress_bars: Whether to show the loss and the simulations of each pass.
+        name: What is fitted, for the progress bar.
         kept: What `pack` returned, of a fit with the same settings, to go on from.
 
     Attributes:
@@ -83,13 +84,14 @@ class Fit:
         held_out: Iterable[Batch] | None = None,
         stop_after: int | None = None,
         show_progress_bars: bool = False,
+        name: str = "",
         kept: Parcel | None = None,
     ) -> None:
         self.history: History | None = None
         self._estimator, self._passes, self._kept = estimator, passes, kept
         self._num_passes, self._stop_after = recipe.num_passes, stop_after
         self._has_limit = time_limit is not None
-        self._shows_progress = show_progress_bars
+        self._shows_progress, self._name = show_progress_bars, name
         num_simulations = passes.num_simulations
         # First, as torch may take seconds to set up the first optimizer of a process.
         self._budget = Budget(
@@ -111,7 +113,10 @@ class Fit:
         is_finished, interruption = False, None
         with (
             Bar(
-                self._passes.num_simulations, self._num_passes, self._shows_progress
+                self._passes.num_simulations,
+                self._num_passes,
+                self._shows_progress,
+                self._name,
             ) as bar,
             _train_mode(self._estimator),
         ):

@@ -19,13 +19,19 @@ class Bar:
         num_simulations: Simulations in a pass.
         num_passes: Passes to come; None if nobody knows.
         show_progress_bars: Whether to show anything at all.
+        name: Whose passes they are.
     """
 
     def __init__(
-        self, num_simulations: int, num_passes: int | None, show_progress_bars: bool
+        self,
+        num_simulations: int,
+        num_passes: int | None,
+        show_progress_bars: bool,
+        name: str = "",
     ) -> None:
         self._values: dict[str, str] = {}
         self._looked = time.perf_counter()
+        self._name = f"{name}, pass" if name else "Pass"
         self._of_all = "" if num_passes is None else f"/{num_passes}"
         self._bar = tqdm(
             total=num_simulations,
@@ -46,7 +52,8 @@ class Bar:
     def begin_pass(self, index: int) -> None:
         """Count from zero again."""
         self._bar.n = self._bar.last_print_n = 0
-        self._bar.set_description_str(f"Pass {index + 1}{self._of_all}", refresh=False)
+        words = f"{self._name} {index + 1}{self._of_all}"
+        self._bar.set_description_str(words, refresh=False)
 
     def end_pass(self) -> None:
         """Count what did not fill a batch as well."""

@@ -79,6 +79,7 @@ class Tuner:
         held_out: Iterable[Batch] | None = None,
         stop_after: int | None = None,
         show_progress_bars: bool = False,
+        name: str = "",
     ) -> History:
         """Fit an estimator again, with what is tuned, and keep that if it is better.
 
@@ -98,6 +99,7 @@ class Tuner:
                 of the tuned one, and the better of the two.
             stop_after: Passes without a better held-out loss after which to end.
             show_progress_bars: Whether to show progress.
+            name: What is fitted, for the progress bar.
 
         Returns:
             The history of the fit that is kept, with the seconds of both.
@@ -114,7 +116,7 @@ class Tuner:
             "show_progress_bars": show_progress_bars,
         }
         both: dict[str, Any] = {"recipe": recipe, "held_out": held_out}
-        both["stop_after"] = stop_after
+        both |= {"stop_after": stop_after, "name": name}
         names = [name for name in self.names if can_tune(name, estimator)]
         report: dict[str, Any] = {
             "structure": getattr(estimator, "classifier_name", None),

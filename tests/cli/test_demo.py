@@ -95,6 +95,8 @@ def test_history_of_the_fit_is_written(result):
     held_out = history.pop("validation_loss")
     assert len(held_out) == 8 and held_out[-1] < held_out[0]
     assert history.pop("fit_seconds") > 0
+    trained = [one for one in history.pop("stack")["structures"] if len(one) > 2]
+    assert all(len(one["validation_loss"]) > 1 for one in trained) and trained
     assert history == {
         "simulator": "slcp",
         "num_simulations": 1_000,
