@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import checkpointed
 import numpy as np
 import pytest
 import torch
@@ -198,12 +199,12 @@ def kill_later(name, folder, seconds):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stack", "train", "train_truncated", "train_online"])
 def test_calls_survive_kills_at_any_time(name, tmp_path):
-    unbroken = globals()[name]({})
+    unbroken = getattr(checkpointed, name)({})
     generator, num_killed = np.random.default_rng(1), 0
     for number in range(8):
         folder = tmp_path / str(number)
         for _ in range(3):
             num_killed += kill_later(name, folder, generator.uniform(0.0, 1.5))
-        assert are_same(globals()[name]({"checkpoint": folder}), unbroken)
+        assert are_same(getattr(checkpointed, name)({"checkpoint": folder}), unbroken)
         assert not list(folder.rglob(".sbi_aalr-*"))
     assert num_killed > 12
