@@ -126,7 +126,8 @@ class RatioNormalisation:
             return (
                 "Not judged: the effective number of prior draws is at most "
                 f"{self.effective_sample_size.max():.1f}, below "
-                f"{self.min_effective_sample_size:g}. Raise `num_draws`."
+                f"{self.min_effective_sample_size:g}. Raise `num_draws`, or "
+                "`num_simulations` of a report."
             )
         judged = int(self.judged.sum())
         worst = self.log_mean[self.judged][np.abs(self.log_mean[self.judged]).argmax()]

@@ -92,7 +92,8 @@ class RatioROC:
         axes.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
         axes.set_xlabel("false positive rate", color=INK)
         axes.set_ylabel("true positive rate", color=INK)
-        axes.set_title(self.verdict, fontsize=9, color=INK, wrap=True)
+        words = self.verdict.replace("`", "")
+        axes.set_title(words, fontsize=9, color=INK, wrap=True)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
         return figure
 

@@ -91,10 +91,19 @@ def count_features(embedding_net: nn.Module, batch: Tensor) -> int:
     """How many features an embedding net gives.
 
     Raises:
-        ValueError: If it does not give rows of features, `(N, F)`.
+        ValueError: If it cannot take such data, or does not give rows of features,
+            `(N, F)`.
     """
-    with torch.no_grad():
-        features = embedding_net(batch[:2])
+    try:
+        with torch.no_grad():
+            features = embedding_net(batch[:2])
+    except RuntimeError as error:
+        raise ValueError(
+            "An embedding net must take rows of shape "
+            f"{tuple(batch.shape[1:])}, but of two of them torch says: {error}. Give "
+            "it layers of that size; torch.nn.Unflatten(1, (1, -1)) gives rows of "
+            "numbers a channel."
+        ) from error
     if features.ndim != 2 or len(features) != len(batch[:2]):
         raise ValueError(
             "An embedding net must give one row of features for each row, (N, F), got "

@@ -123,6 +123,7 @@ def plot_stack(training: Mapping[str, Any]) -> "Figure":
         weight = "" if member.weight is None else f", weight {member.weight:.2g}"
         title = member.name[0].upper() + member.name[1:]
         axes.set_title(f"{title}{weight}", fontsize=9, color=INK, loc="left")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("pass", color=INK)
         axes.set_ylabel("loss, nats", color=INK)
     for axes in list(figure.axes)[len(members) :]:

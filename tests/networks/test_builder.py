@@ -70,6 +70,12 @@ def test_embedding_net_that_mixes_rows_is_named():
         build(torch.ones(4, 1), torch.ones(4, 3))
 
 
+def test_embedding_net_of_another_size_is_named():
+    build = networks.mlp((4,), embedding_net_x=nn.Linear(10, 4))
+    with pytest.raises(ValueError, match=r"must take rows of shape \(3,\), but of two"):
+        build(torch.ones(4, 1), torch.ones(4, 3))
+
+
 @pytest.fixture
 def float64_default():
     torch.set_default_dtype(torch.float64)
