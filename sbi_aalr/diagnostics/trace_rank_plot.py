@@ -155,7 +155,7 @@ def _draw_trace(axes: "Axes", column: Array, accents: dict[int, str]) -> None:
 
 
 def _draw_density(axes: "Axes", column: Array) -> None:
-    from matplotlib.colors import LinearSegmentedColormap, to_rgba
+    from matplotlib.colors import LinearSegmentedColormap
     from scipy.ndimage import gaussian_filter
 
     num_draws = column.shape[1]
@@ -171,7 +171,7 @@ def _draw_density(axes: "Axes", column: Array) -> None:
     # Some bins hold a draw more than others, which would show as stripes.
     counts /= counts.sum(axis=1, keepdims=True)
     # From nothing to blue, so that it suits a dark page too.
-    shades = LinearSegmentedColormap.from_list("shades", [to_rgba(BLUE, 0.0), BLUE])
+    shades = LinearSegmentedColormap.from_list("shades", [f"{BLUE}00", BLUE])
     density = gaussian_filter(counts, sigma=1, mode="reflect").T
     # Scaled to the maximum, a few dark cells would leave all others pale.
     top = max(float(np.quantile(density, 0.99)), 1e-12)
