@@ -13,7 +13,7 @@ import argparse
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -44,14 +44,14 @@ from sbi_aalr.trainer.no_tracker import NoTracker
 BUDGET = 10_000
 # Trainers of sbi's whose networks serve as a base, and whether that is too simple.
 BASES: dict[str, Callable[..., Any]] = {
-    "NPE": NPE_C,
-    "NLE": NLE_A,
     "NPE, one Gaussian": partial(
         NPE_C, density_estimator=posterior_nn("mdn", num_components=1)
     ),
     "NLE, one Gaussian": partial(
         NLE_A, density_estimator=likelihood_nn("mdn", num_components=1)
     ),
+    "NPE": NPE_C,
+    "NLE": NLE_A,
 }
 # Written down before any of them was run: every task whose posterior is known in
 # closed form or by long chains and has a published score of each sequential method.
@@ -82,11 +82,12 @@ def score_all(
     posterior: NeuralPosterior,
     task: str,
     seed: int,
+    observations: Sequence[int],
     shape: tuple[int, ...] = (-1,),
 ) -> list[float]:
-    """Score every reported observation, whose data are brought into a shape."""
+    """Score observations, whose data are brought into a shape."""
     scores = []
-    for number in REPORTED:
+    for number in observations:
         known = load_observation(task, number)
         draws = sample(posterior, known.x_o.reshape(1, *shape), seed)
         scores.append(score(draws, known.reference))
@@ -103,11 +104,11 @@ def show_header(*names: str) -> None:
     show(*["---"] * len(names))
 
 
-def compare_bases(seed: int) -> None:
+def compare_bases(seed: int, observations: Sequence[int]) -> None:
     show_header("task", "base", "alone", "corrected", "each, alone", "each, corrected")
-    for name in ("two_moons", "slcp"):
-        task = make_task(name)
-        for title, make in BASES.items():
+    for title, make in BASES.items():
+        for name in ("two_moons", "slcp"):
+            task = make_task(name)
             with seeded(seed):
                 theta = task.prior.sample((BUDGET,))
                 x = task.simulate(theta)
@@ -117,14 +118,14 @@ def compare_bases(seed: int) -> None:
                 if isinstance(posterior, MCMCPosterior):
                     # The same target, by chains that say when they have converged.
                     posterior = MHPosterior(posterior.potential_fn, task.prior)
-                alone = score_all(posterior, name, seed)
+                alone = score_all(posterior, name, seed, observations)
                 corrected = AALR(task.prior, base=density, **QUIET)
                 corrected.append_simulations(theta, x).train(seed=seed)
-            mended = score_all(corrected.build_posterior(), name, seed)
+            mended = score_all(corrected.build_posterior(), name, seed, observations)
             show(name, title, mean(alone), mean(mended), _list(alone), _list(mended))
 
 
-def score_trials(seed: int) -> None:
+def score_trials(seed: int, observations: Sequence[int]) -> None:
     task = make_task("slcp")
     show_header("SLCP, 10,000", "C2ST", "each", "training, s")
     with seeded(seed):
@@ -138,11 +139,13 @@ def score_trials(seed: int) -> None:
         trainer = AALR(task.prior, **settings, **QUIET)
         trainer.append_simulations(theta, x.reshape(-1, *shape)).train(seed=seed)
         seconds = time.process_time() - started
-        scores = score_all(trainer.build_posterior(), "slcp", seed, shape)
+        scores = score_all(trainer.build_posterior(), "slcp", seed, observations, shape)
         show(title, mean(scores), _list(scores), f"{seconds:.0f}")
 
 
-def score_streamed(seed: int, num_simulations: int, time_limit: float) -> None:
+def score_streamed(
+    seed: int, observations: Sequence[int], num_simulations: int, time_limit: float
+) -> None:
     task = make_task("slcp")
     show_header("SLCP, streamed", "C2ST", "each", "training, s", "of one core, s")
     started, used = time.perf_counter(), time.process_time()
@@ -152,7 +155,7 @@ def score_streamed(seed: int, num_simulations: int, time_limit: float) -> None:
     )
     seconds = time.perf_counter() - started
     used = time.process_time() - used
-    scores = score_all(trainer.build_posterior(), "slcp", seed)
+    scores = score_all(trainer.build_posterior(), "slcp", seed, observations)
     show(
         f"{num_simulations:,}",
         mean(scores),
@@ -223,6 +226,7 @@ def main() -> None:
     parser.add_argument(
         "case", choices=["bases", "trials", "streamed", "rounds", "coverage"]
     )
+    parser.add_argument("--observations", nargs="+", type=int, default=REPORTED)
     parser.add_argument("--fitted", type=Path, default=Path("runs/fitted"))
     parser.add_argument("--num-observations", type=int, default=300)
     parser.add_argument("--num-simulations", type=int, default=1_000_000)
@@ -236,11 +240,16 @@ def main() -> None:
         f"{platform.machine()}, commit {describe_commit()}, seed {options.seed}\n"
     )
     if options.case == "bases":
-        compare_bases(options.seed)
+        compare_bases(options.seed, options.observations)
     elif options.case == "trials":
-        score_trials(options.seed)
+        score_trials(options.seed, options.observations)
     elif options.case == "streamed":
-        score_streamed(options.seed, options.num_simulations, options.time_limit)
+        score_streamed(
+            options.seed,
+            options.observations,
+            options.num_simulations,
+            options.time_limit,
+        )
     elif options.case == "rounds":
         if options.published is None:
             parser.error("`--published` is needed: scores of each observation.")
