@@ -58,7 +58,6 @@ MORE_SBI_NAMES = {
     "sampling": {
         "mcmc_transform",
         "move_distribution_to_device",
-        "within_support",
     },
     "training": {"ClassifierConfig", "build_resnet_classifier", "classifier_nn"},
 }

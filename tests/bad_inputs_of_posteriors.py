@@ -72,7 +72,8 @@ def list_posteriors():
             **{"sample_shape": (5,), "x": X_O[None], **SHORT, **bad}
         ),
     }
-    shapes = (5, "5", None, (0,), (-3,), (2.5,), (True,), ("a",), {5})
+    shapes = (5, "5", None, (0,), (-3,), (2.5,), (True,), ("a",), {5}, (10**7, 10**6))
+    huge = [("num_chains", (10**10,)), ("num_candidates", (10**12,))]
     for where, call in calls.items():
         yield from list_keywords(
             where,
@@ -86,6 +87,7 @@ def list_posteriors():
             ],
         )
         yield from list_keywords(where, call, settings)
+        yield from list_keywords(f"{where}-huge", call, huge)
     for where in ("log_prob", "potential"):
         yield from list_values(
             where,

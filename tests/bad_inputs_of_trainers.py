@@ -18,7 +18,7 @@ from bad_inputs import (
     make_trainer,
     pairs,
 )
-from linear_gaussian import PRIOR, X_O, simulate
+from linear_gaussian import PRIOR, X_O, build_quadratic, simulate
 from torch.distributions import Normal, Poisson
 
 from sbi_aalr import AALR, RatioLoss
@@ -36,7 +36,13 @@ def list_trainers():
             ),
             (
                 "classifier",
-                ("transformer", 3, None, torch.nn.Linear(2, 1)),
+                (
+                    "transformer",
+                    3,
+                    None,
+                    torch.nn.Linear(2, 1),
+                    build_quadratic(*pairs()),
+                ),
             ),
             ("loss", ("bce", 3, RatioLoss)),
             ("device", NO_DEVICE),
@@ -72,6 +78,20 @@ def list_trainers():
             ("resume_training discard_prior_samples", NO_BOOL),
             ("retrain_from_scratch show_train_summary", NO_BOOL),
             ("tune", (None, 1, "wings", ["octaves", 3], [], "learning_rate")),
+        ],
+    )
+    builders = (lambda theta: theta, lambda theta, x: 3, lambda theta, x, size: size)
+    yield from list_keywords(
+        "AALR-train",
+        lambda ready, **bad: (
+            AALR(PRIOR, show_progress_bars=False, **bad)
+            .append_simulations(*pairs())
+            .train()
+        ),
+        [
+            ("classifier", builders),
+            ("embedding_net_x", (torch.nn.Linear(5, 3),)),
+            ("exchangeable", (True,)),
         ],
     )
     yield from list_keywords(

@@ -6,6 +6,7 @@ what to do.
 
 from sbi_aalr.checks.names import check_parameter_names, find_parameter_names
 from sbi_aalr.checks.priors import check_prior, draw_apart
+from sbi_aalr.checks.ranges import is_in_support
 from sbi_aalr.checks.rows import (
     check_finite,
     check_real,
@@ -26,6 +27,7 @@ from sbi_aalr.checks.values import (
     check_choice,
     check_device,
     check_executor,
+    check_field,
     check_fraction,
     check_int_from,
     check_non_negative_float,
@@ -41,6 +43,7 @@ __all__ = [
     "check_choice",
     "check_device",
     "check_executor",
+    "check_field",
     "check_finite",
     "check_fraction",
     "check_inside",
@@ -62,6 +65,7 @@ __all__ = [
     "draw_apart",
     "find_outside",
     "find_parameter_names",
+    "is_in_support",
     "keep_digits",
     "unmask",
 ]

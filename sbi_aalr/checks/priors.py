@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution, biject_to
 from torch.distributions.constraints import Constraint
 
+from sbi_aalr.checks.ranges import is_in_support
+
 # Draws that a prior is judged by: no continuous one gives the same value so often.
 _NUM_TRIED = 8
 # So many spreads away from its draws a prior has no mass to speak of; places to look.
@@ -45,7 +47,8 @@ def check_prior(
     except Exception as error:
         raise ValueError(
             f"`{name}` must give draws with their log-densities, got "
-            f"{type(error).__name__}: {error}. Check its parameters."
+            f"{type(error).__name__}: {str(error) or 'it has none'}. Check its "
+            "parameters."
         ) from error
     if not isinstance(theta, Tensor) or not isinstance(log_prob, Tensor):
         raise ValueError(
@@ -61,6 +64,11 @@ def check_prior(
             f"{tuple(theta.shape)} with log-densities {tuple(log_prob.shape)} for "
             f"{_NUM_TRIED} sets. {remedy}."
         )
+    if not theta.shape[1]:
+        raise ValueError(
+            f"`{name}` must have at least one parameter, got draws of shape "
+            f"{tuple(theta.shape)}."
+        )
     if theta.dtype != torch.float32:
         raise ValueError(
             f"`{name}` must draw float32, got {theta.dtype}. Make it from float32 "
@@ -72,6 +80,7 @@ def check_prior(
             "Pass the prior that the ratio was trained with."
         )
     _check_draws(name, theta, log_prob)
+    _check_own_support(name, value, theta)
     if torch.equal(theta, draw_apart(value, _NUM_TRIED, calls_before=1)):
         raise ValueError(
             f"`{name}` must draw other parameters in every call, got the same again: "
@@ -152,12 +161,23 @@ def _check_draws(name: str, theta: Tensor, log_prob: Tensor) -> None:
                 f"`{name}` must have {rule}, got {values} for parameter {index + 1}. "
                 f"{remedy}"
             )
-    # A draw may be rounded out of the prior, but not all of them.
-    if log_prob.isnan().any() or log_prob.isneginf().all():
+    # A draw may be rounded out of the prior, or onto a pole, but not all of them.
+    if log_prob.isnan().any() or log_prob.isinf().all():
         raise ValueError(
             f"`{name}` must give its own draws finite log-densities, got "
             f"{log_prob[:3].tolist()}. Check its parameters: is a lower bound above an "
             "upper one, or a scale not positive?"
+        )
+
+
+def _check_own_support(name: str, prior: Distribution, theta: Tensor) -> None:
+    """Raise if a prior draws what it rules out itself, but for what rounding does."""
+    outside = ~is_in_support(theta, prior)
+    if 2 * outside.sum() > len(theta):
+        raise ValueError(
+            f"`{name}` must draw from its own `support`, got {int(outside.sum())} of "
+            f"{len(theta)} draws outside it, such as {theta[outside][0].tolist()}. "
+            "Give it the support that it draws from."
         )
 
 
@@ -193,15 +213,3 @@ def _check_tails(name: str, prior: Distribution, theta: Tensor) -> None:
             f"{parameter + 1}, far from all draws. Let its `log_prob` be minus "
             "infinity outside of the range that it draws from."
         )
-
-
-def is_in_support(theta: Tensor, prior: Distribution) -> Tensor:
-    """Which rows of theta, `(N, D)`, the support allows, `(N,)`; all without one."""
-    try:
-        support: Any = prior.support
-    except (NotImplementedError, AttributeError):
-        support = None
-    if support is None:
-        return torch.ones(len(theta), dtype=torch.bool, device=theta.device)
-    inside = support.check(theta)
-    return inside.all(dim=1) if inside.ndim == 2 else inside

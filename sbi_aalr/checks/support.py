@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sbi_aalr.checks.priors import draw_apart, is_in_support
+from sbi_aalr.checks.priors import draw_apart
+from sbi_aalr.checks.ranges import is_in_support
 
 
 def check_inside(name: str, theta: Tensor, prior: Distribution) -> None:
@@ -83,13 +84,17 @@ def find_outside(theta: Tensor, prior: Distribution) -> Tensor:
     """
     centre = draw_apart(prior, 1)
     theta = theta.to(centre)
-    inside = is_in_support(theta, prior)
-    rows = theta[inside]
-    possible = _has_density(rows, prior)
-    moved = rows[~possible].nextafter(centre).lerp(centre, 1e-6)
-    possible[~possible] = _has_density(moved, prior)
-    inside[inside.nonzero()[:, 0]] = possible
-    return ~inside
+    possible = _is_possible(theta, prior)
+    if not possible.all():
+        moved = theta[~possible].nextafter(centre).lerp(centre, 1e-6)
+        possible[~possible] = _is_possible(moved, prior)
+    return ~possible
+
+
+def _is_possible(theta: Tensor, prior: Distribution) -> Tensor:
+    possible = is_in_support(theta, prior)
+    possible[possible.nonzero()[:, 0]] = _has_density(theta[possible], prior)
+    return possible
 
 
 def _has_density(theta: Tensor, prior: Distribution) -> Tensor:

@@ -1,7 +1,7 @@
 """Checks of single values: numbers, seeds, choices, devices."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from numbers import Integral, Real
 from typing import Any
@@ -37,6 +37,19 @@ def check_type(name: str, value: object, kind: Any, what: str) -> Any:
             f"`{name}` must be {what}, got {type(value).__name__}: {value!r:.60}."
         )
     return value
+
+
+def check_field(instance: object, name: str, check: Callable[[str, Any], Any]) -> None:
+    """Check a field of a frozen dataclass, and keep what the check makes of it.
+
+    Where NumPy's numbers are as good as Python's, torch and JSON take Python's only.
+
+    Args:
+        instance: The instance.
+        name: Name of the field, which is that of the argument.
+        check: One of the checks here.
+    """
+    object.__setattr__(instance, name, check(name, getattr(instance, name)))
 
 
 def check_positive_int(name: str, value: object) -> int:

@@ -143,12 +143,12 @@ def run_demo(
         ['posterior.safetensors', 'posterior.json', 'training.json', 'chains.nc',
          'corner.png', 'trace_rank.png']
     """
-    check_positive_int("num_simulations", num_simulations)
-    check_positive_int("num_samples", num_samples)
+    num_simulations = check_positive_int("num_simulations", num_simulations)
+    num_samples = check_positive_int("num_samples", num_samples)
     seed = check_seed("seed", seed)
     check_device("device", device)
     if time_limit is not None:
-        check_positive_float("time_limit", time_limit)
+        time_limit = check_positive_float("time_limit", time_limit)
     # Before the long part: a folder that cannot be made should not cost a fit.
     folder = check_output_folder("out", out)
     check_replaceable("out", folder, _FILES, _is_of_demo)

@@ -37,7 +37,7 @@ def open_executor(workers: int | None, scheduler: str | None) -> Iterator[Execut
     from sbi_aalr.simulation.pools import own_processes
 
     if workers is not None:
-        check_positive_int("workers", workers)
+        workers = check_positive_int("workers", workers)
     if scheduler is None:
         with own_processes(workers or os.cpu_count() or 1) as executor:
             yield executor

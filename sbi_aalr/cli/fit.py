@@ -89,7 +89,7 @@ def fit(
     from sbi_aalr.trainer.describe import describe_estimator
 
     seed = check_seed("seed", seed)
-    check_positive_int("num_simulations", num_simulations)
+    num_simulations = check_positive_int("num_simulations", num_simulations)
     # Before the long part: a folder that cannot be made should not cost a fit.
     check_posterior_folder(out)
     if simulator is not None:

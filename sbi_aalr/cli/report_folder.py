@@ -88,7 +88,7 @@ def report_folder(
         TypeError: If it is no simulator, or no prior.
         ValueError: If a file is damaged, or the chains are not from this posterior.
     """
-    check_positive_int("num_simulations", num_simulations)
+    num_simulations = check_positive_int("num_simulations", num_simulations)
     seed = check_seed("seed", seed)
     folder, out = Path(folder), check_path(out, "out")
     task = None if simulator is None else import_simulator(simulator)

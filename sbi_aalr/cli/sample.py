@@ -70,7 +70,7 @@ def sample(
     from sbi_aalr.persistence.run_store import SUFFIXES
     from sbi_aalr.posterior import MHPosterior
 
-    check_positive_int("num_samples", num_samples)
+    num_samples = check_positive_int("num_samples", num_samples)
     posterior = MHPosterior.load(
         run,
         prior=None if prior is None else import_prior(prior),

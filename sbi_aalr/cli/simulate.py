@@ -55,7 +55,7 @@ def simulate(
     function = import_simulator(simulator).simulate
     distribution = import_prior(prior)
     if workers is not None:
-        check_positive_int("workers", workers)
+        workers = check_positive_int("workers", workers)
     store = SimulationStore(out)
     facts: dict[str, Any] = {"simulator": simulator}
     if (described := encode_prior(distribution)) is not None:

@@ -114,10 +114,10 @@ def compare(
             )
     budgets = _list_numbers("budgets", budgets, check_positive_int)
     seeds = _list_numbers("seeds", seeds, check_seed)
-    check_positive_int("observations", observations)
-    check_positive_int("num_samples", num_samples)
+    observations = check_positive_int("observations", observations)
+    num_samples = check_positive_int("num_samples", num_samples)
     if workers is not None:
-        check_positive_int("workers", workers)
+        workers = check_positive_int("workers", workers)
     folder = check_output_folder("out", out)
     check_replaceable("out", folder, _OUTPUTS, _has_settings)
     _check_settings(folder, num_samples)

@@ -11,7 +11,7 @@ from sbi.inference.trainers.npe import PosteriorEstimatorTrainer
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sbi_aalr.checks import check_positive_int
+from sbi_aalr.checks import check_field, check_positive_int
 from sbi_aalr.comparison.tasks import Task
 from sbi_aalr.trainer import AALR
 from sbi_aalr.trainer.no_tracker import NoTracker
@@ -42,7 +42,7 @@ class Method:
             raise TypeError(
                 f"`trainer` must be a class or another callable, got {self.trainer!r}."
             )
-        check_positive_int("rounds", self.rounds)
+        check_field(self, "rounds", check_positive_int)
 
 
 METHODS: Mapping[str, Method] = {

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from sbi.utils.sbiutils import within_support
 from torch import Tensor
 from torch.distributions import Distribution
 
+from sbi_aalr.checks import is_in_support
 from sbi_aalr.mcmc import mixture_fit, student_mixture
 from sbi_aalr.mcmc.weights import sum_weights
 
@@ -92,7 +92,7 @@ def estimate_log_evidence(
     num_mixture = _NUM_PROPOSALS - num_prior
     drawn = student_mixture.sample(generator, mixture, num_mixture)[:, 0]
     theta = torch.cat([prior.sample((num_prior,)), drawn])
-    theta = theta[within_support(prior, theta)]
+    theta = theta[is_in_support(theta, prior)]
     log_mixture = student_mixture.log_density(mixture, theta.unsqueeze(1))[:, 0]
     log_proposal = torch.logaddexp(
         log_mixture + math.log(1 - _PRIOR_SHARE),

@@ -67,7 +67,7 @@ def warn_if_not_converged(
     """
     max_rhat = check_positive_float("max_rhat", max_rhat)
     min_ess = check_positive_float("min_ess", min_ess)
-    check_positive_int("stacklevel", stacklevel)
+    stacklevel = check_positive_int("stacklevel", stacklevel)
     read = read_draws(draws, parameter_names=parameter_names, batched=batched)
     convergence = measure_convergence(
         draws, parameter_names=parameter_names, batched=batched

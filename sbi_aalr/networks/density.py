@@ -130,7 +130,7 @@ def posterior_mixture(
     Returns:
         A callable `build(theta, x) -> RatioEstimator`.
     """
-    check_positive_int("num_components", num_components)
+    num_components = check_positive_int("num_components", num_components)
     check_dropout(dropout)
 
     @builds_network
@@ -177,7 +177,7 @@ def likelihood_mixture(
     Returns:
         A callable `build(theta, x) -> RatioEstimator`.
     """
-    check_positive_int("num_components", num_components)
+    num_components = check_positive_int("num_components", num_components)
     check_dropout(dropout)
 
     @builds_network

@@ -101,8 +101,8 @@ def count_features(embedding_net: nn.Module, batch: Tensor) -> int:
         raise ValueError(
             "An embedding net must take rows of shape "
             f"{tuple(batch.shape[1:])}, but of two of them torch says: {error}. Give "
-            "it layers of that size; torch.nn.Unflatten(1, (1, -1)) gives rows of "
-            "numbers a channel."
+            "`embedding_net_x` layers of that size; torch.nn.Unflatten(1, (1, -1)) "
+            "gives rows of numbers a channel."
         ) from error
     if features.ndim != 2 or len(features) != len(batch[:2]):
         raise ValueError(

@@ -39,7 +39,7 @@ class GatedBlock(nn.Module):
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
-        check_positive_int("width", width)
+        width = check_positive_int("width", width)
         check_dropout(dropout)
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(width, width)

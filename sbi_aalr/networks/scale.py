@@ -230,8 +230,8 @@ class Encode(nn.Module):
 
     def __init__(self, num_features: int, num_octaves: int = 9) -> None:
         super().__init__()
-        check_positive_int("num_features", num_features)
-        check_non_negative_int("num_octaves", num_octaves)
+        num_features = check_positive_int("num_features", num_features)
+        num_octaves = check_non_negative_int("num_octaves", num_octaves)
         octaves = min(num_octaves, _MOST_WAVES // num_features)
         octave = torch.arange(octaves, dtype=torch.float32)
         self.register_buffer("frequencies", math.pi / 4 * 2.0**octave, persistent=False)

@@ -1,5 +1,6 @@
 """Checks of what a posterior is given: potential, data, parameters, shape of draws."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,13 +135,12 @@ def check_theta(
 def count_samples(sample_shape: Any) -> int:
     """Return how many draws a shape asks for, or raise."""
     if not isinstance(sample_shape, tuple | list | torch.Size):
+        number = sample_shape if isinstance(sample_shape, int) else "1_000"
         raise TypeError(
-            "`sample_shape` must be a tuple of ints, got "
-            f"{sample_shape!r}. Write `({sample_shape},)` for that many draws."
+            f"`sample_shape` must be a tuple of ints, got {sample_shape!r:.60}. Write "
+            f"`({number},)` for that many draws."
         )
-    for size in sample_shape:
-        check_positive_int("sample_shape", size)
-    return torch.Size(sample_shape).numel()
+    return math.prod(check_positive_int("sample_shape", size) for size in sample_shape)
 
 
 def find_estimator(potential_fn: Any) -> RatioEstimator | None:

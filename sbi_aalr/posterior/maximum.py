@@ -50,11 +50,11 @@ def find_maximum(
         TypeError: If an argument has the wrong type.
         ValueError: If a number is not positive, or `init_method` is unknown.
     """
-    check_positive_int("num_iter", num_iter)
-    check_positive_int("num_to_optimize", num_to_optimize)
-    check_positive_int("num_init_samples", num_init_samples)
-    check_positive_int("save_best_every", save_best_every)
-    check_positive_float("learning_rate", learning_rate)
+    num_iter = check_positive_int("num_iter", num_iter)
+    num_to_optimize = check_positive_int("num_to_optimize", num_to_optimize)
+    num_init_samples = check_positive_int("num_init_samples", num_init_samples)
+    save_best_every = check_positive_int("save_best_every", save_best_every)
+    learning_rate = check_positive_float("learning_rate", learning_rate)
     check_bool("show_progress_bars", show_progress_bars)
     if not isinstance(init_method, Tensor):
         name = check_choice("init_method", init_method, starts)

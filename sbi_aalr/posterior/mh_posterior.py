@@ -31,13 +31,13 @@ class MHPosterior(LastRun):
     The target is log r(x|theta) + log p(theta), with the log-ratio from a ratio
     estimator. Chains of one observation or of thousands run side by side, x is embedded
     once for each, and draws go on until R-hat and the effective sample size are good
-    enough, or `max_steps` is spent and a `ConvergenceWarning` says so. What shows the
-    last run raises a `CallOrderError` where nothing was sampled yet.
+    enough, or `max_steps` is spent, which a warning tells.
 
     Args:
         potential_fn: sbi's potential: from `ratio_estimator_based_potential`, or any
             other, or a callable `(theta, x_o) -> (N,)` of theta `(N, D)`.
-        proposal: Where candidates for the starts come from; the prior by default.
+        proposal: Where candidates for the starts come from; the prior by default. A
+            potential without a prior is sampled where this has a density.
         theta_transform: To unconstrained space, for `map`; built from the prior by
             default.
         parameters: Settings; see `MHPosteriorParameters`.

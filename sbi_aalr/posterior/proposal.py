@@ -6,6 +6,8 @@ import torch
 from sbi.utils.conditional_density_utils import RestrictedPriorForConditional
 from torch import Tensor
 
+from sbi_aalr.sampling.log_prior import LogPrior
+
 
 class ConditionalPrior:
     """Draws of some parameters of a prior, with its density where the others are fixed.
@@ -26,6 +28,7 @@ class ConditionalPrior:
         if condition is None:
             condition = self.full_prior.sample(torch.Size((1,)))
         self.condition = condition
+        self._log_prior = LogPrior(self.full_prior)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw the parameters that are not fixed, shape `(*sample_shape, d)`."""
@@ -37,7 +40,7 @@ class ConditionalPrior:
         """Log-density up to a constant, `(N, d)` -> `(N,)`, nats."""
         rows = self.condition.to(theta).repeat(len(theta), 1)
         rows[:, self.dims_to_sample] = theta
-        return self.full_prior.log_prob(rows)
+        return self._log_prior(rows)
 
 
 def check_proposal(proposal: Any, potential_fn: Any) -> tuple[Any, int]:

@@ -36,7 +36,7 @@ from sbi_aalr.posterior.target import make_target
 from sbi_aalr.posterior.transform import make_transform
 from sbi_aalr.posterior.trials import warn_about_trials
 from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
-from sbi_aalr.sampling.plan import make_plan
+from sbi_aalr.sampling.plan import check_memory, make_plan
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.sample import pick_draws, warn_if_collapsed
 from sbi_aalr.sampling.target import Target
@@ -252,6 +252,7 @@ class SbiPosterior(NeuralPosterior):
         chosen, target = change_settings(self.parameters, settings, 3), self.target
         is_guided = target.guide is not None
         plan = make_plan(chosen, num_samples, len(x), target.ratio_dim, is_guided)
+        check_memory(plan, self._dim, len(x))
         with gradients_on("sample"), torch.no_grad():
             options["parameter_names"] = self._names
             self._run = run = sample_run(target, x, plan, **options)
@@ -265,8 +266,7 @@ class SbiPosterior(NeuralPosterior):
             return self._check_x(x, depth=3)
         if self._x is None:
             raise CallOrderError(
-                "`x` must be given, as no default is set. Pass `x=`, or call "
-                "`set_default_x(x)` first."
+                "`x` must be given: pass `x=`, or call `set_default_x(x)` first."
             )
         return self._x
 

@@ -1,5 +1,6 @@
 """From prior units to a space without bounds, for any prior."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -32,7 +33,10 @@ def make_transform(prior: Any, device: Any = "cpu") -> Transform:
         The transform.
     """
     try:
-        return mcmc_transform(prior, device=device)
+        with warnings.catch_warnings():
+            # Where a prior has no support, sbi says that it goes by its spread.
+            warnings.simplefilter("ignore", UserWarning)
+            return mcmc_transform(prior, device=device)
     except (AssertionError, NotImplementedError):
         support: Any = getattr(prior, "support", constraints.real)
     while hasattr(support, "base_constraint"):
@@ -41,7 +45,21 @@ def make_transform(prior: Any, device: Any = "cpu") -> Transform:
         inverse: Transform = _scale(prior, device)
     else:
         inverse = biject_to(support)
+        if not _takes_rows(inverse, prior, device):
+            # Bounds that differ between the components of a mixture.
+            inverse = _scale(prior, device)
     return IndependentTransform(inverse, 1).inv
+
+
+def _takes_rows(inverse: Transform, prior: Any, device: Any) -> bool:
+    """Whether parameters `(N, D)` have finite counterparts of that shape."""
+    with seeded(0):
+        theta: Tensor = prior.sample(torch.Size((_NUM_DRAWS,))).to(device)
+    try:
+        position = inverse.inv(theta)
+    except RuntimeError:
+        return False
+    return position.shape == theta.shape and bool(position.isfinite().all())
 
 
 def _scale(prior: Any, device: Any) -> AffineTransform:

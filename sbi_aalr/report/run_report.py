@@ -76,7 +76,7 @@ def report_run(
     Warns:
         FarObservationWarning: If an observation is far from all simulations.
     """
-    check_positive_int("num_simulations", num_simulations)
+    num_simulations = check_positive_int("num_simulations", num_simulations)
     seed = check_seed("seed", seed)
     ci_prob = check_fraction("ci_prob", ci_prob)
     check_path(path)

@@ -3,10 +3,12 @@
 import warnings
 
 import torch
-from sbi.utils.sbiutils import mcmc_transform, within_support
+from sbi.utils.sbiutils import mcmc_transform
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
+
+from sbi_aalr.checks import is_in_support
 
 
 class LogPrior:
@@ -38,8 +40,9 @@ class LogPrior:
         far = self._inside.repeat(2 * dim, 1)
         far[index, index], far[dim + index, index] = 1e30, -1e30
         try:
-            is_safe = torch.isneginf(prior.log_prob(far)) | within_support(prior, far)
-            self._needs_check = not is_safe.all()
+            log_prob = prior.log_prob(far)
+            is_right = is_in_support(far, prior) & ~log_prob.isnan()
+            self._needs_check = not (log_prob.isneginf() | is_right).all()
         except ValueError:
             self._needs_check = True
 
@@ -48,9 +51,10 @@ class LogPrior:
         rows = theta.flatten(0, -2)
         if not self._needs_check:
             return self._prior.log_prob(rows).reshape(theta.shape[:-1])
-        valid = within_support(self._prior, rows)
+        valid = is_in_support(rows, self._prior)
         safe = torch.where(valid.unsqueeze(-1), rows, self._inside)
-        log_density = torch.where(valid, self._prior.log_prob(safe), -torch.inf)
+        log_prob = self._prior.log_prob(safe)
+        log_density = torch.where(valid & ~log_prob.isnan(), log_prob, -torch.inf)
         return log_density.reshape(theta.shape[:-1])
 
 

@@ -13,7 +13,7 @@ import math
 import operator
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -91,7 +91,8 @@ class PriorDraws:
         num_draws: int = 100_000,
         seed: int = 0,
     ) -> None:
-        check_positive_int("num_draws", num_draws)
+        num_draws = check_positive_int("num_draws", num_draws)
+        self._made_of = estimator, prior, num_draws, seed
         self._estimator = estimator
         self._parts = take_apart(estimator)
         self._seed, self._log_prior = check_seed("seed", seed), LogPrior(prior)
@@ -105,6 +106,10 @@ class PriorDraws:
         if self._parts.combine_all is not None:
             parts = self._rows.split(_BLOCK_ROWS)
             self._rows = torch.cat([self._parts.embed_theta(part) for part in parts])
+
+    def __reduce__(self) -> Any:
+        """Pickle as what it is made of, as parts of networks cannot be pickled."""
+        return type(self), self._made_of
 
     @torch.no_grad()
     def measure(self, x: Tensor, are_trials: bool = False) -> Normaliser:

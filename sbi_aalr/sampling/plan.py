@@ -1,6 +1,7 @@
 """What a run decides before it starts, where the user leaves it open."""
 
 import math
+import os
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -85,7 +86,9 @@ def make_plan(
     settings = replace(settings, num_chains=num_chains, kernel=name, thin=thin)
     num_draws = -(-num_samples // num_chains)
     if settings.has_limits:
+        # However many effective draws are asked for, `max_steps` ends it.
         reachable = 2 * (settings.min_ess or 0) / num_chains
+        reachable = min(reachable, settings.max_steps / thin)
         # Even, so that thinning by two loses none.
         num_draws = 2 * math.ceil(max(num_draws, _MIN_DRAWS, reachable) / 2)
     return Plan(
@@ -97,3 +100,38 @@ def make_plan(
         thin,
         (user_thin or _FOLLOWING_THIN) if may_follow else None,
     )
+
+
+def check_memory(plan: Plan, num_parameters: int, num_observations: int) -> None:
+    """Raise if the numbers that a run must hold at a time are more than memory has.
+
+    Args:
+        plan: The plan of the run.
+        num_parameters: Number of parameters, `D`.
+        num_observations: Number of observations, `B`.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    rows = {
+        "sample_shape": plan.num_samples * num_observations,
+        "num_chains": plan.num_chains * plan.num_draws,
+        "num_candidates": plan.settings.num_candidates,
+    }
+    memory = _find_memory()
+    for name, count in rows.items():
+        needed = 4.0 * count * num_parameters
+        if needed > memory:
+            raise ValueError(
+                f"`{name}` must be small enough for memory, got one that needs "
+                f"{needed / 2**30:,.0f} GiB of {memory / 2**30:,.0f}: {count:,} rows "
+                f"of {num_parameters} parameters. Draw fewer, or a part at a time."
+            )
+
+
+def _find_memory() -> float:
+    """Memory of this machine, bytes; infinity where it cannot be known."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf

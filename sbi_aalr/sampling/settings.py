@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sbi_aalr.checks import (
     check_choice,
+    check_field,
     check_non_negative_int,
     check_positive_float,
     check_positive_int,
@@ -68,11 +69,11 @@ class Settings:
     def check_counts(self) -> None:
         """Raise if a count is no int, or too small."""
         for name in ("num_candidates", "max_steps"):
-            check_positive_int(name, getattr(self, name))
-        check_non_negative_int("warmup_steps", self.warmup_steps)
+            check_field(self, name, check_positive_int)
+        check_field(self, "warmup_steps", check_non_negative_int)
         for name in ("num_chains", "thin", "max_batch_size"):
             if getattr(self, name) is not None:
-                check_positive_int(name, getattr(self, name))
+                check_field(self, name, check_positive_int)
 
     def validate(self) -> None:
         """Raise if a field that is no count cannot be."""
@@ -93,13 +94,11 @@ class Settings:
                 "`num_chains` must be at least 4 for a kernel that proposes from other "
                 f"chains, got {self.num_chains}."
             )
-        if (
-            self.max_rhat is not None
-            and check_positive_float("max_rhat", self.max_rhat) <= 1
-        ):
+        for name in ("max_rhat", "min_ess"):
+            if getattr(self, name) is not None:
+                check_field(self, name, check_positive_float)
+        if self.max_rhat is not None and self.max_rhat <= 1:
             raise ValueError(f"`max_rhat` must be above 1, got {self.max_rhat!r}.")
-        if self.min_ess is not None:
-            check_positive_float("min_ess", self.min_ess)
 
     @property
     def has_limits(self) -> bool:

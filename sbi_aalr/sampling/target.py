@@ -136,6 +136,9 @@ class RatioTarget(Target):
 class CallableTarget(Target):
     """Any other log-posterior.
 
+    It has no density where the proposal has none, so that the prior bounds it whatever
+    the kernel. Kernels in unconstrained space could not leave the prior anyway.
+
     Attributes:
         potential: The log-posterior of one observation at a time, up to a constant.
     """
@@ -144,7 +147,7 @@ class CallableTarget(Target):
 
     def log_prob_fn(self, x: Tensor) -> "CallableLogProb":
         """The potential, one observation after the other; see `Target.log_prob_fn`."""
-        return CallableLogProb(self.potential, x)
+        return CallableLogProb(self.potential, self.log_proposal, x)
 
 
 class CallableLogProb:
@@ -152,16 +155,20 @@ class CallableLogProb:
 
     Args:
         potential: The potential.
+        log_proposal: Minus infinity where there is no density, nats.
         x: Observations with their trials, shape `(B, T, *event_shape)`.
     """
 
-    def __init__(self, potential: Potential, x: Tensor) -> None:
+    def __init__(
+        self, potential: Potential, log_proposal: LogProbFn, x: Tensor
+    ) -> None:
         self._potential = potential
+        self._log_proposal = log_proposal
         self._x = x
 
     def select(self, index: Tensor) -> "CallableLogProb":
         """The same function for the observations `index` only."""
-        return CallableLogProb(self._potential, self._x[index])
+        return CallableLogProb(self._potential, self._log_proposal, self._x[index])
 
     def pair_with(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         """The same log-density at parameters `(K, D)` that all observations share."""
@@ -171,11 +178,17 @@ class CallableLogProb:
 
     def __call__(self, position: Tensor) -> Tensor:
         """Evaluate positions, shape `(C, B, D)` -> `(C, B)`, nats."""
+        with torch.no_grad():
+            inside = ~self._log_proposal(position).isneginf()
+        if not inside.any():
+            return torch.full_like(position[..., 0], -torch.inf)
+        # Not every potential can be evaluated outside.
+        safe = torch.where(inside.unsqueeze(-1), position, position[inside][0])
         columns = []
         for observation in range(position.shape[1]):
             self._potential.set_x(self._x[observation])
             column = self._potential(
-                position[:, observation], track_gradients=torch.is_grad_enabled()
+                safe[:, observation], track_gradients=torch.is_grad_enabled()
             )
             columns.append(column.reshape(-1))
-        return torch.stack(columns, dim=1)
+        return torch.stack(columns, dim=1).where(inside, -torch.inf)

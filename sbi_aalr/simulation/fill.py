@@ -87,14 +87,14 @@ def fill_store(
     Warns:
         InvalidSimulationsWarning: If some failed and were set aside.
     """
-    check_positive_int("num_simulations", num_simulations)
-    check_positive_int("batch_size", batch_size)
-    check_non_negative_int("num_retries", num_retries)
+    num_simulations = check_positive_int("num_simulations", num_simulations)
+    batch_size = check_positive_int("batch_size", batch_size)
+    num_retries = check_non_negative_int("num_retries", num_retries)
     check_choice("on_error", on_error, ON_ERROR)
     if timeout is not None:
-        check_positive_float("timeout", timeout)
+        timeout = check_positive_float("timeout", timeout)
     if max_in_flight is not None:
-        check_positive_int("max_in_flight", max_in_flight)
+        max_in_flight = check_positive_int("max_in_flight", max_in_flight)
     payload = pack_simulator(simulator, executor)
     prior = read_prior(prior)
     run = begin_run(store, simulator, prior, seed, facts or {})

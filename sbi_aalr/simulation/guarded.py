@@ -8,6 +8,7 @@ drawn next do not repeat.
 
 import contextlib
 import copy
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,7 +49,8 @@ class GuardedSimulator:
         self._device = device
         self._no_batch = no_batch
         self._most_tries = _MOST_TRIES if exclude_invalid_x else 1
-        # Where the last call left the generators.
+        # Where the last call found the generators, and where it left them.
+        self._found: list[Tensor] = []
         self._left: list[Tensor] = []
 
     def __call__(self, theta: Tensor) -> Tensor:
@@ -139,13 +141,16 @@ class GuardedSimulator:
         before = [generator.get_state() for generator in generators]
         yield
         after = [generator.get_state() for generator in generators]
-        # By the seed, or, if it took the user's, by two calls that end alike.
+        # By the seed, or, if it took the user's, by two calls that end alike. Those
+        # that began alike, as a run that is repeated does, end alike anyway.
         has_moved = not _are_equal(after, before)
         is_seeded = seeds != [generator.initial_seed() for generator in generators]
-        if is_seeded or (has_moved and _are_equal(after, self._left)):
+        ends_alike = _are_equal(after, self._left)
+        begins_alike = _are_equal(before, self._found)
+        if is_seeded or (has_moved and ends_alike and not begins_alike):
             for generator, state in zip(generators, before, strict=True):
                 generator.set_state(state)
-        self._left = after
+        self._found, self._left = before, after
 
     def _call(self, given: Tensor, theta: Tensor) -> Tensor:
         """Give the simulator its copy; `theta` is named if it fails."""
@@ -170,13 +175,38 @@ def _find_valid(x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _modes_kept() -> Iterator[None]:
-    """End what a simulator sets: no gradients, another dtype, NumPy's errors."""
-    dtype = torch.get_default_dtype()
+    """End what a simulator sets: modes of torch and NumPy, and the working folder.
+
+    Without the folder, relative paths that a run is to write to would lead elsewhere.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    is_deterministic = torch.are_deterministic_algorithms_enabled()
+    is_warning = torch.is_deterministic_algorithms_warn_only_enabled()
+    num_threads, folder = torch.get_num_threads(), _find_folder()
     with torch.set_grad_enabled(torch.is_grad_enabled()), np.errstate():
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
+            if torch.get_default_device() != device:
+                # None is torch's own word for the CPU, and costs nothing.
+                torch.set_default_device(None if device.type == "cpu" else device)
+            if torch.are_deterministic_algorithms_enabled() != is_deterministic:
+                torch.use_deterministic_algorithms(
+                    is_deterministic, warn_only=is_warning
+                )
+            if torch.get_num_threads() != num_threads:
+                torch.set_num_threads(num_threads)
+            if folder and _find_folder() != folder:
+                os.chdir(folder)
+
+
+def _find_folder() -> str | None:
+    """The working folder; None if it is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _are_equal(states: list[Tensor], others: list[Tensor]) -> bool:

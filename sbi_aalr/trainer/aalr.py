@@ -178,7 +178,9 @@ class AALR(SimulatingTrainer):
         """
         check_loss_arguments(loss_kwargs)
         if training_batch_size is not None:
-            check_positive_int("training_batch_size", training_batch_size)
+            training_batch_size = check_positive_int(
+                "training_batch_size", training_batch_size
+            )
         return fit_stored(
             self,
             TrainingSettings(

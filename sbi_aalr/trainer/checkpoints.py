@@ -33,7 +33,9 @@ class Checkpoints:
     def __post_init__(self) -> None:
         if self.folder is not None:
             check_path("checkpoint", self.folder)
-        check_positive_float("checkpoint_every", self.every)
+        object.__setattr__(
+            self, "every", check_positive_float("checkpoint_every", self.every)
+        )
         check_bool("resume", self.resumes)
 
 

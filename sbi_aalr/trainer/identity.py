@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sbi_aalr.checks import check_seed
 from sbi_aalr.files import hash_tensors
 from sbi_aalr.simulation.fill import draw_theta, name_simulator
 from sbi_aalr.simulation.stored_rows import StoredRows
@@ -35,6 +36,8 @@ def identify(
     """
     if not journal.is_kept:
         return
+    if arguments.get("seed") is not None:
+        arguments["seed"] = check_seed("seed", arguments["seed"])
     loss, net = trainer._ratio_loss, trainer._embedding_net_x
     prior = trainer._prior
     probes = None if prior is None else draw_theta(prior, _NUM_PROBES, 0)

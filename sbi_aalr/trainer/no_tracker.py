@@ -28,7 +28,7 @@ def check_logging(
         levels = [name.lower() for name in logging.getLevelNamesMapping()]
         check_choice("logging_level", logging_level.lower(), levels)
     else:
-        check_non_negative_int("logging_level", logging_level)
+        logging_level = check_non_negative_int("logging_level", logging_level)
     if summary_writer is not None and not isinstance(summary_writer, SummaryWriter):
         raise TypeError(
             "`summary_writer` must be TensorBoard's SummaryWriter or None, got "

@@ -81,9 +81,9 @@ def fit_online(
         The fitted estimator.
     """
     check_bool("retrain_from_scratch", retrain_from_scratch)
-    check_positive_int("num_simulations", num_simulations)
+    num_simulations = check_positive_int("num_simulations", num_simulations)
     if num_passes is not None:
-        check_positive_int("num_passes", num_passes)
+        num_passes = check_positive_int("num_passes", num_passes)
     if trainer._prior is None:
         raise CallOrderError(
             "Algorithm 1 draws from the prior. Give it at the start: `AALR(prior)`."

@@ -45,6 +45,7 @@ from sbi_aalr.trainer.no_tracker import NoTracker
 from sbi_aalr.trainer.simulations import (
     append_store,
     correct_prior,
+    find_rounds,
     join_rows,
     make_loaders,
 )
@@ -165,8 +166,7 @@ class SbiTrainer(RatioEstimatorTrainer):
 
         Data of stores are `StoredRows`, which are read as they are asked for.
         """
-        numbers = self._data_round_index
-        used = [i for i, number in enumerate(numbers) if number >= starting_round]
+        used = find_rounds(self._data_round_index, starting_round)
         theta, masks = (
             torch.cat([parts[i] for i in used])
             for parts in (self._theta_roundwise, self._prior_masks)

@@ -5,6 +5,7 @@ of failed simulations is kept too: a posterior must know how often simulations s
 see `sbi_aalr.sampling.validity`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.distributions import Distribution
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from sbi_aalr.checks import check_inside, check_row_shapes
+from sbi_aalr.errors import CallOrderError
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.sampling.validity import Validity, ValidPrior
 from sbi_aalr.simulation import SimulationStore
@@ -65,6 +67,17 @@ def append_store(
     trainer._data_round_index.append(from_round)
     if len(store.failures.errors):
         trainer._failures = (*trainer._failures, store.failures.theta)
+
+
+def find_rounds(numbers: Sequence[int], starting_round: int) -> list[int]:
+    """Places of the simulations whose round is that or a later one, or raise."""
+    used = [place for place, number in enumerate(numbers) if number >= starting_round]
+    if not used:
+        raise CallOrderError(
+            f"There are no simulations from round {starting_round} on. Call "
+            "`append_simulations(theta, x)` first."
+        )
+    return used
 
 
 def join_rows(parts: list[Any]) -> Any:

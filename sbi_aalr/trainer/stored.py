@@ -91,9 +91,9 @@ def fit_stored(
             "There is no training to resume. Call `train` without "
             "`resume_training` first."
         )
-    check_positive_int("max_num_epochs", max_num_epochs)
-    check_positive_int("stop_after_epochs", stop_after_epochs)
-    check_fraction("validation_fraction", validation_fraction)
+    max_num_epochs = check_positive_int("max_num_epochs", max_num_epochs)
+    stop_after_epochs = check_positive_int("stop_after_epochs", stop_after_epochs)
+    validation_fraction = check_fraction("validation_fraction", validation_fraction)
     names = read_names(tune, checkpoints)
     first_round = trainer._get_start_index(StartIndexContext(discard_prior_samples))
     with open_journal(checkpoints) as journal, fitting(trainer, seed):

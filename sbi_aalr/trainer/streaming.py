@@ -4,7 +4,12 @@ import os
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from sbi_aalr.checks import check_choice, check_executor, check_positive_float
+from sbi_aalr.checks import (
+    check_choice,
+    check_executor,
+    check_field,
+    check_positive_float,
+)
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.fill import ON_ERROR
 
@@ -38,7 +43,7 @@ class Streaming:
             )
         check_choice("on_error", self.on_error, ON_ERROR)
         if self.timeout is not None:
-            check_positive_float("timeout", self.timeout)
+            check_field(self, "timeout", check_positive_float)
 
     @property
     def is_wanted(self) -> bool:

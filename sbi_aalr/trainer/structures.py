@@ -69,6 +69,12 @@ def begin_structures(
     """Give the trainer new structures, built from first rows."""
     prior = _find_prior(trainer)
     net = trainer._embedding_net_x
+    if trainer._exchangeable and x.ndim != 3:
+        raise ValueError(
+            "`exchangeable` must be False unless data are T trials of E numbers each, "
+            f"(N, T, E), got data of shape {tuple(x.shape)}. Give a single number a "
+            "last dimension: `x.unsqueeze(-1)`."
+        )
     materials = Materials(find_transform(prior), LogPrior(prior), net)
     base, trials = trainer._base, trainer._exchangeable
     name = base if isinstance(base, str) else "auto"

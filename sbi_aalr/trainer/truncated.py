@@ -66,9 +66,9 @@ def fit_truncated(
     Returns:
         The estimator of the last round.
     """
-    check_positive_int("num_simulations", num_simulations)
-    check_positive_int("num_rounds", num_rounds)
-    check_fraction("epsilon", epsilon)
+    num_simulations = check_positive_int("num_simulations", num_simulations)
+    num_rounds = check_positive_int("num_rounds", num_rounds)
+    epsilon = check_fraction("epsilon", epsilon)
     if trainer._prior is None:
         raise CallOrderError(
             "Rounds draw from the prior. Give it at the start: `AALR(prior)`."

@@ -1,5 +1,6 @@
 """What a user may pass as `classifier`, and the builder that it stands for."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -164,6 +165,16 @@ def check_fits(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> None:
 def _build_checked(
     builder: Callable[[Tensor, Tensor], object], theta: Tensor, x: Tensor
 ) -> RatioEstimator:
+    try:
+        inspect.signature(builder).bind(theta, x)
+    except TypeError as error:
+        raise TypeError(
+            "`classifier` must be build(theta, x) -> RatioEstimator, got "
+            f"{builder!r:.60}, which cannot be called so: {error}."
+        ) from error
+    except ValueError:
+        # Some callables that are not Python's tell no signature.
+        pass
     estimator = builder(theta, x)
     if not isinstance(estimator, RatioEstimator):
         raise TypeError(

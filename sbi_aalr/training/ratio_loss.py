@@ -8,7 +8,11 @@ import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
-from sbi_aalr.checks import check_non_negative_float, check_positive_int
+from sbi_aalr.checks import (
+    check_field,
+    check_non_negative_float,
+    check_positive_int,
+)
 from sbi_aalr.networks.pairs import is_separable, take_apart
 from sbi_aalr.networks.scale import round_for
 from sbi_aalr.simulation.batches import Batch
@@ -67,9 +71,9 @@ class RatioLoss:
 
     def __post_init__(self) -> None:
         if self.num_contrasts is not None:
-            check_positive_int("num_contrasts", self.num_contrasts)
+            check_field(self, "num_contrasts", check_positive_int)
         for name in TERMS:
-            check_non_negative_float(name, getattr(self, name))
+            check_field(self, name, check_non_negative_float)
         if self.cross_entropy == self.info_nce == 0:
             raise ValueError(
                 "`cross_entropy` and `info_nce` must not both be 0: nothing would be "

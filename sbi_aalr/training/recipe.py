@@ -7,7 +7,7 @@ one part at a time.
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sbi_aalr.checks import check_positive_float, check_positive_int
+from sbi_aalr.checks import check_field, check_positive_float, check_positive_int
 
 
 class Recipe(NamedTuple):
@@ -52,11 +52,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if self.batch_size is not None:
-            check_positive_int("batch_size", self.batch_size)
+            check_field(self, "batch_size", check_positive_int)
         for name in ("learning_rate", "clip_max_norm", "time_limit"):
-            value = getattr(self, name)
-            if value is not None:
-                check_positive_float(name, value)
+            if getattr(self, name) is not None:
+                check_field(self, name, check_positive_float)
 
 
 class Entry(NamedTuple):

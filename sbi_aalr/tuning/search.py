@@ -163,9 +163,9 @@ class Search:
             ValueError: If the held-out loss is not the same twice, or for what
                 `hypergradient` raises one.
         """
-        check_positive_int("num_steps", num_steps)
+        num_steps = check_positive_int("num_steps", num_steps)
         if time_limit is not None:
-            check_positive_float("time_limit", time_limit)
+            time_limit = check_positive_float("time_limit", time_limit)
         self._check_held_out_loss()
         first = len(self.history) + 1
         end = time.perf_counter() + (time_limit or math.inf)

@@ -30,6 +30,7 @@ class Network(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("stand", torch.zeros(4))
 
     def sample(self, sample_shape, condition):
         noise = torch.randn(*sample_shape, len(condition), 2)
@@ -89,6 +90,8 @@ class Trainer:
         network = Network()
         theta, x = (torch.cat(part) for part in zip(*self.rows, strict=True))
         network.scale.fill_(float((theta - x / 2).std()) * 2**0.5)
+        # Where the generator stands, as what training draws depends on it.
+        network.stand.copy_(torch.rand(4))
         return network
 
     def build_posterior(self, network):

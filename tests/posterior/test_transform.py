@@ -3,6 +3,7 @@
 import pytest
 import torch
 from linear_gaussian import SHORT
+from sbi.utils import BoxUniform
 from torch.distributions import (
     Categorical,
     Cauchy,
@@ -59,3 +60,36 @@ def test_posterior_is_sampled_and_has_a_maximum(name):
         assert torch.allclose(draws.mean(dim=0), peak, atol=0.15)
     found = posterior.map(init_method="proposal", num_iter=100)
     assert torch.allclose(found[0], peak, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    ["jump_walk", "random_walk", pytest.param("hmc", marks=pytest.mark.slow)],
+)
+def test_callable_is_bounded_by_the_prior_whatever_the_kernel(kernel):
+    """As in sbi's unconstrained space; most of this Gaussian lies outside."""
+    seen = []
+
+    def potential(theta, x_o):
+        seen.append(theta.detach())
+        return -(theta - 0.9).square().sum(dim=-1) / 0.5
+
+    prior = BoxUniform(torch.zeros(2), torch.ones(2))
+    posterior = MHPosterior(potential, prior)
+    settings = {"max_rhat": None, "min_ess": None, "thin": 2, "num_candidates": 500}
+    draws = posterior.sample(
+        (4_000,), torch.zeros(1), False, seed=1, kernel=kernel, **settings
+    )
+    assert draws.min() >= 0 and draws.max() <= 1
+    free = Normal(0.9, 0.5)
+    grid = torch.linspace(0, 1, 10_001)
+    weight = free.log_prob(grid).exp()
+    mean = float((grid * weight).sum() / weight.sum())
+    assert float(draws.mean()) == pytest.approx(mean, abs=0.03)
+    assert mean < 0.65 < 0.9
+    # A potential may raise outside the prior, so it is not asked there.
+    assert all(((theta >= 0) & (theta <= 1)).all() for theta in seen)
+    outside = posterior.potential(
+        torch.tensor([[0.5, 1.5], [0.5, 0.5]]), torch.zeros(1)
+    )
+    assert outside.isneginf().tolist() == [True, False]

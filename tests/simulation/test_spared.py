@@ -1,5 +1,7 @@
 """What a simulator does to torch's and NumPy's state ends with it."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from linear_gaussian import PRIOR, build_quadratic, simulate
 
 from sbi_aalr import AALR
 from sbi_aalr.seeding import seeded
+from sbi_aalr.simulation.adapt import adapt
 from sbi_aalr.simulation.batches import stream
 
 
@@ -63,20 +66,51 @@ def test_simulator_that_draws_is_left_alone():
             assert torch.equal(batch.theta_prime, PRIOR.sample((20,)))
 
 
+def test_run_that_is_repeated_is_not_taken_for_a_simulator_that_seeds():
+    """A seed gives the same draws after the simulations as it did the first time."""
+    simulator = adapt(simulate, PRIOR)
+    draws = []
+    for _ in range(3):
+        with seeded(1):
+            simulator(PRIOR.sample((20,)))
+            draws.append(torch.rand(3))
+    assert torch.equal(draws[0], draws[1]) and torch.equal(draws[0], draws[2])
+    with seeded(1):
+        simulate(PRIOR.sample((20,)))
+        assert torch.equal(draws[0], torch.rand(3))
+
+
 def set_modes(theta):
     torch.set_grad_enabled(False)
     torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(torch.get_num_threads() + 1)
     np.seterr(all="raise")
-    return simulate(theta)
+    os.chdir("/")
+    with torch.device("cpu"):
+        return simulate(theta)
 
 
-def test_modes_that_a_simulator_sets_end_with_it():
-    before = np.geterr()
+def read_modes():
+    return (
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_num_threads(),
+        np.geterr(),
+        os.getcwd(),
+    )
+
+
+def test_modes_that_a_simulator_sets_end_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = read_modes()
     trainer = AALR(PRIOR, build_quadratic, show_progress_bars=False)
-    trainer.train_online(set_modes, 400, batch_size=100, seed=1)
-    assert torch.is_grad_enabled()
-    assert torch.get_default_dtype() == torch.float32
-    assert np.geterr() == before
+    trainer.train_online(set_modes, 400, batch_size=100, seed=1, checkpoint="here")
+    assert read_modes() == before
+    assert (tmp_path / "here").is_dir()
     assert trainer.build_posterior().target.ratio_dim == 2
 
 
