@@ -209,7 +209,7 @@ def test_planted_fault_is_found(file, source, found):
         ("mcmc/kernels/hmc.py", "from ..kernel import Kernel"),
         ("mcmc/kernels/hmc.py", "from . import walk"),
         ("simulators/slcp.py", "from sbi.utils import BoxUniform"),
-        ("sampling/log_prior.py", "from sbi.utils.sbiutils import within_support"),
+        ("sampling/log_prior.py", "from sbi.utils.sbiutils import mcmc_transform"),
         ("persistence/prior.py", "from sbi.utils import BoxUniform"),
         ("posterior/sbi_posterior.py", "import sbi\nfrom sbi.inference import NRE_A"),
         ("report/figure.py", "def draw():\n    import arviz_plots"),
