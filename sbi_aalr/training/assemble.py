@@ -1,5 +1,6 @@
 """Make one estimator of fitted structures: weigh, normalise, choose a proposal."""
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from sbi_aalr.networks.builder import float32_by_default
 from sbi_aalr.networks.stack import Offset, Stack
+from sbi_aalr.training.clock import Clock
 from sbi_aalr.training.contrasts import (
     Contrasts,
     Pool,
@@ -24,12 +26,16 @@ _MOST_HELD_OUT = 2_000
 # Contrasts of each held-out pair, fewer where there are few seconds.
 _NUM_CONTRASTS, _FEW_CONTRASTS = 128, 32
 _FEW_SECONDS = 5.0
-# Rows to fit the offset to, contrasts of each, and rows for each second there is.
+_EVIDENCE_SHARE = 0.4
+# Rows to fit the offset to, contrasts of each, and the share of the time for them.
 _OFFSET_ROWS, _OFFSET_CONTRASTS = 10_000, 64
-_ROWS_A_SECOND = 500
-# Rows to fit the correction to, contrasts of each, and its share of the time.
+_LEAST_OFFSET_ROWS, _OFFSET_SHARE = 200, 0.6
+# Rows to fit the correction to, contrasts of each, its share of the time that is left,
+# and what a row and contrast costs, in evaluations of a structure.
 _CORRECTION_ROWS, _CORRECTION_CONTRASTS = 20_000, 8
-_CORRECTION_SHARE = 0.5
+_CORRECTION_SHARE, _CORRECTION_COST = 0.5, 5.0
+# With fewer there is little to correct by.
+_LEAST_CORRECTION_ROWS = 2_000
 # Weight of a density that is kept for its residuals alone.
 _HARDLY = 1e-6
 # With fewer held-out rows nothing can be chosen by them.
@@ -77,20 +83,29 @@ def assemble(
     Returns:
         The stack.
     """
+    clock = Clock(seconds)
     is_short = seconds is not None and seconds < _FEW_SECONDS
-    num_contrasts = _FEW_CONTRASTS if is_short else _NUM_CONTRASTS
-    offset_rows = _OFFSET_ROWS
-    if seconds is not None:
-        offset_rows = min(offset_rows, max(20, int(seconds * _ROWS_A_SECOND)))
     theta, x = (rows[:_MOST_HELD_OUT] for rows in held_out)
     proposals = [s for s in structures if is_proposal(s)]
+    joint = torch.stack([evaluate(s, theta[None], x)[0] for s in structures])
+    # Again, as the first time takes longer.
+    began = time.perf_counter()
+    joint = torch.stack([evaluate(s, theta[None], x)[0] for s in structures])
+    each = len(structures) * len(theta)
+    clock.learn(each, began)
+    num_contrasts = _FEW_CONTRASTS
+    if not is_short:
+        affordable = clock.afford(_NUM_CONTRASTS, each, _EVIDENCE_SHARE)
+        num_contrasts = max(min(_FEW_CONTRASTS, _NUM_CONTRASTS), affordable)
+    began = time.perf_counter()
     contrasts = draw_contrasts(proposals, pool, theta, x, num_contrasts, generator)
     evidence = Evidence(
-        torch.stack([evaluate(s, theta[None], x)[0] for s in structures]),
+        joint,
         torch.stack([evaluate(s, contrasts.theta, x) for s in structures]),
         contrasts.log_weight_joint,
         contrasts.log_weight,
     )
+    clock.learn(num_contrasts * each, began)
     alone = torch.eye(len(structures), dtype=theta.dtype, device=theta.device)
     losses = torch.stack([measure_loss(evidence, row).mean() for row in alone])
     allowed = [index for index, usable in enumerate(is_candidate) if usable]
@@ -102,10 +117,12 @@ def assemble(
     proposal = structures[int(torch.tensor(order).argmin())]
     stack = Stack(structures, weights, proposal=proposal).to(theta.device)
     loss = float(measure_loss(evidence, weights.to(theta)).mean())
-    mended = None
-    if not is_short:
-        count = _CORRECTION_CONTRASTS
-        own, x_own = (part[:_CORRECTION_ROWS] for part in training)
+    mended, num_used = None, max(1, int((weights > 0).sum()))
+    count = _CORRECTION_CONTRASTS
+    wanted = min(_CORRECTION_ROWS, len(training[0]))
+    num_rows = clock.afford(wanted, _CORRECTION_COST * count * num_used, 0.5)
+    if not is_short and num_rows >= min(wanted, _LEAST_CORRECTION_ROWS):
+        own, x_own = (part[:num_rows] for part in training)
         drawn = draw_contrasts(proposals, pool, own, x_own, count, generator)
         other = draw_contrasts(proposals, pool, theta, x, 4 * count, generator)
         # The correction sees the residuals of the density that proposes, at least.
@@ -117,12 +134,15 @@ def assemble(
                 Stack(structures, seen, None, proposal).to(theta.device),
                 Pairs(own, x_own, drawn),
                 Pairs(theta, x, other),
-                seconds and _CORRECTION_SHARE * seconds,
+                None if seconds is None else _CORRECTION_SHARE * (clock.left or 0.0),
             )
         if found is not None:
             mended, gain = found
             loss, weights = loss - gain, seen
             stack = Stack(structures, weights, None, proposal, mended)
+    wanted = min(_OFFSET_ROWS, len(training[0]))
+    affordable = clock.afford(wanted, _OFFSET_CONTRASTS * num_used, _OFFSET_SHARE)
+    offset_rows = max(_LEAST_OFFSET_ROWS, affordable)
     x_training = training[1][:offset_rows]
     normalisers = _measure_normalisers(
         stack, proposals, pool, training[0][:offset_rows], x_training, generator
@@ -130,7 +150,7 @@ def assemble(
     net = getattr(proposal.embedding_net_x, "embedding_net", None)
     offset = Offset(x_training, net).to(theta.device)
     with torch.enable_grad():
-        is_useful = fit_offset(offset, x_training, normalisers, seconds)
+        is_useful = fit_offset(offset, x_training, normalisers, clock.left)
     if is_useful:
         offset.eval().requires_grad_(False)
         stack = Stack(structures, weights, offset, proposal, mended)

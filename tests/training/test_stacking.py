@@ -1,6 +1,7 @@
 """Weights of a stack: the truth alone where it is there, and never worse than one."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from exact_ratios import make_known, make_posterior_density
 from linear_gaussian import draw_pairs, log_ratio
 
 from sbi_aalr.networks import likelihood_mixture
+from sbi_aalr.training import assemble as assembling
 from sbi_aalr.training.assemble import assemble
 from sbi_aalr.training.contrasts import Pool, draw_contrasts, evaluate
 from sbi_aalr.training.stacking import Evidence, find_weights, measure_loss
@@ -218,3 +220,21 @@ def test_member_that_hardly_weighs_goes_and_not_one_that_is_needed_less(pairs):
 
     weights = find_weights(collect(pairs, weak, steep))
     assert weights[1] == 0 and weights[0] > 0.5
+
+
+def test_stacking_on_a_slow_machine_keeps_its_time(monkeypatch):
+    """Evaluations that take a hundred times as long make it do less, and not wait."""
+
+    def evaluate_slowly(structure, theta, x):
+        time.sleep(5e-5 * theta.shape[0] * theta.shape[1])
+        return evaluate(structure, theta, x)
+
+    monkeypatch.setattr(assembling, "evaluate", evaluate_slowly)
+    monkeypatch.setattr(assembling, "_FEW_SECONDS", 0.0)
+    monkeypatch.setattr(assembling, "fit_correction", lambda *_: None)
+    structures = [make_posterior_density(), make_known(rough)]
+    began = time.perf_counter()
+    assembled = assemble_known(structures, [True, True], seconds=1.5)
+    # All that is wanted would take eleven seconds.
+    assert time.perf_counter() - began < 6.0
+    assert int(assembled.losses.argmin()) == 0 and assembled.weights[0] > 0
