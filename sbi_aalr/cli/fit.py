@@ -157,5 +157,5 @@ def fit(
     }
     write_training(folder, training)
     remove_checkpoint(folder)
-    show_line(f"{describe_estimator(trainer)}.")
+    show_line(f"Estimator: {describe_estimator(trainer)}.")
     show_line(f"Fitted in {training['fit_seconds']} s. Wrote {folder}")

@@ -190,10 +190,11 @@ def read(
     for name, value in given.items():
         if value is None:
             option = _OPTIONS.get(name)
+            article = "an" if name[0] in "aeiou" else "a"
             to_command = f", or to the command, `{option} module:name`"
             raise ValueError(
-                f"The posterior was saved with a {name} that JSON cannot hold. Pass "
-                f"the same one again: `load(folder, {name}=...)`"
+                f"The posterior was saved with {article} {name} that JSON cannot hold. "
+                f"Pass the same one again: `load(folder, {name}=...)`"
                 f"{to_command if option else ''}."
             )
     prior = _choose_prior(paths[0], document, prior)

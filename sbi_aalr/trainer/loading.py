@@ -102,9 +102,10 @@ def _require(document: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     }
     for name, is_missing in missing.items():
         if is_missing and given[name] is None:
+            article = "an" if name[0] in "aeiou" else "a"
             raise ValueError(
-                f"The trainer was saved with a {name} that JSON cannot hold. Pass the "
-                f"same one again: `AALR.load(folder, {name}=...)`."
+                f"The trainer was saved with {article} {name} that JSON cannot hold. "
+                f"Pass the same one again: `AALR.load(folder, {name}=...)`."
             )
 
 
