@@ -1,9 +1,12 @@
 """Chains for GetDist, which draws triangle plots for cosmologists."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch.distributions import Distribution, Independent, TransformedDistribution
 
 from sbi_aalr.diagnostics.draws import DrawsLike, read_draws
 from sbi_aalr.diagnostics.plot_style import typeset
@@ -68,13 +71,43 @@ def find_bounds(prior: Any) -> list[tuple[float | None, float | None]]:
     parts = getattr(prior, "dists", None)
     if parts is not None:
         return [pair for part in parts for pair in find_bounds(part)]
-    ends = [_find_end(prior, names) for names in (("low", "lower"), ("high", "upper"))]
+    inner = getattr(prior, "prior", None)
+    if isinstance(inner, Distribution):
+        return find_bounds(inner)
     count = prior.sample((1,)).shape[-1] if prior.event_shape else 1
+    return _find_pairs(prior, count)
+
+
+def _find_pairs(prior: Any, count: int) -> list[tuple[float | None, float | None]]:
+    if isinstance(prior, Independent):
+        return _find_pairs(prior.base_dist, count)
+    if isinstance(prior, TransformedDistribution):
+        inner = _find_pairs(prior.base_dist, count)
+        return _carry_over(inner, prior.transforms)
+    ends = [_find_end(prior, names) for names in (("low", "lower"), ("high", "upper"))]
     columns = [
         [None] * count if end is None else np.broadcast_to(end, count).tolist()
         for end in ends
     ]
     return list(zip(*columns, strict=True))
+
+
+def _carry_over(
+    pairs: list[tuple[float | None, float | None]], transforms: Sequence[Any]
+) -> list[tuple[float | None, float | None]]:
+    """Where transforms of single numbers bring the ends; None where nobody knows."""
+    lower = [-math.inf if low is None else low for low, _ in pairs]
+    upper = [math.inf if high is None else high for _, high in pairs]
+    ends = torch.tensor([lower, upper])
+    for transform in transforms:
+        if transform.domain.event_dim or not transform.bijective:
+            return [(None, None)] * len(pairs)
+        ends = transform(ends).sort(dim=0).values
+    return [(_keep_finite(low), _keep_finite(high)) for low, high in ends.T.tolist()]
+
+
+def _keep_finite(end: float) -> float | None:
+    return end if math.isfinite(end) else None
 
 
 def _find_end(prior: Any, names: tuple[str, str]) -> Any:

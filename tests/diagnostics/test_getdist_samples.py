@@ -1,12 +1,23 @@
 """What GetDist is handed."""
 
+import math
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from sbi.utils import BoxUniform, MultipleIndependent
-from torch.distributions import Gamma, Independent, Normal, Uniform
+from torch.distributions import (
+    AffineTransform,
+    ExpTransform,
+    Gamma,
+    Independent,
+    LogNormal,
+    Normal,
+    StickBreakingTransform,
+    TransformedDistribution,
+    Uniform,
+)
 
 from sbi_aalr.diagnostics import to_datatree, to_getdist
 from sbi_aalr.diagnostics.getdist_samples import find_bounds
@@ -66,3 +77,20 @@ def test_bounds_come_from_the_prior():
     assert find_bounds(MultipleIndependent(parts)) == expected
     normal = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
     assert find_bounds(normal) == [(None, None)] * 2
+
+
+def test_bounds_of_a_transformed_prior_are_in_its_own_units():
+    low, high = torch.tensor([-2.0]), torch.tensor([0.0])
+    log_uniform = TransformedDistribution(Uniform(low, high), [ExpTransform()])
+    both = MultipleIndependent([log_uniform, LogNormal(high, -low)])
+    (lower, upper), log_normal = find_bounds(both)
+    assert lower == pytest.approx(math.exp(-2)) and upper == 1.0
+    assert log_normal == (0.0, None)
+    # Turned round, and under others.
+    mirrored = TransformedDistribution(Uniform(low, high), [AffineTransform(1.0, -2.0)])
+    assert find_bounds(Independent(mirrored, 1)) == [(1.0, 5.0)]
+    joined = TransformedDistribution(
+        Independent(Normal(torch.zeros(2), torch.ones(2)), 1),
+        [StickBreakingTransform()],
+    )
+    assert set(find_bounds(joined)) == {(None, None)}
