@@ -27,7 +27,12 @@ from sbi_aalr.diagnostics import (
     summary,
 )
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
-from sbi_aalr.files import check_output_folder, check_replaceable, write_figure
+from sbi_aalr.files import (
+    check_output_folder,
+    check_replaceable,
+    write_figure,
+    write_together,
+)
 from sbi_aalr.persistence.run_folder import (
     CHAINS,
     CORNER,
@@ -99,7 +104,7 @@ def run_demo(
 
     The observation is simulated at SLCP's true parameters. The estimator is
     written as soon as it is fitted, the rest at the end; each file appears whole or not
-    at all. An earlier demo in the folder is removed when the new estimator is fitted;
+    at all. An earlier demo in the folder is removed when the new estimator is written;
     files that are of none are never replaced. Ctrl-C while it is fitted ends the fit
     alone: what was learnt until then is sampled and written all the same.
 
@@ -186,11 +191,14 @@ def run_demo(
     }
     if (stack := summarise_stack(trainer.summary)) is not None:
         training["stack"] = stack
-    # Before anything is written: what is there is never of two runs. What it is of is
-    # written first, and the fit at once, lest it be lost with what comes after it.
-    _remove_earlier(folder)
-    write_training(folder, training)
-    posterior.save(folder)
+    # The fit at once, lest it be lost with what comes after it. An earlier demo is
+    # removed when the disk has taken the new fit, so that nothing is of two runs.
+    # What it is of is written first.
+    write_together(
+        folder,
+        lambda new: (write_training(new, training), posterior.save(new)),
+        lambda: _remove_earlier(folder),
+    )
     posterior.sample((num_samples,), seed=seed, show_progress_bars=show_progress_bars)
     sampled = time.perf_counter()
 

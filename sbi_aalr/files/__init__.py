@@ -20,7 +20,13 @@ from sbi_aalr.files.outputs import (
     check_path,
     check_replaceable,
 )
-from sbi_aalr.files.whole import lock, remove_leftovers, write_bytes, write_folder
+from sbi_aalr.files.whole import (
+    lock,
+    remove_leftovers,
+    write_bytes,
+    write_folder,
+    write_together,
+)
 
 __all__ = [
     "check_output_file",
@@ -43,4 +49,5 @@ __all__ = [
     "write_sealed",
     "write_tensors",
     "write_text",
+    "write_together",
 ]

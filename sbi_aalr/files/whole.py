@@ -90,6 +90,41 @@ def write_folder(path: Path, write_to: Callable[[Path], object]) -> Path:
     return path
 
 
+def write_together(
+    folder: Path,
+    write_to: Callable[[Path], object],
+    on_written: Callable[[], object] = lambda: None,
+) -> None:
+    """Write files into a folder, where all are on disk before the first appears.
+
+    Args:
+        folder: The folder, which must exist.
+        write_to: Writes the files to the empty folder that it is given.
+        on_written: Called when they are on disk, to make room for them.
+
+    Raises:
+        OSError: If one cannot be written; the message says what and why, and the
+            folder is as it was.
+    """
+    with _say_what(folder):
+        remove_leftovers(folder)
+        temporary = _name_temporary(folder)
+        temporary.mkdir()
+        try:
+            with _hold(temporary):
+                write_to(temporary)
+                on_written()
+                # In the order in which they were written.
+                for path in sorted(temporary.iterdir(), key=_find_age):
+                    os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _find_age(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
 def try_to_write(folder: Path) -> None:
     """Make a file in a folder, and remove it again, to see that it can be done.
 
@@ -200,6 +235,11 @@ def _say_what(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{path} could not be written: {error.strerror or error}. "
+        # Of what is written together, a part has said so before.
+        reason: BaseException = error
+        while isinstance(reason.__cause__, OSError):
+            reason = reason.__cause__
+        reason = getattr(reason, "strerror", None) or reason
+        message = f"{path} could not be written: {reason}. "
         message += "Nothing is left half-written."
         raise OSError(error.errno or 0, message) from error

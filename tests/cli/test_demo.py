@@ -215,11 +215,17 @@ def test_demo_over_a_demo_never_leaves_files_of_both(tmp_path, monkeypatch, room
             patch.setattr(os, "fsync", stop)
             with pytest.raises(OSError, match="No space left"):
                 run_demo(out, seed=2, **quick)
-        assert not (out / "report.html").exists()
         assert (out / "notes.txt").read_text() == "mine"
         assert not [path for path in out.iterdir() if path.suffix == ".tmp"]
-        for path in out.glob("[!n]*"):
-            assert path.read_bytes() != (earlier / path.name).read_bytes()
+        # All of it is the earlier one while the new fit was not on disk.
+        same = [
+            path.read_bytes() == (earlier / path.name).read_bytes()
+            # Empty figures are alike.
+            for path in out.glob("[!n]*[!g]")
+        ]
+        assert same == ([True] * 5 if room <= 3 else [False] * len(same))
+        assert (out / "report.html").exists() == (room <= 3)
+        MHPosterior.load(out)
     run_demo(out, seed=2, **quick)
     assert len(list(out.iterdir())) == 7
 
