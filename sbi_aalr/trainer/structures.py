@@ -43,6 +43,8 @@ _PATIENCE = 12
 _STACK_SHARE, _STACK_SECONDS = 0.5, 15.0
 # What each fit gets in any case, on a machine where others are too busy.
 _LEAST_SHARE = 0.02
+# And for the last, where none has come to a step: on a busy machine that takes a while.
+_LAST_SHARE = 0.25
 # What the progress bar calls them; it has little room.
 _TITLES = {
     "": "Network",
@@ -158,6 +160,9 @@ def fit_structures(
             continue
         passes, held_out = source.open(own.batch_size)
         limit = limit_time(settings, started, left)
+        has_stepped = any(one and one.losses for one in histories)
+        if limit is not None and left == 1 and not has_stepped:
+            limit = max(limit, _LAST_SHARE * (settings.time_limit or 0.0))
         batches = list(held_out) if isinstance(held_out, list) else held_out
         try:
             history = journal.fit(

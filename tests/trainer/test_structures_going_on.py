@@ -10,6 +10,7 @@ from linear_gaussian import draw_pairs, simulate
 from stacked import NUM_ROWS, ONLINE, STORED, make, measure_error, train
 from trainers import append, get_estimator, weights
 
+from sbi_aalr.trainer import structures
 from sbi_aalr.training.density_loss import DensityLoss
 from sbi_aalr.training.ratio_loss import RatioLoss
 
@@ -49,6 +50,16 @@ def test_short_limits_give_a_stack_or_say_why_not(limit):
         assert np.isfinite(measure_error(get_estimator(trainer))).all()
     else:
         assert "`time_limit` must be long enough" in message
+
+
+def test_busy_machine_comes_to_a_step_all_the_same(monkeypatch):
+    """Where all time has gone before the first fit, the last one gets a share."""
+    monkeypatch.setattr(structures, "_STACK_SHARE", 1.0)
+    monkeypatch.setattr(structures, "_LEAST_SHARE", 1e-9)
+    trainer = append(make(), 200)
+    trainer.train(time_limit=4.0, seed=1)
+    assert trainer.summary["training_loss"]
+    assert np.isfinite(measure_error(get_estimator(trainer))).all()
 
 
 def press_after(monkeypatch, loss, num_calls):
