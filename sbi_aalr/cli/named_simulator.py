@@ -172,7 +172,7 @@ def _import(option: str, path: str) -> Any:
         sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ImportError(
             f"`{option}` must name a module that can be imported, but {module_name} "
             f"raised {type(error).__name__}: {error}."
@@ -186,7 +186,7 @@ def _import(option: str, path: str) -> Any:
         return found
     try:
         return found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TypeError(
             f"`{option}` must name a class that needs no arguments, or an object, but "
             f"{name}() raised {type(error).__name__}: {error}."

@@ -111,6 +111,6 @@ def _choose_device(simulator: Callable[..., Any], prior: Distribution) -> str | 
         return None
     try:
         simulator(theta.clone())
-    except Exception:
+    except (Exception, SystemExit):
         return "cpu"
     return None

@@ -156,7 +156,8 @@ class GuardedSimulator:
         """Give the simulator its copy; `theta` is named if it fails."""
         try:
             x = self._simulate(given)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # One that calls `sys.exit` would end all that was simulated, and silently.
             where = f"theta = {theta.tolist()}"
             if theta.ndim > 1:
                 where = f"{len(theta)} parameter sets, the first is {theta[0].tolist()}"

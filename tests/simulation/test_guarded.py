@@ -1,5 +1,7 @@
 """No simulator can spoil what its data are used for."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sbi_aalr import AALR
 from sbi_aalr.diagnostics import add_predictive, classifier_balance, ratio_roc
 from sbi_aalr.diagnostics.datatree import to_datatree
+from sbi_aalr.simulation import SimulationStore, fill_store
 from sbi_aalr.simulation.adapt import adapt
 from sbi_aalr.simulation.batches import stream
 from sbi_aalr.simulation.guarded import GuardedSimulator
@@ -259,3 +262,19 @@ def test_training_on_an_in_place_simulator_finds_the_parameters():
     log_prob = posterior.potential(theta, x=torch.tensor([-1.5, 0.5]))
     mean = log_prob.softmax(0) @ theta
     assert abs(mean[0] + 1.5) < 0.1 and abs(mean[1] - 0.5) < 0.1
+
+
+def leave(theta):
+    if (theta[..., 0] > 1).any():
+        sys.exit(3)
+    return simulate(theta)
+
+
+@pytest.mark.filterwarnings("ignore::sbi_aalr.errors.AALRWarning")
+def test_simulator_that_exits_is_a_failure_and_ends_nothing(tmp_path):
+    with pytest.raises(ValueError, match=r"`simulator` raised SystemExit: 3 \(for"):
+        adapt(leave, PRIOR)(torch.full((2, 2), 2.0))
+    store = SimulationStore(tmp_path / "store")
+    account = fill_store(store, leave, PRIOR, 20, batch_size=5, seed=1)
+    assert 0 < account.num_failures < 20
+    assert len(store) == 20 - account.num_failures
