@@ -275,6 +275,7 @@ def test_simulator_that_exits_is_a_failure_and_ends_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"`simulator` raised SystemExit: 3 \(for"):
         adapt(leave, PRIOR)(torch.full((2, 2), 2.0))
     store = SimulationStore(tmp_path / "store")
-    account = fill_store(store, leave, PRIOR, 20, batch_size=5, seed=1)
+    settings = {"batch_size": 5, "seed": 1, "on_error": "skip"}
+    account = fill_store(store, leave, PRIOR, 20, **settings)
     assert 0 < account.num_failures < 20
     assert len(store) == 20 - account.num_failures
