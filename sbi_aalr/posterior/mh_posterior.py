@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from sbi.inference.potentials.ratio_based_potential import RatioBasedPotential
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -20,9 +20,6 @@ from sbi_aalr.posterior.saving import save
 from sbi_aalr.posterior.sbi_settings import change_settings
 from sbi_aalr.posterior.transform import make_transform
 from sbi_aalr.seeding import generators_kept
-
-if TYPE_CHECKING:
-    pass
 
 
 class MHPosterior(LastRun):
