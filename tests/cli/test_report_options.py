@@ -88,6 +88,7 @@ def test_prior_that_is_not_saved_can_be_named(tmp_path, unpictured, monkeypatch)
     rows.write_text("0.1,-0.2\n0.3,0.1\n")
     sample = ("sample", folder, "--x", rows, "--num-samples", 20, "--num-chains", 4)
     quick = {"kernel": "auto", "max_steps": 50, "warmup_steps": 5, "num_candidates": 99}
+    quick |= {"min_ess": 20.0, "max_rhat": None}
     document = read_sealed(folder / "posterior.json")
     document |= {"parameters": {**document["parameters"], **quick}}
     write_sealed(folder / "posterior.json", document)

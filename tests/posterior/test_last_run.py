@@ -165,9 +165,10 @@ def test_threads_draw_from_no_global_generator(posterior, monkeypatch):
     estimator = posterior.potential_fn.ratio_estimator
     watched = MHPosterior.from_estimator(estimator, prior)
     evaluated = []
-    estimator.embedding_net_x.register_forward_pre_hook(
+    hook = estimator.embedding_net_x.register_forward_pre_hook(
         lambda *_: evaluated.append(threading.current_thread())
     )
-    watched.sample_batched((20,), torch.randn(8, 2), seed=1, **SHORT)
+    with hook:
+        watched.sample_batched((20,), torch.randn(8, 2), seed=1, **SHORT)
     assert threading.main_thread() not in evaluated
     assert threads == {threading.main_thread()}
