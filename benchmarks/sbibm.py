@@ -173,6 +173,14 @@ def describe_commit() -> str:
     return subprocess.check_output(command, cwd=folder, text=True).strip()
 
 
+def print_conditions(commit: str, seed: int) -> None:
+    """Print what the figures that follow were measured with."""
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{platform.machine()}, commit {commit}, seed {seed}\n"
+    )
+
+
 def _read_value(text: str) -> object:
     try:
         return ast.literal_eval(text)
@@ -207,10 +215,7 @@ def main() -> None:
     options = read_options()
     warnings.simplefilter("ignore")
     commit = describe_commit()
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()}, commit {commit}, seed {options.seed}\n"
-    )
+    print_conditions(commit, options.seed)
     failures = run(options, commit)
     print()
     source = "own" if options.own else "sbibm"

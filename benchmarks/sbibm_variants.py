@@ -10,7 +10,6 @@ C2ST is that of `sbibm.py`. Rows of Markdown are printed as soon as they are kno
 """
 
 import argparse
-import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,12 +18,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 from sbi.inference import NLE_A, NPE_C
 from sbi.inference.posteriors import MCMCPosterior
 from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.neural_nets import likelihood_nn, posterior_nn
-from sbibm import NUM_DRAWS, SAMPLING, describe_commit
+from sbibm import NUM_DRAWS, SAMPLING, describe_commit, print_conditions
 from sbibm_data import (
     REPORTED,
     TASK_NAMES,
@@ -235,10 +233,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()}, commit {describe_commit()}, seed {options.seed}\n"
-    )
+    print_conditions(describe_commit(), options.seed)
     if options.case == "bases":
         compare_bases(options.seed, options.observations)
     elif options.case == "trials":

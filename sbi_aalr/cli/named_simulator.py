@@ -146,6 +146,30 @@ def import_embedding_net(path: str) -> nn.Module:
     return found
 
 
+def import_parts(
+    prior: str | None, classifier: str | None, embedding_net: str | None
+) -> dict[str, Any]:
+    """Import what a folder may not hold of a posterior, for `MHPosterior.load`.
+
+    Args:
+        prior: For `import_prior`, or None.
+        classifier: For `import_classifier`, or None.
+        embedding_net: For `import_embedding_net`, or None.
+
+    Returns:
+        Arguments of `load`, None where there was nothing to import.
+    """
+    given: dict[str, tuple[str | None, Callable[[str], Any]]] = {
+        "prior": (prior, import_prior),
+        "classifier": (classifier, import_classifier),
+        "embedding_net_x": (embedding_net, import_embedding_net),
+    }
+    return {
+        name: None if path is None else load(path)
+        for name, (path, load) in given.items()
+    }
+
+
 def import_task(path: str) -> Any:
     """Import `package.module:name`, from the current folder too.
 

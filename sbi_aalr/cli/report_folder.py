@@ -15,9 +15,7 @@ import numpy as np
 from sbi_aalr.checks import check_positive_int, check_seed
 from sbi_aalr.cli.named_simulator import (
     find_known,
-    import_classifier,
-    import_embedding_net,
-    import_prior,
+    import_parts,
     import_simulator,
 )
 from sbi_aalr.persistence.csv_rows import read_csv_rows
@@ -95,11 +93,7 @@ def report_folder(
     training = read_training(folder)
     posterior = MHPosterior.load(
         folder,
-        prior=None if prior is None else import_prior(prior),
-        classifier=None if classifier is None else import_classifier(classifier),
-        embedding_net_x=None
-        if embedding_net is None
-        else import_embedding_net(embedding_net),
+        **import_parts(prior, classifier, embedding_net),
         parameter_names=parameter_names,
     )
     path = find_chains(folder, chains)

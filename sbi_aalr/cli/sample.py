@@ -59,11 +59,7 @@ def sample(
     """
     from sbi_aalr.checks import check_positive_int
     from sbi_aalr.cli.heartbeat import heartbeat
-    from sbi_aalr.cli.named_simulator import (
-        import_classifier,
-        import_embedding_net,
-        import_prior,
-    )
+    from sbi_aalr.cli.named_simulator import import_parts
     from sbi_aalr.cli.progress_lines import show_duration
     from sbi_aalr.files import check_output_file
     from sbi_aalr.persistence.csv_rows import read_csv_rows
@@ -73,11 +69,7 @@ def sample(
     num_samples = check_positive_int("num_samples", num_samples)
     posterior = MHPosterior.load(
         run,
-        prior=None if prior is None else import_prior(prior),
-        classifier=None if classifier is None else import_classifier(classifier),
-        embedding_net_x=None
-        if embedding_net is None
-        else import_embedding_net(embedding_net),
+        **import_parts(prior, classifier, embedding_net),
         parameter_names=split_names(parameter_names),
         device=device,
     )

@@ -77,16 +77,9 @@ def write_folder(path: Path, write_to: Callable[[Path], object]) -> Path:
     Raises:
         OSError: If it cannot be written; the message says what and why.
     """
-    with _say_what(path):
-        remove_leftovers(path.parent)
-        temporary = _name_temporary(path.parent)
-        temporary.mkdir()
-        try:
-            with _hold(temporary):
-                write_to(temporary / path.name)
-                os.replace(temporary / path.name, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with _say_what(path), _make_temporary(path.parent) as temporary:
+        write_to(temporary / path.name)
+        os.replace(temporary / path.name, path)
     return path
 
 
@@ -106,19 +99,25 @@ def write_together(
         OSError: If one cannot be written; the message says what and why, and the
             folder is as it was.
     """
-    with _say_what(folder):
-        remove_leftovers(folder)
-        temporary = _name_temporary(folder)
-        temporary.mkdir()
-        try:
-            with _hold(temporary):
-                write_to(temporary)
-                on_written()
-                # In the order in which they were written.
-                for path in sorted(temporary.iterdir(), key=_find_age):
-                    os.replace(path, folder / path.name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with _say_what(folder), _make_temporary(folder) as temporary:
+        write_to(temporary)
+        on_written()
+        # In the order in which they were written.
+        for path in sorted(temporary.iterdir(), key=_find_age):
+            os.replace(path, folder / path.name)
+
+
+@contextlib.contextmanager
+def _make_temporary(folder: Path) -> Iterator[Path]:
+    """Make an empty folder in a folder, held while it is used, and remove it."""
+    remove_leftovers(folder)
+    temporary = _name_temporary(folder)
+    temporary.mkdir()
+    try:
+        with _hold(temporary):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _find_age(path: Path) -> int:

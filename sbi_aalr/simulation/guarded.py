@@ -31,8 +31,6 @@ class GuardedSimulator:
         device: Where it wants theta; None for where theta is.
         no_batch: What it raised when it was given a batch, for the message if it fails
             on a row as well.
-        exclude_invalid_x: Simulate again, at the same parameters, where there was NaN
-            or infinity: data are then those of simulations that succeed.
     """
 
     def __init__(
@@ -42,13 +40,12 @@ class GuardedSimulator:
         by_row: bool = False,
         device: str | None = None,
         no_batch: str = "",
-        exclude_invalid_x: bool = False,
     ) -> None:
         self._simulate = simulate
         self._by_row = by_row
         self._device = device
         self._no_batch = no_batch
-        self._most_tries = _MOST_TRIES if exclude_invalid_x else 1
+        self._most_tries = 1
         # Where the last call found the generators, and where it left them.
         self._found: list[Tensor] = []
         self._left: list[Tensor] = []
@@ -89,7 +86,10 @@ class GuardedSimulator:
         return x
 
     def excluding_invalid(self) -> "GuardedSimulator":
-        """The same, which simulates again where there was NaN or infinity."""
+        """The same, which simulates again where there was NaN or infinity.
+
+        Data are then those of simulations that succeed, at the same parameters.
+        """
         chosen = copy.copy(self)
         chosen._most_tries = _MOST_TRIES
         return chosen

@@ -164,7 +164,7 @@ class Failing:
 def test_invalid_simulations_are_made_again_at_their_parameters():
     simulate, theta = Failing(), torch.arange(600.0).reshape(300, 2)
     torch.manual_seed(1)
-    x = GuardedSimulator(simulate, exclude_invalid_x=True)(theta)
+    x = GuardedSimulator(simulate).excluding_invalid()(theta)
     assert x.isfinite().all() and (x - theta).abs().max() < 6
     # Half as many again, as a geometric series has it.
     assert 400 < simulate.count < 500
