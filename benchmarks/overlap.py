@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from sbi_aalr import AALR
+from sbi_aalr.pools import own_processes
 from sbi_aalr.simulation import fill_store
-from sbi_aalr.simulation.pools import own_processes
 from sbi_aalr.simulation.store import SimulationStore
 from sbi_aalr.simulators import TwoMoons
 

@@ -30,7 +30,7 @@ from house_imports import (
 # The plan, from the ground up. Rooms of one floor do not import one another.
 FLOORS = (
     ("_version", "types", "errors", "checks", "files"),
-    ("networks", "seeding", "mcmc"),
+    ("networks", "seeding", "pools", "mcmc"),
     ("simulation", "sampling", "tuning"),
     ("training", "diagnostics", "simulators"),
     ("persistence", "report"),
@@ -40,7 +40,7 @@ FLOORS = (
     ("cli", BENCHMARKS),
 )
 FLOOR_OF = {room: i for i, rooms in enumerate(FLOORS, 1) for room in rooms}
-FLAT = {"__init__", "_version", "errors", "types", "checks", "seeding"}
+FLAT = {"__init__", "_version", "errors", "types", "checks", "seeding", "pools"}
 MOST_ROOMS, MOST_FLOORS, MOST_LINES = 25, 9, 300
 
 # Who may import a module whose name is known at run time only: the public surface, and

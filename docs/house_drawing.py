@@ -28,10 +28,11 @@ ACROSS = {
     "diagnostics": 61,
     "simulation": 40,
     "sampling": 61,
-    "networks": 19,
-    "seeding": 42,
+    "networks": 12,
+    "seeding": 33,
+    "pools": 54,
     "tuning": 85,
-    "mcmc": 63,
+    "mcmc": 75,
     "simulators": 88,
 }
 FACES, ENGINES = {"trainer", "posterior"}, {"training", "sampling"}

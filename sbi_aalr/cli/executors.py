@@ -34,7 +34,7 @@ def open_executor(workers: int | None, scheduler: str | None) -> Iterator[Execut
         ValueError: If both are given, or there are no workers.
     """
     from sbi_aalr.checks import check_positive_int
-    from sbi_aalr.simulation.pools import own_processes
+    from sbi_aalr.pools import own_processes
 
     if workers is not None:
         workers = check_positive_int("workers", workers)

@@ -5,7 +5,6 @@ that were out are suspects, and each is done again with no other beside it; one 
 loses its worker once more is guilty. Of a guilty batch each row is done alone.
 """
 
-import pickle
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -15,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbi_aalr.pools import NOT_LOSSES, Pool
 from sbi_aalr.seeding import derive_seed
-from sbi_aalr.simulation.pools import Pool
 from sbi_aalr.simulation.store_marks import Failure
 from sbi_aalr.simulation.worker import (
     OF_ROWS,
@@ -30,8 +29,6 @@ from sbi_aalr.simulation.worker import (
 
 # Jobs handed out for each worker, so that none waits for the next one.
 _JOBS_AHEAD = 2
-# What a loss of workers does not raise; a simulator's own errors come back as failures.
-_NOT_LOSSES = (ImportError, AttributeError, pickle.PickleError, MemoryError)
 
 
 class SimulatedBatch(NamedTuple):
@@ -103,7 +100,7 @@ class BatchRunner:
             future, generation = self._pool.submit(find_form, self._payload, job)
             try:
                 found: Form | str = future.result()
-            except _NOT_LOSSES:
+            except NOT_LOSSES:
                 raise
             except Exception as error:
                 problem = f"its worker was lost ({type(error).__name__})"
@@ -175,7 +172,7 @@ class BatchRunner:
                 job, generation, is_only = self._running.pop(future)
                 try:
                     outcome = future.result()
-                except _NOT_LOSSES:
+                except NOT_LOSSES:
                     raise
                 # What an executor raises for a lost worker has no common class.
                 except Exception as error:

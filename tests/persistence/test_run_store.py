@@ -17,7 +17,7 @@ from linear_gaussian import PRIOR, SHORT, exact_posterior
 from sbi_aalr import MHPosterior
 from sbi_aalr.persistence.finished_chunks import ChunkFiles
 from sbi_aalr.persistence.run_store import check_store, locate_parts
-from sbi_aalr.sampling import chunks
+from sbi_aalr.sampling import chunk
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("small_chunks")
@@ -196,7 +196,7 @@ def test_failure_in_one_thread_stops_the_others(posterior, many, monkeypatch):
     def fail(generator, *arguments):
         raise Interruption
 
-    monkeypatch.setattr(chunks, "_sample_chunk", fail)
+    monkeypatch.setattr(chunk, "_sample_chunk", fail)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

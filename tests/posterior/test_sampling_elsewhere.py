@@ -5,7 +5,8 @@ import signal
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import joblib
 import pytest
@@ -16,7 +17,8 @@ from torch.distributions import Independent, Normal
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.comparison import compare
-from sbi_aalr.sampling import chunks
+from sbi_aalr.pools import own_processes
+from sbi_aalr.sampling import chunks, elsewhere
 
 X = draw_pairs(10, seed=4)[2]
 SETTINGS = {**SHORT, "seed": 1}
@@ -66,21 +68,80 @@ def test_executor_gives_the_same_draws(posterior, tmp_path):
 
 
 def test_what_was_done_before_is_not_done_again(posterior, tmp_path, monkeypatch):
-    out, sample_there = tmp_path / "draws.nc", chunks._sample_there
+    out, sample_there = tmp_path / "draws.nc", elsewhere._sample_there
 
     def fail_late(payload, number, x):
         if number > 1:
             raise RuntimeError("the worker was lost")
         return sample_there(payload, number, x)
 
-    monkeypatch.setattr(chunks, "_sample_there", fail_late)
+    monkeypatch.setattr(elsewhere, "_sample_there", fail_late)
     with Counted() as executor, pytest.raises(RuntimeError, match="was lost"):
         sample(posterior, executor=executor, out=out)
-    monkeypatch.setattr(chunks, "_sample_there", sample_there)
+    monkeypatch.setattr(elsewhere, "_sample_there", sample_there)
     with Counted() as executor:
         draws = sample(posterior, executor=executor, out=out)
     assert executor.count == 2
     assert torch.equal(draws, sample(posterior))
+
+
+class Losing(Counted):
+    """An executor that loses the first results of every job."""
+
+    def __init__(self, num_losses):
+        super().__init__()
+        self.num_losses, self.lost = num_losses, Counter()
+
+    def submit(self, function, payload, number, x):
+        self.lost[number] += 1
+        if self.lost[number] > self.num_losses:
+            return super().submit(function, payload, number, x)
+        self.count += 1
+        future = Future()
+        future.set_exception(OSError("connection lost"))
+        return future
+
+
+def test_shard_whose_worker_was_lost_is_sampled_again(posterior):
+    with Losing(2) as executor:
+        draws = sample(posterior, executor=executor)
+    assert executor.count == 3 * 4
+    assert torch.equal(draws, sample(posterior))
+
+
+def test_shard_that_always_loses_its_worker_is_given_up(posterior):
+    with Losing(100) as executor, pytest.raises(OSError, match="connection lost"):
+        sample(posterior, executor=executor)
+    assert max(executor.lost.values()) == 4
+
+
+def fail(*arguments):
+    raise OverflowError("of the ratio itself")
+
+
+def test_error_of_the_ratio_is_not_tried_again(posterior, monkeypatch):
+    monkeypatch.setattr(elsewhere.Job, "sample", fail)
+    with (
+        Counted() as executor,
+        pytest.raises(OverflowError, match="of the ratio itself") as caught,
+    ):
+        sample(posterior, executor=executor)
+    assert executor.count == 4
+    assert "On a worker:" in caught.value.__notes__[0]
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_are_replaced(posterior):
+    expected = sample(posterior)
+    with own_processes(2) as executor:
+        executor.submit(os.getpid).result()
+        first = next(iter(executor._processes.values()))
+        thread = threading.Timer(0.5, first.kill)
+        thread.start()
+        draws = sample(posterior, executor=executor)
+        thread.join()
+        assert not first.is_alive()
+    assert torch.equal(draws, expected)
 
 
 def test_executor_must_be_one(posterior):
@@ -118,6 +179,18 @@ def test_cluster_samples_shards_with_a_worker_killed(client, posterior):
         os.kill(pids[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
+    thread.start()
+    draws = sample(posterior, executor=client.get_executor())
+    thread.join()
+    assert torch.equal(draws, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("wait", [0.0, 0.1, 0.3, 1.0])
+def test_cluster_that_is_restarted_samples_all_shards(client, posterior, wait):
+    expected = sample(posterior)
+    thread = threading.Timer(wait, client.restart)
     thread.start()
     draws = sample(posterior, executor=client.get_executor())
     thread.join()

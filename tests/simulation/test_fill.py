@@ -11,9 +11,9 @@ from kills import choose_steps, count_steps, kill_at, needs_fork
 from torch.distributions import MultivariateNormal
 
 from sbi_aalr.errors import InvalidSimulationsWarning
+from sbi_aalr.pools import InProcess, own_processes
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation import SimulationStore, fill_store
-from sbi_aalr.simulation.pools import InProcess, own_processes
 
 pytestmark = pytest.mark.filterwarnings(
     # Python warns of threads in the parent, which the workers do not use.

@@ -13,9 +13,9 @@ from trainers import make_trainer
 
 from sbi_aalr import AALR
 from sbi_aalr.errors import InvalidSimulationsWarning
+from sbi_aalr.pools import own_processes
 from sbi_aalr.sampling import ValidPrior
 from sbi_aalr.simulation import SimulationStore, fill_store
-from sbi_aalr.simulation.pools import own_processes
 from sbi_aalr.trainer import journal
 
 FEW = {"num_simulations": 1_000, "num_passes": 4, "batch_size": 50, "seed": 1}

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -10,6 +11,9 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import Any
+
+# What a loss of workers does not raise; errors of a job itself it has to give back.
+NOT_LOSSES = (ImportError, AttributeError, pickle.PickleError, MemoryError)
 
 
 class InProcess(Executor):
