@@ -4,7 +4,7 @@
     python benchmarks/sbibm.py --tasks slcp --methods aalr:base=None nre_b
     python benchmarks/sbibm.py --methods exact --budgets 0  # our exact draws
     python benchmarks/sbibm.py --own --observations 1 3     # for trying things out
-    python benchmarks/sbibm.py --keep runs/fitted           # keep what was fitted
+    python benchmarks/sbibm.py --keep runs/fitted           # keep fits, and use them
     python benchmarks/sbibm.py --tasks                      # the table so far
     python benchmarks/sbibm.py --tasks --figure sbibm.png   # and drawn
 
@@ -26,9 +26,10 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbibm_data import (
     BUDGETS,
     CACHE,
@@ -103,20 +104,40 @@ def load(cell: Cell, observation: int) -> Published:
     return Published(made.x, made.theta, made.reference)
 
 
+def fit(
+    cell: Cell, task: Any, out: Path, keep: Path | None, commit: str
+) -> tuple[NeuralPosterior, str, str]:
+    """Train, or take what was trained and kept for other observations of the cell.
+
+    Returns:
+        The posterior, seconds of its training, and the commit that it was trained with.
+    """
+    folder = None
+    if keep is not None and cell.method == "aalr":
+        folder = keep / f"{cell.task}-{cell.budget}"
+        rows = read_rows(out).values()
+        for row in rows if folder.exists() else ():
+            if cell.key(0)[:-1] == tuple(row[name] for name in KEY[:-1]):
+                posterior = MHPosterior.load(folder, prior=task.prior)
+                return posterior, row["train_seconds"], row["commit"]
+    method = make_method(cell.method)
+    with seeded(cell.seed):
+        network, seconds = fit_network(method, task, cell.budget)
+        posterior = build_posterior(method, task, network)
+    if folder is not None and isinstance(posterior, MHPosterior):
+        posterior.save(folder)
+    return posterior, f"{seconds:.1f}", commit
+
+
 def run_cell(
     cell: Cell, observations: Sequence[int], out: Path, keep: Path | None, commit: str
 ) -> None:
     """Train, then sample and score one observation after the other."""
     known = {number: load(cell, number) for number in observations}
     task = make_task(cell.task)
-    seconds, posterior = 0.0, None
+    seconds, posterior = "0.0", None
     if cell.method != EXACT:
-        method = make_method(cell.method)
-        with seeded(cell.seed):
-            network, seconds = fit_network(method, task, cell.budget)
-            posterior = build_posterior(method, task, network)
-        if keep is not None and isinstance(posterior, MHPosterior):
-            posterior.save(keep / f"{cell.task}-{cell.budget}")
+        posterior, seconds, commit = fit(cell, task, out, keep, commit)
     for number, observation in known.items():
         started = time.perf_counter()
         mixing = Mixing(math.nan, math.nan)
@@ -137,7 +158,7 @@ def run_cell(
         row = {
             **dict(zip(KEY, cell.key(number), strict=True)),
             "c2st": f"{score(draws, observation.reference):.5f}",
-            "train_seconds": f"{seconds:.1f}",
+            "train_seconds": seconds,
             "sample_seconds": f"{sampling:.1f}",
             "max_rhat": f"{mixing.max_rhat:.4f}",
             "min_ess": f"{mixing.min_ess:.0f}",
@@ -197,7 +218,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--own", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/sbibm.csv"))
-    parser.add_argument("--keep", type=Path, help="folder for posteriors of AALR")
+    parser.add_argument("--keep", type=Path, help="folder of AALR's posteriors")
     parser.add_argument("--figure", type=Path, help="picture to draw")
     parser.add_argument("--published", type=Path, default=PUBLISHED)
     options = parser.parse_args()
