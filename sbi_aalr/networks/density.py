@@ -45,6 +45,8 @@ class Condition(nn.Module):
         num_blocks: Blocks of the network.
         dropout: Share of inner features set to zero in training.
         embedding_net: Applied to the scaled condition, such as a CNN for images.
+        fixed_correlations: Whether correlations do not depend on the condition; the
+            network is a plain perceptron then.
     """
 
     slope: Tensor
@@ -60,6 +62,7 @@ class Condition(nn.Module):
         num_blocks: int,
         dropout: float,
         embedding_net: nn.Module | None = None,
+        fixed_correlations: bool = False,
     ) -> None:
         super().__init__()
         self.scale = Scale(condition)
@@ -83,12 +86,15 @@ class Condition(nn.Module):
             target.shape[1],
             num_components,
             found.whitening.diagonal().log().sum(),
+            fixed_correlations,
         )
         self.body: nn.Module | None = None
         if hidden_features:
-            self.body = ResidualStack(
-                width, hidden_features, num_blocks, dropout, nn.Identity()
-            )
+            sizes = width, hidden_features, num_blocks, dropout
+            if fixed_correlations:
+                self.body = _build_perceptron(*sizes)
+            else:
+                self.body = ResidualStack(*sizes, nn.Identity())
 
     def forward(self, condition: Tensor) -> Tensor:
         """Map rows of the condition to packed components; see `mixture.pack`."""
@@ -107,6 +113,16 @@ class Condition(nn.Module):
         return self.scale(condition).flatten(1).clamp(-_CLIP, _CLIP)
 
 
+def _build_perceptron(
+    num_inputs: int, hidden_features: int, num_blocks: int, dropout: float
+) -> nn.Sequential:
+    """Plain layers, which over-fit few rows later than gated blocks do."""
+    layers: list[nn.Module] = []
+    for size in (num_inputs, *[hidden_features] * (num_blocks - 1)):
+        layers += [nn.Linear(size, hidden_features), nn.SiLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers)
+
+
 def posterior_mixture(
     theta_transform: Transform,
     log_prior: Callable[[Tensor], Tensor],
@@ -115,6 +131,7 @@ def posterior_mixture(
     num_blocks: int = 2,
     dropout: float = 0.0,
     embedding_net_x: nn.Module | None = None,
+    fixed_correlations: bool = False,
 ) -> Callable[[Tensor, Tensor], RatioEstimator]:
     """Return a builder of log q(theta|x) - log p(theta), q a mixture of Gaussians.
 
@@ -126,6 +143,8 @@ def posterior_mixture(
         num_blocks: Blocks of that network.
         dropout: Share of inner features set to zero in training.
         embedding_net_x: Applied to scaled data; must give `(N, F)`.
+        fixed_correlations: Whether correlations do not depend on x; the network is a
+            plain perceptron then.
 
     Returns:
         A callable `build(theta, x) -> RatioEstimator`.
@@ -145,6 +164,7 @@ def posterior_mixture(
             num_blocks,
             dropout,
             embedding_net_x,
+            bool(fixed_correlations),
         )
         return RatioEstimator(
             MixtureHead(theta.shape[1], num_components, "posterior"),
@@ -163,6 +183,7 @@ def likelihood_mixture(
     num_blocks: int = 2,
     dropout: float = 0.0,
     is_exchangeable: bool = False,
+    fixed_correlations: bool = False,
 ) -> Callable[[Tensor, Tensor], RatioEstimator]:
     """Return a builder of log q(x|theta), q a mixture of Gaussians on scaled data.
 
@@ -173,6 +194,8 @@ def likelihood_mixture(
         dropout: Share of inner features set to zero in training.
         is_exchangeable: Whether x, `(N, T, E)`, are T independent trials, which one
             density of a trial serves.
+        fixed_correlations: Whether correlations do not depend on theta; the network is
+            a plain perceptron then.
 
     Returns:
         A callable `build(theta, x) -> RatioEstimator`.
@@ -197,6 +220,7 @@ def likelihood_mixture(
             hidden_features,
             num_blocks,
             dropout,
+            fixed_correlations=bool(fixed_correlations),
         )
         return RatioEstimator(
             MixtureHead(target.shape[1], num_components, "likelihood", trials),

@@ -213,17 +213,25 @@ class MixtureLayer(nn.Module):
         num_dims: Dimensions of the target, D.
         num_components: Components, K.
         log_volume: Log-determinant of the whitening, nats.
+        fixed_correlations: Whether correlations do not depend on the features.
     """
 
     log_volume: Tensor
 
     def __init__(
-        self, num_inputs: int, num_dims: int, num_components: int, log_volume: Tensor
+        self,
+        num_inputs: int,
+        num_dims: int,
+        num_components: int,
+        log_volume: Tensor,
+        fixed_correlations: bool = False,
     ) -> None:
         super().__init__()
         self.num_dims, self.num_components = num_dims, num_components
         self.register_buffer("log_volume", log_volume.float())
-        self._sizes = count_numbers(num_components, num_dims)
+        *varying, below = count_numbers(num_components, num_dims)
+        self._sizes = (*varying, 0 if fixed_correlations else below)
+        self.below = nn.Parameter(torch.zeros(below)) if fixed_correlations else None
         self.linear = nn.Linear(num_inputs, sum(self._sizes))
         # At first nothing depends on the features, and the components differ a little.
         with torch.no_grad():
@@ -237,6 +245,8 @@ class MixtureLayer(nn.Module):
         """Make packed components of features `(N, F)` and the regression `(N, D)`."""
         shape = (len(rows), self.num_components, self.num_dims)
         weight, offset, log_scale, below = self.linear(rows).split(self._sizes, dim=1)
+        if self.below is not None:
+            below = self.below.expand(len(rows), -1)
         log_scale = _bound(log_scale)
         height = weight.log_softmax(dim=1) + log_scale.reshape(shape).sum(dim=2)
         height = height + (self.log_volume - self.num_dims / 2 * math.log(2 * math.pi))

@@ -47,6 +47,40 @@ class Structure(NamedTuple):
     estimator: RatioEstimator
 
 
+def keep_better(
+    structures: list[Structure], histories: list[History | None]
+) -> list[Structure]:
+    """Of densities that differ in their networks alone, keep the better.
+
+    Args:
+        structures: What was tried.
+        histories: The history of each; None where there is none.
+
+    Returns:
+        What was fitted at all. Of those of one side of Bayes' rule with as many
+        components, trained with rows held out, there is the one of the least loss.
+    """
+    fitted: list[Structure] = []
+    best: dict[tuple[str, float], tuple[float, Structure]] = {}
+    for structure, history in zip(structures, histories, strict=True):
+        member = structure.member
+        has_steps = history is not None and len(history.losses) > 0
+        if not has_steps and (member is None or member.recipe is not None):
+            continue
+        fitted.append(structure)
+        if member is None or history is None or not history.validation_losses:
+            continue
+        kind = member.name, member.settings["num_components"]
+        loss = min(history.validation_losses)
+        if kind in best:
+            worse = max((loss, structure), best[kind], key=lambda one: one[0])
+            fitted.remove(worse[1])
+            if worse[1] is structure:
+                continue
+        best[kind] = loss, structure
+    return fitted
+
+
 def put_stack(
     trainer: SbiTrainer,
     source: Source,

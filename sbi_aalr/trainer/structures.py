@@ -27,6 +27,7 @@ from sbi_aalr.trainer.stacking import (
     Source,
     Structure,
     describe_structures,
+    keep_better,
     put_stack,
 )
 from sbi_aalr.training.classifiers import NamedBuilder, build_network
@@ -253,12 +254,7 @@ def finish_structures(
             "`time_limit` must be long enough to simulate and to take one step, got "
             f"{settings.time_limit}, which were over before. Give more seconds."
         )
-    fitted = [
-        s
-        for s, h in zip(structures, histories, strict=True)
-        if (h is not None and h.losses)
-        or (s.member is not None and not s.member.recipe)
-    ]
+    fitted = keep_better(structures, histories)
     losers = [
         s._replace(estimator=others[s.estimator])
         for s in fitted

@@ -18,6 +18,16 @@ from sbi_aalr.training.recipe import Recipe
 DENSITIES = ("posterior_mixture", "likelihood_mixture")
 # A density of more numbers than these costs more than it says.
 _MOST_NUMBERS = 32
+# Of more numbers than these the correlations are too many for a network to learn from
+# few simulations; `keep_better` finds out.
+_FEW_NUMBERS = 8
+_PLAIN = {
+    "num_components": 1,
+    "hidden_features": 128,
+    "num_blocks": 2,
+    "dropout": 0.3,
+    "fixed_correlations": 1,
+}
 # In few dimensions posteriors are thin and curved, and components cheap.
 _FEW_DIMS = 3
 
@@ -109,6 +119,9 @@ def list_members(
                 recipe,
             ),
         ]
+        if numbers > _FEW_NUMBERS and few:
+            plain = choose_plain_recipe(num_simulations)
+            likelihood.insert(2, Member("likelihood_mixture", dict(_PLAIN), plain))
     if is_exchangeable:
         likelihood = [
             member._replace(settings={**member.settings, "is_exchangeable": 1})
@@ -131,6 +144,12 @@ def choose_density_recipe(num_simulations: int) -> Recipe:
     if num_simulations < _MANY:
         return Recipe(128, 40, 1e-3, 0.02, weight_decay=0.01)
     return Recipe(512, 30, 2e-3, 0.02)
+
+
+def choose_plain_recipe(num_simulations: int) -> Recipe:
+    """How plain perceptrons are trained, which learn slowly and over-fit late."""
+    recipe = choose_density_recipe(num_simulations)
+    return recipe._replace(num_passes=200 if num_simulations < 5_000 else 100)
 
 
 def build_member(

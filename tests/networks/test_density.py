@@ -195,3 +195,22 @@ def test_bad_settings_are_named():
             build(num_components=0)
         with pytest.raises(ValueError, match="`dropout`"):
             build(dropout=1.0)
+
+
+@torch.no_grad()
+def test_fixed_correlations_are_those_of_the_residuals_whatever_the_condition():
+    torch.manual_seed(2)
+    theta = torch.randn(4_000, 2)
+    lower = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    x = theta + 0.5 * torch.randn_like(theta) @ lower.T
+    settings = {"num_components": 1, "hidden_features": 8, "fixed_correlations": True}
+    estimator = likelihood_mixture(**settings)(theta, x).eval()
+    exact = d.MultivariateNormal(theta, scale_tril=0.5 * lower).log_prob(x)
+    # Untrained it is the regression in closed form, in scaled data.
+    assert (estimator(theta, x) - exact).std() < 5 / len(theta) ** 0.5
+    layer = estimator.embedding_net_theta.layer
+    torch.nn.init.normal_(layer.linear.weight)
+    packed = estimator.net.unpack(estimator.embedding_net_theta(theta))
+    assert packed.scale.std(dim=0).min() > 0.1
+    assert packed.below.std(dim=0).max() == 0.0
+    assert layer.below.shape == (1,)

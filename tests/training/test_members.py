@@ -112,3 +112,13 @@ def test_more_simulations_want_larger_batches_and_no_more_passes():
     passes = [recipe.num_passes for recipe in recipes]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
     assert passes == sorted(passes, reverse=True)
+
+
+def test_correlations_of_many_numbers_may_stay_fixed_while_there_are_few_rows():
+    def list_fixed(numbers, count):
+        members = list_members("auto", count, *make_rows(numbers), False)
+        return [m for m in members if m.settings.get("fixed_correlations")]
+
+    assert [m.name for m in list_fixed(10, 1_000)] == ["likelihood_mixture"]
+    assert len(list_fixed(10, 10_000)) == 1
+    assert list_fixed(8, 1_000) == list_fixed(10, 100_000) == []
