@@ -169,6 +169,8 @@ def describe_structures(
         if place is not None and assembled is not None:
             entry["weight"] = float(assembled.weights[place])
             entry["held_out_loss"] = float(assembled.losses[place])
+        elif assembled is not None and history is not None:
+            entry["weight"] = 0.0  # not offered: see `keep_better`
         tried.append(entry)
     estimator = trainer._neural_net
     chosen = {

@@ -28,6 +28,8 @@ _PLAIN = {
     "dropout": 0.3,
     "fixed_correlations": 1,
 }
+# A plain network learns slowly, and over-fits late.
+_PLAIN_PASSES = 200
 # In few dimensions posteriors are thin and curved, and components cheap.
 _FEW_DIMS = 3
 
@@ -90,7 +92,7 @@ def list_members(
     recipe = choose_density_recipe(num_simulations)
     few = num_simulations < _MANY
     width = {"hidden_features": 64 if few else 128, "num_blocks": 2}
-    dropout = 0.3 if num_simulations < 5_000 else 0.0
+    dropout = 0.3 if num_simulations < _FEW else 0.0
     components = 16 if dim <= _FEW_DIMS else 8
     posterior = [
         Member("posterior_mixture", {"num_components": 1, "hidden_features": 0}, None),
@@ -119,8 +121,8 @@ def list_members(
                 recipe,
             ),
         ]
-        if numbers > _FEW_NUMBERS and few:
-            plain = choose_plain_recipe(num_simulations)
+        if numbers > _FEW_NUMBERS and num_simulations < _FEW:
+            plain = recipe._replace(num_passes=_PLAIN_PASSES)
             likelihood.insert(2, Member("likelihood_mixture", dict(_PLAIN), plain))
     if is_exchangeable:
         likelihood = [
@@ -134,22 +136,16 @@ def list_members(
     }[base]
 
 
-_MANY = 50_000
+_FEW, _MANY = 5_000, 50_000
 
 
 def choose_density_recipe(num_simulations: int) -> Recipe:
     """How densities are trained, by the size of the budget."""
-    if num_simulations < 5_000:
+    if num_simulations < _FEW:
         return Recipe(64, 60, 1e-3, 0.02, weight_decay=0.1)
     if num_simulations < _MANY:
         return Recipe(128, 40, 1e-3, 0.02, weight_decay=0.01)
     return Recipe(512, 30, 2e-3, 0.02)
-
-
-def choose_plain_recipe(num_simulations: int) -> Recipe:
-    """How plain perceptrons are trained, which learn slowly and over-fit late."""
-    recipe = choose_density_recipe(num_simulations)
-    return recipe._replace(num_passes=200 if num_simulations < 5_000 else 100)
 
 
 def build_member(
