@@ -102,10 +102,13 @@ def show_header(*names: str) -> None:
     show(*["---"] * len(names))
 
 
-def compare_bases(seed: int, observations: Sequence[int]) -> None:
+def compare_bases(
+    seed: int, observations: Sequence[int], titles: Sequence[str], tasks: Sequence[str]
+) -> None:
     show_header("task", "base", "alone", "corrected", "each, alone", "each, corrected")
-    for title, make in BASES.items():
-        for name in ("two_moons", "slcp"):
+    for title in titles:
+        make = BASES[title]
+        for name in [name for name in ("two_moons", "slcp") if name in tasks]:
             task = make_task(name)
             with seeded(seed):
                 theta = task.prior.sample((BUDGET,))
@@ -163,10 +166,10 @@ def score_streamed(
     )
 
 
-def compare_rounds(seed: int, path: Path) -> None:
+def compare_rounds(seed: int, path: Path, tasks: Sequence[str]) -> None:
     methods = ("SNPE", "SNLE", "SNRE")
     show_header("task", "simulations", "truncated AALR", *methods, "training, s")
-    for name, budget in ROUND_CELLS:
+    for name, budget in [cell for cell in ROUND_CELLS if cell[0] in tasks]:
         task = make_task(name)
         known = load_observation(name, ROUND_OBSERVATION)
         others = published(name, budget, path, (ROUND_OBSERVATION,))
@@ -225,6 +228,8 @@ def main() -> None:
         "case", choices=["bases", "trials", "streamed", "rounds", "coverage"]
     )
     parser.add_argument("--observations", nargs="+", type=int, default=REPORTED)
+    parser.add_argument("--tasks", nargs="+", default=TASK_NAMES, choices=TASK_NAMES)
+    parser.add_argument("--bases", nargs="+", default=list(BASES), choices=BASES)
     parser.add_argument("--fitted", type=Path, default=Path("runs/fitted"))
     parser.add_argument("--num-observations", type=int, default=300)
     parser.add_argument("--num-simulations", type=int, default=1_000_000)
@@ -235,7 +240,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print_conditions(describe_commit(), options.seed)
     if options.case == "bases":
-        compare_bases(options.seed, options.observations)
+        compare_bases(options.seed, options.observations, options.bases, options.tasks)
     elif options.case == "trials":
         score_trials(options.seed, options.observations)
     elif options.case == "streamed":
@@ -248,7 +253,7 @@ def main() -> None:
     elif options.case == "rounds":
         if options.published is None:
             parser.error("`--published` is needed: scores of each observation.")
-        compare_rounds(options.seed, options.published)
+        compare_rounds(options.seed, options.published, options.tasks)
     else:
         test_coverage(options.seed, options.fitted, options.num_observations)
 
