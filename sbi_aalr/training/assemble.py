@@ -111,7 +111,8 @@ def assemble(
     losses = torch.stack([measure_loss(evidence, row).mean() for row in alone])
     allowed = [index for index, usable in enumerate(is_candidate) if usable]
     weights = torch.zeros(len(structures), dtype=torch.float32)
-    weights[allowed] = find_weights(evidence.take(allowed)).cpu()
+    sizes = [sum(p.numel() for p in structures[i].parameters()) for i in allowed]
+    weights[allowed] = find_weights(evidence.take(allowed), sizes).cpu()
     order = [
         losses[i] if s in proposals else torch.inf for i, s in enumerate(structures)
     ]

@@ -56,14 +56,17 @@ def measure_loss(evidence: Evidence, weights: Tensor) -> Tensor:
     return every.logsumexp(dim=0) - joint
 
 
-def find_weights(evidence: Evidence) -> Tensor:
+def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
     """Find non-negative weights with the least loss, which is convex in them.
 
     Members that add too little are left out, least useful first, so that what is
-    evaluated when sampling stays small.
+    evaluated when sampling stays small. In the end one member takes the place of all
+    that are left if it is smaller and hardly worse: where a closed form is right, a
+    network that comes out as good has only noise to add.
 
     Args:
         evidence: What the members say.
+        sizes: Numbers that were fitted in each member.
 
     Returns:
         Weights, shape `(K,)`, zero for members that are left out.
@@ -83,15 +86,27 @@ def find_weights(evidence: Evidence) -> Tensor:
             fewer = _minimise(part)
             trials.append((measure_loss(part, fewer), fewer, rest))
         new_losses, fewer, rest = min(trials, key=lambda trial: float(trial[0].mean()))
-        worse = new_losses - losses
-        error = float(worse.std()) / len(worse) ** 0.5
-        is_needed = float(worse.mean()) > max(_LEAST_GAIN, _LEAST_EVIDENCE * error)
-        if is_needed and not light:
+        if not light and _is_worse(new_losses, losses):
             break
         chosen, weights, losses = rest, fewer, new_losses
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if sizes[index] >= sum(sizes[one] for one in chosen):
+            break
+        part = evidence.take([index])
+        alone = _minimise(part)
+        if not _is_worse(measure_loss(part, alone), losses):
+            chosen, weights = [index], alone
+            break
     found = torch.zeros(len(evidence.joint), dtype=weights.dtype)
     found[chosen] = weights
     return found.float()
+
+
+def _is_worse(losses: Tensor, best: Tensor) -> bool:
+    """Whether losses of the same pairs are greater by more than chance."""
+    worse = losses - best
+    error = float(worse.std()) / len(worse) ** 0.5
+    return float(worse.mean()) > max(_LEAST_GAIN, _LEAST_EVIDENCE * error)
 
 
 def _minimise(evidence: Evidence) -> Tensor:

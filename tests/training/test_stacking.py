@@ -56,6 +56,10 @@ def collect(pairs, *functions, proposals=(), num_contrasts=64):
     )
 
 
+def weigh(evidence, sizes=None):
+    return find_weights(evidence, sizes or [1] * len(evidence.joint))
+
+
 def measure_mean(evidence, weights):
     return float(measure_loss(evidence, torch.tensor(weights)).mean())
 
@@ -63,7 +67,7 @@ def measure_mean(evidence, weights):
 def test_truth_is_chosen_alone(pairs):
     for proposals in ((), (make_posterior_density(),)):
         evidence = collect(pairs, zeros, log_ratio, rough, proposals=proposals)
-        weights = find_weights(evidence)
+        weights = weigh(evidence)
         assert weights.shape == (3,) and weights.dtype == torch.float32
         assert weights[0] == 0 and weights[2] == 0
         assert float(weights[1]) == pytest.approx(1, abs=0.15)
@@ -72,14 +76,14 @@ def test_truth_is_chosen_alone(pairs):
 def test_nothing_is_as_good_as_zeros_where_nothing_was_learnt(pairs):
     theta, x = pairs
     evidence = collect((theta, x.roll(1, dims=0)), log_ratio, rough)
-    weights = find_weights(evidence)
+    weights = weigh(evidence)
     # Members that mislead weigh next to nothing.
     assert float(weights.max()) < 0.15
 
 
 def test_members_that_know_half_each_are_added(pairs):
     evidence = collect(pairs, first, zeros, second)
-    weights = find_weights(evidence)
+    weights = weigh(evidence)
     assert weights[1] == 0
     assert weights[[0, 2]].tolist() == pytest.approx([1, 1], abs=0.3)
     gain = measure_mean(evidence, [1.0, 0.0, 0.0]) - measure_mean(
@@ -90,7 +94,7 @@ def test_members_that_know_half_each_are_added(pairs):
 
 def test_timid_member_is_strengthened(pairs):
     evidence = collect(pairs, lambda theta, x: log_ratio(theta, x) / 1.5)
-    assert float(find_weights(evidence)[0]) == pytest.approx(1.5, abs=0.3)
+    assert float(weigh(evidence)[0]) == pytest.approx(1.5, abs=0.3)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -102,7 +106,7 @@ def test_stack_is_no_worse_than_any_member(seed):
     joint = noise[:, None] * torch.randn(count, 200) + 1.5 * torch.rand(count, 1)
     contrasts = noise[:, None, None] * torch.randn(count, 32, 200)
     evidence = Evidence(joint, contrasts, torch.zeros(200), torch.zeros(32, 200))
-    weights = find_weights(evidence)
+    weights = weigh(evidence)
     assert (weights >= 0).all() and (weights <= 2).all() and weights.max() > 0
     losses = measure_loss(evidence, weights)
     for alone in torch.eye(count):
@@ -113,19 +117,33 @@ def test_stack_is_no_worse_than_any_member(seed):
 
 def test_duplicates_are_dropped(pairs):
     evidence = collect(pairs, log_ratio, log_ratio, log_ratio)
-    weights = find_weights(evidence)
+    weights = weigh(evidence)
     assert int((weights > 0).sum()) == 1
     assert float(weights.sum()) == pytest.approx(1, abs=0.15)
 
 
+def nearly(theta, x):
+    return rough(theta, x, 0.03)
+
+
+def test_smaller_member_takes_the_place_of_one_that_is_hardly_better(pairs):
+    evidence = collect(pairs, nearly, log_ratio)
+    for sizes, chosen in (([1, 100], 0), ([100, 1], 1)):
+        weights = weigh(evidence, sizes)
+        assert weights[chosen] > 0.8 and weights[1 - chosen] == 0
+    # The control: one that is worse does not, however small it is.
+    weights = weigh(collect(pairs, rough, log_ratio), [1, 100])
+    assert weights[1] > 0.8
+
+
 def test_order_of_the_members_does_not_matter(pairs):
-    one = find_weights(collect(pairs, first, rough, second))
-    other = find_weights(collect(pairs, second, first, rough))
+    one = weigh(collect(pairs, first, rough, second))
+    other = weigh(collect(pairs, second, first, rough))
     torch.testing.assert_close(one, other[[1, 2, 0]], atol=0.02, rtol=0)
 
 
 def test_one_member_is_kept_whatever_it_says(pairs):
-    weights = find_weights(collect(pairs, rough))
+    weights = weigh(collect(pairs, rough))
     assert weights.shape == (1,) and 0 < float(weights[0]) <= 2
 
 
@@ -218,7 +236,7 @@ def test_member_that_hardly_weighs_goes_and_not_one_that_is_needed_less(pairs):
     def weak(theta, x):
         return first(theta, x) / 4
 
-    weights = find_weights(collect(pairs, weak, steep))
+    weights = weigh(collect(pairs, weak, steep))
     assert weights[1] == 0 and weights[0] > 0.5
 
 
