@@ -94,7 +94,7 @@ def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
             break
         part = evidence.take([index])
         alone = _minimise(part)
-        if not _is_worse(measure_loss(part, alone), losses):
+        if alone > 0 and not _is_worse(measure_loss(part, alone), losses):
             chosen, weights = [index], alone
             break
     found = torch.zeros(len(evidence.joint), dtype=weights.dtype)
