@@ -7,8 +7,8 @@ from torch import Tensor
 
 # Penalties to choose from, times the number of rows, on standardised features.
 _PENALTIES = torch.logspace(-7, 2, 28, dtype=torch.float64)
-# Rows that are used at least, and numbers beyond which there are no more: the error of a
-# density that is exact but for its slopes falls with all of them.
+# Rows that are used at least, and numbers beyond which there are no more: the error of
+# a density that is exact but for its slopes falls with all of them.
 _ENOUGH_ROWS, _MOST_NUMBERS = 20_000, 2**22
 # Share of the target's variance that is taken for its residual at least.
 _LEAST_VARIANCE = 1e-9
