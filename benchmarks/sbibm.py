@@ -114,7 +114,7 @@ def fit(
     """
     folder = None
     if keep is not None and cell.method == "aalr":
-        folder = keep / f"{cell.task}-{cell.budget}"
+        folder = keep / f"{cell.task}-{cell.budget}-{cell.seed}"
         rows = read_rows(out).values()
         for row in rows if folder.exists() else ():
             if cell.key(0)[:-1] == tuple(row[name] for name in KEY[:-1]):

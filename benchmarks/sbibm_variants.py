@@ -196,7 +196,7 @@ def compare_rounds(seed: int, path: Path, tasks: Sequence[str]) -> None:
 def test_coverage(seed: int, fitted: Path, num_observations: int) -> None:
     show_header("task", "regions of 95 %", "least p-value", "verdict", "seconds")
     for name in TASK_NAMES:
-        folder = fitted / f"{name}-{BUDGET}"
+        folder = fitted / f"{name}-{BUDGET}-{seed}"
         if not folder.exists():
             show(name, "no posterior kept", "", "", "")
             continue

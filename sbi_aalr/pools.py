@@ -101,6 +101,8 @@ def _submit_to_dask(
     here: Future[Any] = Future()
 
     def hand_over(there: Any) -> None:
+        if not here.set_running_or_notify_cancel():
+            return
         try:
             result = there.result()
         # A cancelled one raises what is no `Exception`.
@@ -111,8 +113,7 @@ def _submit_to_dask(
             here.set_result(result)
 
     there.add_done_callback(hand_over)
-    # It is cancelled as soon as nobody holds it.
-    here.there = there  # type: ignore[attr-defined]
+    here.add_done_callback(lambda one: there.cancel() if one.cancelled() else None)
     return here
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 # Penalties to choose from, times the number of rows, on standardised features.
 _PENALTIES = torch.logspace(-7, 2, 28, dtype=torch.float64)
-# Rows that are used at least, and numbers beyond which there are no more: the error of
-# a density that is exact but for its slopes falls with all of them.
+# At least so many rows, and more while they hold no more than so many numbers: where a
+# density is exact but for its slopes, its error falls with every row.
 _ENOUGH_ROWS, _MOST_NUMBERS = 20_000, 2**22
 # Share of the target's variance that is taken for its residual at least.
 _LEAST_VARIANCE = 1e-9
@@ -41,7 +41,9 @@ def regress(features: Tensor, targets: Tensor) -> Regression:
     References:
         Golub, Heath & Wahba (1979), Technometrics 21(2).
     """
-    num_rows = max(_ENOUGH_ROWS, _MOST_NUMBERS // max(1, features.shape[1]))
+    num_rows = max(
+        _ENOUGH_ROWS, _MOST_NUMBERS // (features.shape[1] + targets.shape[1])
+    )
     features, targets = features[:num_rows].double(), targets[:num_rows].double()
     centre, mean = features.mean(dim=0), targets.mean(dim=0)
     inputs, outputs = features - centre, targets - mean

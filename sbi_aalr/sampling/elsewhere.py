@@ -1,5 +1,6 @@
 """Sample chunks on the workers of an executor, some of which may be lost."""
 
+import pickle
 import traceback
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from sbi_aalr.sampling.until_converged import (
     Result,
 )
 
-# How often a chunk may lose its worker.
+# How often a chunk may lose its worker while no other is done.
 _MOST_LOSSES = 3
 
 
@@ -65,6 +66,8 @@ def sample_elsewhere(
                 if isinstance(result, Exception):
                     raise result
                 results[number] = result
+                # A lost process breaks its pool: it counts against all that are out.
+                num_losses.clear()
                 count_finished(bar, result.convergence)
                 if finished is not None:
                     finished.write(number, result)
@@ -73,6 +76,16 @@ def sample_elsewhere(
             future.cancel()
         pool.close()
     return [results[number] for number in range(len(chunks))]
+
+
+def _make_portable(error: Exception) -> Exception:
+    """The same error, or one that says the same where it could not be sent back."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"On a worker:\n{traceback.format_exc()}")
+    return error
 
 
 def _sample_there(payload: bytes, number: int, x: Tensor) -> Result | Exception:
@@ -84,5 +97,4 @@ def _sample_there(payload: bytes, number: int, x: Tensor) -> Result | Exception:
     except NOT_LOSSES:
         raise
     except Exception as error:
-        error.add_note(f"On a worker:\n{traceback.format_exc()}")
-        return error
+        return _make_portable(error)

@@ -1,8 +1,8 @@
 """The structures that the default recipe fits, by what the data allow.
 
 Two are closed forms, a Gaussian whose mean is a ridge regression, of each side of
-Bayes' rule; two are mixtures of Gaussians that a network makes, of each side; and there
-are the towers, which need no density to be a good guess.
+Bayes' rule; others are mixtures of Gaussians that a network makes, of each side; and
+there are the towers, which need no density to be a good guess.
 """
 
 from collections.abc import Callable

@@ -74,7 +74,7 @@ def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
     evidence = Evidence(*(part.double() for part in evidence))
     chosen = list(range(len(evidence.joint)))
     weights = _minimise(evidence)
-    losses = measure_loss(evidence, weights)
+    losses = best = measure_loss(evidence, weights)
     while len(chosen) > 1:
         # First those that hardly weigh, whatever they are of use for.
         pairs = zip(chosen, weights.tolist(), strict=True)
@@ -94,7 +94,7 @@ def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
             break
         part = evidence.take([index])
         alone = _minimise(part)
-        if alone > 0 and not _is_worse(measure_loss(part, alone), losses):
+        if alone > 0 and not _is_worse(measure_loss(part, alone), best):
             chosen, weights = [index], alone
             break
     found = torch.zeros(len(evidence.joint), dtype=weights.dtype)

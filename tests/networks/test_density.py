@@ -198,7 +198,7 @@ def test_bad_settings_are_named():
 
 
 @torch.no_grad()
-def test_fixed_correlations_are_those_of_the_residuals_whatever_the_condition():
+def test_fixed_correlations_do_not_depend_on_the_condition():
     torch.manual_seed(2)
     theta = torch.randn(4_000, 2)
     lower = torch.tensor([[1.0, 0.0], [0.8, 0.6]])

@@ -1,12 +1,15 @@
 """Observations in shards, on processes and on a cluster, one worker of it killed."""
 
 import os
+import pickle
 import signal
 import threading
 import time
 import warnings
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import SimpleNamespace
 
 import joblib
 import pytest
@@ -15,9 +18,9 @@ from exact_ratios import make_known
 from linear_gaussian import SHORT, draw_pairs
 from torch.distributions import Independent, Normal
 
-from sbi_aalr import MHPosterior
+from sbi_aalr import MHPosterior, pools
 from sbi_aalr.comparison import compare
-from sbi_aalr.pools import own_processes
+from sbi_aalr.pools import InProcess, own_processes
 from sbi_aalr.sampling import chunks, elsewhere
 
 X = draw_pairs(10, seed=4)[2]
@@ -113,6 +116,56 @@ def test_shard_that_always_loses_its_worker_is_given_up(posterior):
     with Losing(100) as executor, pytest.raises(OSError, match="connection lost"):
         sample(posterior, executor=executor)
     assert max(executor.lost.values()) == 4
+
+
+class Breaking(InProcess):
+    """An executor that loses all that is out when one job is done, time and again."""
+
+    def __init__(self):
+        self.lost = Counter()
+
+    def submit(self, function, payload, number, x):
+        self.lost[number] += 1
+        if self.lost[number] > number:
+            return super().submit(function, payload, number, x)
+        future = Future()
+        future.set_exception(BrokenProcessPool("a worker was lost"))
+        return future
+
+
+def test_losses_count_only_while_nothing_is_done(posterior, monkeypatch):
+    monkeypatch.setattr(chunks, "_CHUNK", 1)
+    executor = Breaking()
+    draws = sample(posterior, executor=executor)
+    assert torch.equal(draws, sample(posterior))
+    assert max(executor.lost.values()) == len(X)
+
+
+class TwoWordsError(Exception):
+    """One that cannot be unpickled."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+@pytest.mark.parametrize(
+    "error", [OverflowError("of the ratio"), TwoWordsError("of the", "ratio")]
+)
+def test_error_comes_back_whatever_it_is(error):
+    found = pickle.loads(pickle.dumps(elsewhere._make_portable(error)))
+    assert "of the ratio" in str(found) and type(error).__name__ in repr(found)
+
+
+def test_shards_on_a_cluster_are_cancelled_with_their_futures():
+    there = Future()
+    client = SimpleNamespace(submit=lambda *arguments, **settings: there)
+    executor = SimpleNamespace(_client=client, _kwargs={})
+    here = pools._submit_to_dask(executor, print, ())
+    assert here.cancel() and there.cancelled()
+    there = Future()
+    here = pools._submit_to_dask(executor, print, ())
+    there.set_result(3)
+    assert here.result() == 3
 
 
 def fail(*arguments):
