@@ -30,6 +30,9 @@ _CLIP = 3.0
 _MOST_WAVES = 256
 
 
+_OPTIONAL = {"remainder": torch.float32, "logarithmic": torch.bool}
+
+
 class Scale(nn.Module):
     """Centre and scale each feature by its median and quantiles.
 
@@ -95,11 +98,16 @@ class Scale(nn.Module):
         change = self(rows.double()) - self(rows.float())
         return bool((change.abs() > _SMALL_SHARE).any())
 
+    def forget_rows(self) -> None:
+        """Have no buffer that only some rows ask for, before weights are loaded."""
+        for name in _OPTIONAL:
+            setattr(self, name, None)
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
         """Take over which buffers there are, too: a network is built from any rows."""
-        for name, dtype in (("remainder", torch.float32), ("logarithmic", torch.bool)):
+        for name, dtype in _OPTIONAL.items():
             buffer = state_dict.get(prefix + name)
             found = buffer is None or (buffer.shape, buffer.dtype)
             if found not in (True, (self.location.shape, dtype)):

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from sbi_aalr.networks.builder import float32_by_default
+from sbi_aalr.networks.scale import Scale
 
 # Data of a network of your own may have more numbers than its weights.
 MOST_NUMBERS = 2**24
@@ -52,6 +53,9 @@ def build_for_weights(
     with torch.random.fork_rng(devices=[]), float32_by_default(), _stop_above(weights):
         # Only their shape matters.
         estimator = build(torch.randn(8, *theta_shape), torch.randn(8, *x_shape))
+    for module in estimator.modules():
+        if isinstance(module, Scale):
+            module.forget_rows()
     _check_weights(weights, estimator.state_dict())
     # Not strictly: a network takes over which of some buffers there are.
     estimator.load_state_dict(dict(weights), strict=False)

@@ -213,3 +213,16 @@ def test_encoding_names_members_and_the_one_that_only_proposes():
     settings = found["classifier_settings"]
     expected = {"num_used": 2, "proposal": 2, "has_offset": 1}
     assert {name: settings[name] for name in expected} == expected
+
+
+def test_rows_that_a_network_is_built_from_have_no_say(tmp_path, monkeypatch):
+    """One in fifty of them were all positive, and of data of ten numbers."""
+
+    def draw(*shape):
+        return 10 ** torch.empty(*shape).uniform_(-4, 4)
+
+    posterior = save(tmp_path, make("posterior", "likelihood", "towers"))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "randn", draw)
+        loaded = MHPosterior.load(tmp_path, prior=PRIOR)
+    assert_same(loaded, posterior)
