@@ -70,7 +70,7 @@ def main() -> None:
     corrected = AALR(task.prior, base=density, **QUIET)
     estimator = corrected.append_simulations(theta, x).train(seed=seed)
     draws = corrected.build_posterior().sample(
-        (NUM_DRAWS,), x=x_o, seed=seed, min_ess=2_000.0, show_progress_bars=False
+        (NUM_DRAWS,), x=x_o, seed=seed, min_ess=5_000.0, show_progress_bars=False
     )
     exact = task.sample_posterior(NUM_DRAWS, x_o, seed=seed)
 

@@ -24,7 +24,7 @@ from sbi_aalr.comparison import two_sample_scores
 from sbi_aalr.diagnostics import expected_coverage
 
 NUM_DRAWS, NUM_OBSERVATIONS, NUM_COVERED = 5_000, 3, 200
-SAMPLING: dict[str, Any] = {"min_ess": 2_000.0, "show_progress_bars": False}
+SAMPLING: dict[str, Any] = {"min_ess": 5_000.0, "show_progress_bars": False}
 
 
 def measure(task: Any, count: int, base: str | None, seed: int, tune: bool) -> str:
