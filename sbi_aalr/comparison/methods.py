@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_field, check_positive_int
 from sbi_aalr.comparison.tasks import Task
+from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.trainer import AALR
 from sbi_aalr.trainer.no_tracker import NoTracker
 
@@ -132,7 +133,7 @@ def draw(
     x_o: Tensor | None,
     max_rejection_seconds: float = 600.0,
 ) -> Tensor:
-    """Draw from a posterior, shape `(S, D)`.
+    """Draw from a posterior, shape `(S, D)`; chains go on until S are independent.
 
     Args:
         posterior: The posterior.
@@ -147,6 +148,10 @@ def draw(
     limits: dict[str, Any] = {}
     if isinstance(posterior, DirectPosterior):
         limits["max_sampling_time"] = max_rejection_seconds
+    elif isinstance(posterior, MHPosterior):
+        # A classifier learns draws that repeat by heart.
+        least = posterior.parameters.min_ess or 0.0
+        limits["min_ess"] = max(least, float(num_samples))
     return posterior.sample((num_samples,), x=x_o, show_progress_bars=False, **limits)
 
 

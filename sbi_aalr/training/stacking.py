@@ -13,6 +13,9 @@ _LEAST_WEIGHT = 0.03
 # By how much a member must mend the held-out loss: nats, and standard errors.
 _LEAST_GAIN = 2e-3
 _LEAST_EVIDENCE = 1.0
+# What a single small member may cost in the place of all, however large the error: that
+# of few rows, or of losses with outliers, hides too much.
+_MOST_COST = 0.02
 
 
 class Evidence(NamedTuple):
@@ -94,7 +97,9 @@ def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
             break
         part = evidence.take([index])
         alone = _minimise(part)
-        if alone > 0 and not _is_worse(measure_loss(part, alone), best):
+        losses = measure_loss(part, alone)
+        is_close = float((losses - best).mean()) < _MOST_COST
+        if alone > 0 and is_close and not _is_worse(losses, best):
             chosen, weights = [index], alone
             break
     found = torch.zeros(len(evidence.joint), dtype=weights.dtype)
