@@ -92,6 +92,8 @@ def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
         if not light and _is_worse(new_losses, losses):
             break
         chosen, weights, losses = rest, fewer, new_losses
+    # The whole may be worse than what is left, where members are wild.
+    best = min(best, losses, key=lambda rows: float(rows.mean()))
     for index in sorted(range(len(sizes)), key=sizes.__getitem__):
         if sizes[index] >= sum(sizes[one] for one in chosen):
             break

@@ -94,10 +94,10 @@ def test_the_stack_takes_the_fit_that_was_not_kept_if_it_is_better(monkeypatch):
         return history
 
     monkeypatch.setattr(tuned.Tuner, "improve", spoil)
-    # No closed form is right here, and there are rows enough to tell.
+    # No closed form is right here.
     task = TwoMoons()
     torch.manual_seed(1)
-    theta = task.prior.sample((1_000,))
+    theta = task.prior.sample((NUM_ROWS,))
     trainer = AALR(task.prior, show_progress_bars=False)
     trainer.append_simulations(theta, task.simulate(theta))
     trainer.train(tune=True, **SHORT)
