@@ -9,17 +9,14 @@ exact ones, and the paper's ROC test of both ratios at the parameters behind it.
 
 import argparse
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sbi.inference import NPE_C
-from sbi.neural_nets import posterior_nn
-from sbibm import print_conditions
-from sbibm_variants import QUIET, describe_commit
+from sbibm import describe_commit, print_conditions
+from sbibm_variants import BASES, QUIET
 from torch import Tensor
 
 from sbi_aalr import AALR
@@ -61,8 +58,7 @@ def main() -> None:
         x = task.simulate(theta)
         true = task.prior.sample((1,))
         x_o = task.simulate(true)
-        build = partial(posterior_nn, "mdn", num_components=1)
-        trainer = NPE_C(prior=task.prior, density_estimator=build(), **QUIET)
+        trainer = BASES["NPE, one Gaussian"](prior=task.prior, **QUIET)
         density = trainer.append_simulations(theta, x).train()
         alone = trainer.build_posterior(density).sample(
             (NUM_DRAWS,), x=x_o, show_progress_bars=False

@@ -28,8 +28,7 @@ _SQUASH_GAINS = (1.0, 10.0)
 _CLIP = 3.0
 # How many waves there may be, over all features.
 _MOST_WAVES = 256
-
-
+# Buffers that only some rows ask for.
 _OPTIONAL = {"remainder": torch.float32, "logarithmic": torch.bool}
 
 

@@ -18,14 +18,8 @@ from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress, count_finished
 from sbi_aalr.sampling.target import Target
 from sbi_aalr.sampling.threads import map_in_threads
-from sbi_aalr.sampling.unconstrained import (
-    to_unconstrained,
-    unconstrain,
-)
-from sbi_aalr.sampling.until_converged import (
-    Result,
-    join,
-)
+from sbi_aalr.sampling.unconstrained import to_unconstrained, unconstrain
+from sbi_aalr.sampling.until_converged import Result, join
 from sbi_aalr.seeding import seeded
 
 # Observations between two writes to disk; enough that the slow few are worth a batch.

@@ -12,9 +12,7 @@ from torch import Tensor
 from sbi_aalr.pools import NOT_LOSSES, Pool
 from sbi_aalr.sampling.chunk import FinishedChunks, Job
 from sbi_aalr.sampling.progress import Progress, count_finished
-from sbi_aalr.sampling.until_converged import (
-    Result,
-)
+from sbi_aalr.sampling.until_converged import Result
 
 # How often a chunk may lose its worker while no other is done.
 _MOST_LOSSES = 3
