@@ -243,7 +243,9 @@ def test_cluster_samples_shards_with_a_worker_killed(client, posterior):
 @pytest.mark.parametrize("wait", [0.0, 0.1, 0.3, 1.0])
 def test_cluster_that_is_restarted_samples_all_shards(client, posterior, wait):
     expected = sample(posterior)
-    thread = threading.Timer(wait, client.restart)
+    # By itself it waits two minutes for a worker that does not come back.
+    settings = {"timeout": 10, "wait_for_workers": False}
+    thread = threading.Timer(wait, client.restart, kwargs=settings)
     thread.start()
     draws = sample(posterior, executor=client.get_executor())
     thread.join()
