@@ -59,6 +59,10 @@ class CheckpointWarning(AALRWarning):
     """A checkpoint could not be written; training goes on, the last good one stays."""
 
 
+class NoWorkersWarning(AALRWarning):
+    """A cluster has no workers left; the call waits until it has some."""
+
+
 class OtherObservationWarning(AALRWarning):
     """A posterior that was truncated for one observation is asked about others."""
 

@@ -6,14 +6,21 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import Any
 
+from sbi_aalr.errors import NoWorkersWarning
+
 # What a loss of workers does not raise; errors of a job itself it has to give back.
 NOT_LOSSES = (ImportError, AttributeError, pickle.PickleError, MemoryError)
+# Seconds without a result after which a cluster is asked whether it has workers.
+_LONG = 60.0
 
 
 class InProcess(Executor):
@@ -53,6 +60,7 @@ class Pool:
         self._is_dask = kind == "distributed"
         self.may_exit = isinstance(executor, ProcessPoolExecutor) or self._is_dask
         self._generation = 0
+        self._last_result = time.monotonic()
 
     def submit(
         self, function: Callable[..., Any], *arguments: Any
@@ -65,6 +73,43 @@ class Pool:
         except BrokenProcessPool:
             self.renew(self._generation)
             return self._executor.submit(function, *arguments), self._generation
+
+    def wait(
+        self, futures: Collection[Future[Any]], patience: float | None = None
+    ) -> set[Future[Any]]:
+        """Wait until one is done.
+
+        Args:
+            futures: What was handed in.
+            patience: Most seconds to wait; None for any number.
+
+        Returns:
+            Those that are done; none where patience is over.
+        """
+        until = None if patience is None else time.monotonic() + patience
+        while True:
+            left = _LONG if until is None else max(0.0, until - time.monotonic())
+            done = wait_for(futures, min(left, _LONG), FIRST_COMPLETED).done
+            if done:
+                self._last_result = time.monotonic()
+            elif self._is_dask and time.monotonic() - self._last_result >= _LONG:
+                self._warn_if_empty()
+            if done or (until is not None and time.monotonic() >= until):
+                return done
+
+    def _warn_if_empty(self) -> None:
+        self._last_result = time.monotonic()
+        executor: Any = self._executor
+        with contextlib.suppress(OSError):
+            if not executor._client.nthreads():
+                warnings.warn(
+                    f"The cluster at {executor._client.scheduler.address} has had no "
+                    "result for a minute and has no workers; what was handed in waits "
+                    "for some. Start workers there, or interrupt: what is done stays "
+                    "in the store or in `out`, and the same call goes on.",
+                    NoWorkersWarning,
+                    stacklevel=2,
+                )
 
     def renew(self, generation: int) -> None:
         """Replace a pool that has lost a worker, unless that was done already."""

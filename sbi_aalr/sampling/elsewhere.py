@@ -4,7 +4,7 @@ import pickle
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 
 import cloudpickle
 from torch import Tensor
@@ -47,7 +47,7 @@ def sample_elsewhere(
             results[number] = known
             count_finished(bar, known.convergence)
         while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in pool.wait(running):
                 number, generation = running.pop(future)
                 try:
                     result = future.result()

@@ -7,7 +7,7 @@ loses its worker once more is guilty. Of a guilty batch each row is done alone.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,7 +165,7 @@ class BatchRunner:
             self._hand_out(jobs)
             if not self._running:
                 return
-            done, _ = wait(self._running, self.patience, FIRST_COMPLETED)
+            done = self._pool.wait(self._running, self.patience)
             if not done:
                 yield None
             for future in done:

@@ -20,6 +20,7 @@ from torch.distributions import Independent, Normal
 
 from sbi_aalr import MHPosterior, pools
 from sbi_aalr.comparison import compare
+from sbi_aalr.errors import NoWorkersWarning
 from sbi_aalr.pools import InProcess, own_processes
 from sbi_aalr.sampling import chunks, elsewhere
 
@@ -168,6 +169,24 @@ def test_shards_on_a_cluster_are_cancelled_with_their_futures():
     assert here.result() == 3
 
 
+def test_cluster_without_workers_is_told(posterior, monkeypatch):
+    class Client:
+        scheduler, counts = SimpleNamespace(address="tcp://here"), [{"one": 1}, {}]
+
+        def nthreads(self):
+            if len(self.counts) == 1:
+                there.set_result(3)
+            return self.counts.pop(0)
+
+    monkeypatch.setattr(pools, "_LONG", 0.01)
+    pool, there = pools.Pool(None), Future()
+    pool._is_dask, pool._executor = True, SimpleNamespace(_client=Client())
+    assert pool.wait([there], 0.0) == set()
+    with pytest.warns(NoWorkersWarning, match="tcp://here has had no result") as found:
+        assert pool.wait([there]) == {there}
+    assert len(found) == 1
+
+
 def fail(*arguments):
     raise OverflowError("of the ratio itself")
 
@@ -216,6 +235,8 @@ def client():
         distributed.Client(cluster) as client,
     ):
         warnings.simplefilter("ignore")
+        # A restart now and then leaves Dask without its workers.
+        cluster.adapt(minimum=2, maximum=2)
         path = [os.path.dirname(os.path.dirname(__file__))]
         client.run(lambda path: __import__("sys").path.extend(path), path)
         yield client
@@ -243,7 +264,7 @@ def test_cluster_samples_shards_with_a_worker_killed(client, posterior):
 @pytest.mark.parametrize("wait", [0.0, 0.1, 0.3, 1.0])
 def test_cluster_that_is_restarted_samples_all_shards(client, posterior, wait):
     expected = sample(posterior)
-    # By itself it waits two minutes for a worker that does not come back.
+    # By itself it waits two minutes for workers that do not come back.
     settings = {"timeout": 10, "wait_for_workers": False}
     thread = threading.Timer(wait, client.restart, kwargs=settings)
     thread.start()

@@ -37,6 +37,8 @@ def client():
         distributed.Client(cluster) as client,
     ):
         warnings.simplefilter("ignore")
+        # A restart now and then leaves Dask without its workers.
+        cluster.adapt(minimum=2, maximum=2)
         # Workers import what the tests import.
         client.run(lambda path: __import__("sys").path.extend(path), _find_path())
         yield client
@@ -85,7 +87,8 @@ def test_cluster_that_is_restarted_on_the_way_changes_nothing(client, tmp_path):
 
     def restart(account):
         if account.num_simulations >= 20 and not threads:
-            threads.append(threading.Thread(target=client.restart))
+            settings = {"timeout": 10, "wait_for_workers": False}
+            threads.append(threading.Thread(target=client.restart, kwargs=settings))
             threads[0].start()
             time.sleep(0.1)
 
