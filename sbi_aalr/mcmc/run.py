@@ -111,8 +111,7 @@ def run(
     """
     record = _Recorder(state, num_draws, thin)
     block = max(_BLOCK, _BLOCK_ROWS // state.log_prob.numel())
-    most_kept = 1 if kernel.advance is None else max(1, block // thin)
-    for num_kept in _divide(num_draws, most_kept):
+    for num_kept in _divide(num_draws, max(1, block_size(kernel) // thin)):
         for count in _divide(num_kept * thin, block):
             before = state
             state, info = advance(
