@@ -70,15 +70,15 @@ class SbiTrainer(RatioEstimatorTrainer):
     _exchangeable: bool = False
     _embedding_net_x: nn.Module | None = None
     _structures: list[Any] | None = None
-    # Where the prior of a round is left, which was cut before.
+    # Where the prior of a round is left, and simulations of what was cut off before.
     _cut: Callable[[Tensor], Tensor] | None = None
     _cut_log_share: float = 0.0
-    # Rows trained on and rows held out in the last fit, by their place among all rows.
+    _cut_off: tuple[Tensor, Tensor] | None = None
+    # Rows trained on and rows held out in the last fit, by place among all.
     _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
     _truncated_prior: Distribution | None = None
-    # Parameters of simulations that failed, of each store; and how often those of the
-    # last fit succeed.
+    # Parameters that failed, of each store; how often those of the last fit succeed.
     _failures: tuple[Tensor, ...] = ()
     _validity: Validity | None = None
 

@@ -46,6 +46,11 @@ class Structure(NamedTuple):
     member: Member | None
     estimator: RatioEstimator
 
+    @property
+    def is_of_data(self) -> bool:
+        """Whether it is a density of the data given parameters."""
+        return self.member is not None and self.member.name == "likelihood_mixture"
+
 
 def keep_better(
     structures: list[Structure], histories: list[History | None]
@@ -105,10 +110,7 @@ def put_stack(
         return None
     base = trainer._base
     usable = [
-        base != "likelihood"
-        or s.member is None
-        or s.member.name == "likelihood_mixture"
-        for s in structures
+        base != "likelihood" or s.member is None or s.is_of_data for s in structures
     ]
     training = source.training()
     device = held_out[1].device

@@ -34,6 +34,7 @@ from sbi_aalr.training.classifiers import NamedBuilder, build_network
 from sbi_aalr.training.density_loss import DensityLoss
 from sbi_aalr.training.history import History
 from sbi_aalr.training.members import Materials, Member, build_member, list_members
+from sbi_aalr.training.passes import pass_over
 from sbi_aalr.training.ranks import count_ranks
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
@@ -160,6 +161,10 @@ def fit_structures(
             left -= 1
             continue
         passes, held_out = source.open(own.batch_size)
+        if trainer._cut_off is not None and structure.is_of_data:
+            # How data follow from theta does not depend on how often a theta comes.
+            pairs = source.training(), trainer._cut_off
+            passes = pass_over(pairs, own.batch_size, trainer._device)
         limit = limit_time(settings, started, left)
         has_stepped = any(one and one.losses for one in histories)
         if limit is not None and left == 1 and not has_stepped:

@@ -4,7 +4,8 @@ Each round trains on draws of the prior cut down to where the last round's ratio
 negligible. As only the support changes, and not the shape, the ratio inside is
 proportional to the likelihood, and the posterior is that of the original prior.
 Simulations of earlier rounds that lie inside are draws of the cut prior as well, and
-are used again.
+are used again; those outside still teach a density of the data given parameters, which
+does not ask how often parameters come.
 
 References:
     Miller et al. (2021), *Truncated Marginal Neural Ratio Estimation*,
@@ -103,16 +104,17 @@ def fit_truncated(
             of_round = Round(journal, trainer, truncated, settings, index)
             fresh = of_round.draw_theta(rows, prior)
             made = of_round.simulate(batched, fresh)
-            if truncated is not None:
-                kept = truncated.keeps(theta)
-                theta, x = theta[kept], x[kept]
             theta = torch.cat((theta, fresh))
             x = torch.cat((x.reshape(-1, *made.shape[1:]), made))
             for_round = _make_trainer(trainer)
-            if truncated is not None:
+            if truncated is None:
+                for_round.append_simulations(theta, x)
+            else:
+                kept = truncated.keeps(theta)
                 for_round._cut = truncated.keeps
                 for_round._cut_log_share = of_round.measure_log_share(prior)
-            for_round.append_simulations(theta, x)
+                for_round._cut_off = theta[~kept], x[~kept]
+                for_round.append_simulations(theta[kept], x[kept])
             try:
                 for_round.train(
                     time_limit=settings.time_limit,

@@ -148,6 +148,16 @@ class StoredPasses:
             yield Batch(theta.to(self._device), None, x.to(self._device))
 
 
+def pass_over(
+    pairs: Sequence[tuple[Tensor, Tensor]], batch_size: int, device: str
+) -> StoredPasses:
+    """Passes over several sets of simulations, theta and x of each."""
+    rows = [torch.cat(column) for column in zip(*pairs, strict=True)]
+    count = len(rows[0])
+    loader = TensorLoader(rows, torch.arange(count), min(batch_size, count))
+    return StoredPasses(loader, count, device)
+
+
 def begin_pass(passes: Passes, num_done: int) -> Iterator[Batch]:
     """Begin the next pass behind some of its batches.
 

@@ -6,6 +6,9 @@ from linear_gaussian import PRIOR, exact_posterior, simulate
 from trainers import get_estimator, make_trainer, weights
 
 from sbi_aalr import AALR, networks
+from sbi_aalr.trainer import fitting
+from sbi_aalr.trainer.fitting import begin_structures
+from sbi_aalr.trainer.journal import Journal
 
 X_O = torch.tensor([[1.0, -2.0]])
 
@@ -42,6 +45,35 @@ def test_rounds_spend_the_budget_and_cut_the_prior_of_the_posterior():
     trainer.train_online(simulate, 100, seed=1)
     posterior = trainer.build_posterior()
     assert torch.isfinite(posterior.potential(-3 * X_O, x=X_O)).all()
+
+
+def test_what_is_cut_off_still_serves_the_density_of_the_data(monkeypatch):
+    rows, fit = [], Journal.fit
+
+    def note(journal, number, passes, **settings):
+        member = trainers[-1]._structures[number].member
+        rows[-1][member.name if member else "towers"] = passes.num_simulations
+        return fit(journal, number, passes, **settings)
+
+    def begin(trainer, *arguments):
+        trainers.append(trainer)
+        rows.append({})
+        return begin_structures(trainer, *arguments)
+
+    trainers = []
+    monkeypatch.setattr(Journal, "fit", note)
+    monkeypatch.setattr(fitting, "begin_structures", begin)
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    trainer.train_truncated(
+        simulate, X_O, 800, num_rounds=2, epsilon=0.2, time_limit=5, seed=1
+    )
+    first, last = rows
+    assert set(first.values()) == {360}
+    # All of the 800 that are not held out, of which some lie outside of the cut.
+    inside = last["towers"]
+    assert inside == last["posterior_mixture"] < 0.9 * 700
+    held_out = 800 - last["likelihood_mixture"]
+    assert abs(held_out - inside / 9) < 1
 
 
 @pytest.mark.slow
