@@ -120,7 +120,7 @@ def fit_with(decay: float, dropout: float, *arguments: Any, **settings: Any) -> 
             "choose_density_recipe",
             lambda count: choose(count)._replace(weight_decay=decay),
         ),
-        mock.patch("sbi_aalr.trainer.structures.list_members", change),
+        mock.patch("sbi_aalr.trainer.begin.list_members", change),
     ):
         return fit(*arguments, **settings)
 

@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 
 from sbi_aalr.simulation.batches import Batch, divide
 from sbi_aalr.simulation.flow import Flow
+from sbi_aalr.trainer.begin import correct_densities, uses_base
 from sbi_aalr.trainer.fitting import begin_anew, describe_fit, get_loss, has_to_begin
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.opening import check_rows
@@ -26,10 +27,8 @@ from sbi_aalr.trainer.streaming import Streaming
 from sbi_aalr.trainer.structures import (
     choose_fit,
     choose_own_recipe,
-    correct_densities,
     finish_structures,
     limit_time,
-    uses_base,
 )
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.growing import GrowingPasses, GrowingRows

@@ -18,9 +18,9 @@ from torch import Tensor
 from sbi_aalr.networks import is_separable
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.batches import Batch
+from sbi_aalr.trainer.begin import begin_structures, uses_base
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.trainer.structures import begin_structures, uses_base
 from sbi_aalr.training.classifiers import build_network
 from sbi_aalr.training.history import History
 from sbi_aalr.training.passes import Passes

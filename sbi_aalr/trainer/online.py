@@ -14,6 +14,7 @@ from sbi_aalr.checks import check_bool, check_positive_int
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.simulation.adapt import prepare
 from sbi_aalr.simulation.fill import name_simulator
+from sbi_aalr.trainer.begin import uses_base
 from sbi_aalr.trainer.checkpoints import Checkpoints
 from sbi_aalr.trainer.fitting import (
     begin_anew,
@@ -42,7 +43,7 @@ from sbi_aalr.trainer.shared import (
 from sbi_aalr.trainer.stacking import Source
 from sbi_aalr.trainer.streamed import fit_streamed
 from sbi_aalr.trainer.streaming import Streaming
-from sbi_aalr.trainer.structures import fit_structures, uses_base
+from sbi_aalr.trainer.structures import fit_structures
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses, join_pairs
 from sbi_aalr.training.ranks import count_ranks, gather, share_weights, together

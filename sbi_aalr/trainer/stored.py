@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from sbi_aalr.checks import check_bool, check_fraction, check_positive_int
 from sbi_aalr.errors import CallOrderError
+from sbi_aalr.trainer.begin import uses_base
 from sbi_aalr.trainer.checkpoints import Checkpoints
 from sbi_aalr.trainer.fitting import (
     begin_anew,
@@ -28,7 +29,7 @@ from sbi_aalr.trainer.journal import Journal, open_journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import measure_validity, shuffle_rows, take_first
 from sbi_aalr.trainer.stacking import Source
-from sbi_aalr.trainer.structures import fit_structures, uses_base
+from sbi_aalr.trainer.structures import fit_structures
 from sbi_aalr.trainer.tuned import make_tuner, read_names, record_tuning
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses

@@ -14,15 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
-from torch import Tensor
 
-from sbi_aalr.networks.coordinates import ThetaCoordinates
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
-from sbi_aalr.sampling.truncated_prior import TruncatedPrior
-from sbi_aalr.trainer.bases import wrap_base
+from sbi_aalr.trainer.begin import correct_densities
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.trainer.simulations import correct_prior
 from sbi_aalr.trainer.stacking import (
     Source,
     Structure,
@@ -30,14 +25,12 @@ from sbi_aalr.trainer.stacking import (
     keep_better,
     put_stack,
 )
-from sbi_aalr.training.classifiers import NamedBuilder, build_network
 from sbi_aalr.training.density_loss import DensityLoss
 from sbi_aalr.training.history import History
-from sbi_aalr.training.members import Materials, Member, build_member, list_members
 from sbi_aalr.training.passes import pass_over
 from sbi_aalr.training.ranks import count_ranks
 from sbi_aalr.training.ratio_loss import RatioLoss
-from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
+from sbi_aalr.training.recipe import Recipe, TrainingSettings
 
 # Passes without a better held-out loss after which a density is as good as it gets.
 _PATIENCE = 12
@@ -53,67 +46,6 @@ _TITLES = {
     "posterior_mixture": "Posterior density",
     "likelihood_mixture": "Data density",
 }
-
-
-def uses_base(trainer: SbiTrainer) -> bool:
-    """Whether the trainer fits densities besides its network.
-
-    They need the prior, and the towers to be stacked with. Whoever names another
-    network, or a loss, wants that and no other.
-    """
-    builder = trainer._build_neural_net
-    is_default = isinstance(builder, NamedBuilder) and builder.name == "two_towers"
-    is_free = is_default and trainer._ratio_loss is None
-    return trainer._base is not None and trainer._prior is not None and is_free
-
-
-def begin_structures(
-    trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry, num_simulations: int
-) -> None:
-    """Give the trainer new structures, built from first rows."""
-    prior = _find_prior(trainer)
-    net = trainer._embedding_net_x
-    if trainer._exchangeable and x.ndim != 3:
-        raise ValueError(
-            "`exchangeable` must be False unless data are T trials of E numbers each, "
-            f"(N, T, E), got data of shape {tuple(x.shape)}. Give a single number a "
-            "last dimension: `x.unsqueeze(-1)`."
-        )
-    materials = Materials(find_transform(prior), LogPrior(prior), net)
-    base, trials = trainer._base, trainer._exchangeable
-    name = base if isinstance(base, str) else "auto"
-    members = list_members(name, num_simulations, theta, x, net is not None, trials)
-    structures = [
-        Structure(member, build_member(member, materials, theta, x).to(trainer._device))
-        for member in members
-    ]
-    if not isinstance(base, str):
-        given = Member("given_density", {}, None)
-        estimator = wrap_base(base, prior, theta, x).to(trainer._device)
-        structures.append(Structure(given, estimator))
-    towers = build_network(trainer._build_neural_net, theta, x, entry)
-    structures.append(Structure(None, towers.to(trainer._device)))
-    trainer._structures = structures
-
-
-def correct_densities(trainer: SbiTrainer) -> None:
-    """Have densities divided by the prior of what succeeds in the trainer's fit.
-
-    What is left after failures were left out follows that one, and so do densities that
-    were fitted to it; see `sbi_aalr.sampling.validity`.
-    """
-    log_prior = LogPrior(_find_prior(trainer))
-    for structure in trainer._structures or []:
-        coordinates = structure.estimator.embedding_net_theta
-        if isinstance(coordinates, ThetaCoordinates):
-            coordinates.log_prior = log_prior
-
-
-def _find_prior(trainer: SbiTrainer) -> Any:
-    """The prior that the trainer's simulations were drawn from, cuts aside."""
-    prior: Any = trainer._prior
-    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
-    return correct_prior(trainer, prior)
 
 
 def fit_structures(

@@ -14,7 +14,7 @@ from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
 from sbi_aalr.networks import Stack
 from sbi_aalr.sampling import ValidPrior
 from sbi_aalr.simulation import SimulationStore, fill_store
-from sbi_aalr.trainer.structures import correct_densities
+from sbi_aalr.trainer.begin import correct_densities
 
 QUICK = {"training_batch_size": 100, "max_num_epochs": 2, "seed": 1}
 

@@ -1,0 +1,89 @@
+"""The structures that a fit of the default recipe begins with."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sbi_aalr.networks.coordinates import ThetaCoordinates
+from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.trainer.bases import wrap_base
+from sbi_aalr.trainer.sbi_trainer import SbiTrainer
+from sbi_aalr.trainer.simulations import correct_prior
+from sbi_aalr.trainer.stacking import Structure
+from sbi_aalr.training.classifiers import NamedBuilder, build_network
+from sbi_aalr.training.members import Materials, Member, build_member, list_members
+from sbi_aalr.training.recipe import Entry
+
+
+def uses_base(trainer: SbiTrainer) -> bool:
+    """Whether the trainer fits densities besides its network.
+
+    They need the prior, and the towers to be stacked with. Whoever names another
+    network, or a loss, wants that and no other.
+    """
+    builder = trainer._build_neural_net
+    is_default = isinstance(builder, NamedBuilder) and builder.name == "two_towers"
+    is_free = is_default and trainer._ratio_loss is None
+    return trainer._base is not None and trainer._prior is not None and is_free
+
+
+def begin_structures(
+    trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry, num_simulations: int
+) -> None:
+    """Give the trainer new structures, built from first rows."""
+    prior = _find_prior(trainer)
+    net = trainer._embedding_net_x
+    if trainer._exchangeable and x.ndim != 3:
+        raise ValueError(
+            "`exchangeable` must be False unless data are T trials of E numbers each, "
+            f"(N, T, E), got data of shape {tuple(x.shape)}. Give a single number a "
+            "last dimension: `x.unsqueeze(-1)`."
+        )
+    materials = Materials(find_transform(prior), LogPrior(prior), net)
+    base, trials = trainer._base, trainer._exchangeable
+    name = base if isinstance(base, str) else "auto"
+    members = list_members(name, num_simulations, theta, x, net is not None, trials)
+
+    def build(member: Member, *rows: Tensor) -> Structure:
+        density = build_member(member, materials, *rows)
+        return Structure(member, density.to(trainer._device))
+
+    structures = [build(member, theta, x) for member in members]
+    if trainer._cut_off is not None:
+        # A closed form of all simulations, beside that of those inside the cut.
+        pairs = zip((theta, x), trainer._cut_off, strict=True)
+        everything = [torch.cat(pair) for pair in pairs]
+        structures += [
+            build(one.member, *everything)
+            for one in structures
+            if one.member and one.is_of_data and one.member.recipe is None
+        ]
+    if not isinstance(base, str):
+        given = Member("given_density", {}, None)
+        estimator = wrap_base(base, prior, theta, x).to(trainer._device)
+        structures.append(Structure(given, estimator))
+    towers = build_network(trainer._build_neural_net, theta, x, entry)
+    structures.append(Structure(None, towers.to(trainer._device)))
+    trainer._structures = structures
+
+
+def correct_densities(trainer: SbiTrainer) -> None:
+    """Have densities divided by the prior of what succeeds in the trainer's fit.
+
+    What is left after failures were left out follows that one, and so do densities that
+    were fitted to it; see `sbi_aalr.sampling.validity`.
+    """
+    log_prior = LogPrior(_find_prior(trainer))
+    for structure in trainer._structures or []:
+        coordinates = structure.estimator.embedding_net_theta
+        if isinstance(coordinates, ThetaCoordinates):
+            coordinates.log_prior = log_prior
+
+
+def _find_prior(trainer: SbiTrainer) -> Any:
+    """The prior that the trainer's simulations were drawn from, cuts aside."""
+    prior: Any = trainer._prior
+    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+    return correct_prior(trainer, prior)
