@@ -100,13 +100,14 @@ class Pool:
     def _warn_if_empty(self) -> None:
         self._last_result = time.monotonic()
         executor: Any = self._executor
-        with contextlib.suppress(OSError):
+        # Whatever is wrong with the cluster shows in what was handed in.
+        with contextlib.suppress(Exception):
             if not executor._client.nthreads():
                 warnings.warn(
                     f"The cluster at {executor._client.scheduler.address} has had no "
                     "result for a minute and has no workers; what was handed in waits "
                     "for some. Start workers there, or interrupt: what is done stays "
-                    "in the store or in `out`, and the same call goes on.",
+                    "in the store or in `out`, if there is one.",
                     NoWorkersWarning,
                     stacklevel=2,
                 )

@@ -15,9 +15,6 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc.kernel import Info, State
 from sbi_aalr.types import LogProbFn
 
-# Rows up to which an evaluation takes hardly longer than for a few.
-_MAX_ROWS = 128
-
 
 def walk(
     generator: Generator, state: State, offsets: Tensor, log_prob_fn: LogProbFn
@@ -29,12 +26,14 @@ def walk(
         state: Current state of C chains.
         offsets: What each of T steps would add, drawn from a symmetric density that
             does not depend on the state, shape `(T, C, B, D)`.
-        log_prob_fn: Log-density, nats.
+        log_prob_fn: Log-density, nats. It may have `num_cheap_rows`, up to which a call
+            takes hardly longer than for a few; without it nothing is looked ahead at.
 
     Returns:
         The state after the last step, and the report of all of them.
     """
-    ahead = max(1, (_MAX_ROWS // state.log_prob.numel()).bit_length() - 1)
+    cheap = getattr(log_prob_fn, "num_cheap_rows", 0)
+    ahead = max(1, (cheap // state.log_prob.numel()).bit_length() - 1)
     log_uniform = torch.rand(
         offsets.shape[:-1],
         generator=generator,

@@ -18,6 +18,8 @@ from sbi_aalr.types import LogProbFn
 # 156 GFLOP/s on 1,000 rows, which fit the cache, and at 80 on 10,000; a GPU wants many.
 _BLOCK_ENTRIES = {"cpu": 2**18}
 _BLOCK_ENTRIES_ELSEWHERE = 2**26
+# Rows that a network takes hardly longer for than for a few.
+_CHEAP_ROWS = 128
 
 
 class RatioLogProb:
@@ -27,11 +29,15 @@ class RatioLogProb:
         estimator: The ratio estimator.
         log_prior: Log-density of the prior that it was trained with, nats.
         x: Observations with their trials, shape `(B, T, *event_shape)`.
+
+    Attributes:
+        num_cheap_rows: Positions up to which a call takes hardly longer than for a few.
     """
 
     def __init__(
         self, estimator: RatioEstimator, log_prior: LogProbFn, x: Tensor
     ) -> None:
+        self.num_cheap_rows = _CHEAP_ROWS // x.shape[1]
         self._log_prior = log_prior
         self._parts = take_apart(estimator)
         self._entries = _BLOCK_ENTRIES.get(x.device.type, _BLOCK_ENTRIES_ELSEWHERE)

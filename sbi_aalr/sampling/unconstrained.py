@@ -26,6 +26,7 @@ class UnconstrainedTarget:
     def __init__(self, target: BatchLogProb, theta_transform: Transform) -> None:
         self._target = target
         self._transform = theta_transform
+        self.num_cheap_rows = getattr(target, "num_cheap_rows", 0)
 
     def __call__(self, position: Tensor) -> Tensor:
         """Evaluate unconstrained positions, shape `(C, B, D)` -> `(C, B)`, nats."""

@@ -98,6 +98,7 @@ class BatchRunner:
         for number, rows in enumerate(theta):
             job = self._blank._replace(batch=number, theta=rows.numpy())
             future, generation = self._pool.submit(find_form, self._payload, job)
+            self._pool.wait([future])
             try:
                 found: Form | str = future.result()
             except NOT_LOSSES:

@@ -44,22 +44,23 @@ def begin_structures(
     materials = Materials(find_transform(prior), LogPrior(prior), net)
     base, trials = trainer._base, trainer._exchangeable
     name = base if isinstance(base, str) else "auto"
-    members = list_members(name, num_simulations, theta, x, net is not None, trials)
 
-    def build(member: Member, *rows: Tensor) -> Structure:
-        density = build_member(member, materials, *rows)
-        return Structure(member, density.to(trainer._device))
+    structures: list[Structure] = []
 
-    structures = [build(member, theta, x) for member in members]
+    def offer(count: int, rows: tuple[Tensor, Tensor], sees_all: bool) -> None:
+        for member in list_members(name, count, *rows, net is not None, trials):
+            if sees_all and member.name != "likelihood_mixture":
+                continue
+            density = build_member(member, materials, *rows).to(trainer._device)
+            structures.append(Structure(member, density, sees_all))
+
     if trainer._cut_off is not None:
-        # A closed form of all simulations, beside that of those inside the cut.
+        # How data follow from theta does not depend on how often a theta comes.
         pairs = zip((theta, x), trainer._cut_off, strict=True)
-        everything = [torch.cat(pair) for pair in pairs]
-        structures += [
-            build(one.member, *everything)
-            for one in structures
-            if one.member and one.is_of_data and one.member.recipe is None
-        ]
+        every_theta, every_x = (torch.cat(pair) for pair in pairs)
+        count = num_simulations + len(trainer._cut_off[0])
+        offer(count, (every_theta, every_x), sees_all=True)
+    offer(num_simulations, (theta, x), sees_all=False)
     if not isinstance(base, str):
         given = Member("given_density", {}, None)
         estimator = wrap_base(base, prior, theta, x).to(trainer._device)

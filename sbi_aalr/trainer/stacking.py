@@ -41,10 +41,12 @@ class Structure(NamedTuple):
     Attributes:
         member: What it is; None for the towers.
         estimator: The estimator.
+        sees_all: Whether it is trained on what rounds cut off, too.
     """
 
     member: Member | None
     estimator: RatioEstimator
+    sees_all: bool = False
 
     @property
     def is_of_data(self) -> bool:
@@ -55,7 +57,7 @@ class Structure(NamedTuple):
 def keep_better(
     structures: list[Structure], histories: list[History | None]
 ) -> list[Structure]:
-    """Of densities that differ in their networks alone, keep the better.
+    """Of densities that differ in network or simulations alone, keep the better.
 
     Args:
         structures: What was tried.
@@ -164,6 +166,8 @@ def describe_structures(
         }
         if structure.estimator not in known:
             entry["is_runner_up"] = True
+        if structure.sees_all:
+            entry["sees_all"] = True
         if history is not None:
             entry["num_passes"] = len(history.pass_losses)
             entry["seconds"] = history.seconds

@@ -93,8 +93,7 @@ def fit_structures(
             left -= 1
             continue
         passes, held_out = source.open(own.batch_size)
-        if trainer._cut_off is not None and structure.is_of_data:
-            # How data follow from theta does not depend on how often a theta comes.
+        if trainer._cut_off is not None and structure.sees_all:
             pairs = source.training(), trainer._cut_off
             passes = pass_over(pairs, own.batch_size, trainer._device)
         limit = limit_time(settings, started, left)

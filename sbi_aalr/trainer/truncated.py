@@ -113,7 +113,8 @@ def fit_truncated(
                 kept = truncated.keeps(theta)
                 for_round._cut = truncated.keeps
                 for_round._cut_log_share = of_round.measure_log_share(prior)
-                for_round._cut_off = theta[~kept], x[~kept]
+                if not kept.all():
+                    for_round._cut_off = theta[~kept], x[~kept]
                 for_round.append_simulations(theta[kept], x[kept])
             try:
                 for_round.train(

@@ -9,6 +9,8 @@ from sbi_aalr.mcmc.step import init
 class Target:
     """A skewed density with holes, which counts its calls."""
 
+    num_cheap_rows = 128
+
     def __init__(self):
         self.num_calls = 0
 
@@ -61,9 +63,16 @@ def test_steps_are_those_made_one_by_one():
 
 
 def test_few_chains_take_few_calls_and_many_no_more_evaluations():
-    for shape, expected in (((4, 1, 20), 4), ((8, 1, 20), 5), ((32, 4, 20), 20)):
+    one, few, many = (4, 1, 20), (8, 1, 20), (32, 4, 20)
+    for shape, cheap, expected in (
+        (one, 128, 4),
+        (few, 128, 5),
+        (many, 128, 20),
+        (one, 0, 20),
+    ):
         generator, position, offsets = make(*shape)
         state, target = init(position, Target()), Target()
+        target.num_cheap_rows = cheap
         prefetch.walk(generator, state, offsets, target)
         assert target.num_calls == expected
 
@@ -76,6 +85,7 @@ def test_walk_keeps_its_target():
     def log_prob_fn(position):
         return -position.abs().squeeze(-1)
 
+    log_prob_fn.num_cheap_rows = 1_000
     state = init(position, log_prob_fn)
     _, info = prefetch.walk(generator, state, offsets, log_prob_fn)
     draws = info.path.position[20:]

@@ -47,33 +47,42 @@ def test_rounds_spend_the_budget_and_cut_the_prior_of_the_posterior():
     assert torch.isfinite(posterior.potential(-3 * X_O, x=X_O)).all()
 
 
-def test_what_is_cut_off_still_serves_the_density_of_the_data(monkeypatch):
-    rows, fit = [], Journal.fit
+def test_what_is_cut_off_still_serves_densities_of_the_data(monkeypatch):
+    seen, fit, rounds = [], Journal.fit, []
 
     def note(journal, number, passes, **settings):
-        member = trainers[-1]._structures[number].member
-        rows[-1][member.name if member else "towers"] = passes.num_simulations
+        structure = rounds[-1]._structures[number]
+        seen.append((len(rounds), structure, passes.num_simulations))
         return fit(journal, number, passes, **settings)
 
     def begin(trainer, *arguments):
-        trainers.append(trainer)
-        rows.append({})
+        rounds.append(trainer)
         return begin_structures(trainer, *arguments)
 
-    trainers = []
     monkeypatch.setattr(Journal, "fit", note)
     monkeypatch.setattr(fitting, "begin_structures", begin)
     trainer = AALR(PRIOR, show_progress_bars=False)
     trainer.train_truncated(
         simulate, X_O, 800, num_rounds=2, epsilon=0.2, time_limit=5, seed=1
     )
-    first, last = rows
-    assert set(first.values()) == {360}
-    # All of the 800 that are not held out, of which some lie outside of the cut.
-    inside = last["towers"]
-    assert inside == last["posterior_mixture"] < 0.9 * 700
-    held_out = 800 - last["likelihood_mixture"]
-    assert abs(held_out - inside / 9) < 1
+    first = [(one.sees_all, rows) for number, one, rows in seen if number == 1]
+    assert set(first) == {(False, 360)}
+    # What is held out, and all else that is trained, lies inside the cut.
+    theta, cut_off = rounds[1]._theta_roundwise[0], rounds[1]._cut_off[0]
+    assert rounds[1]._cut(theta).all() and not rounds[1]._cut(cut_off).any()
+    assert len(theta) + len(cut_off) == 800
+    inside = int(0.9 * len(theta))
+    last = {(one.is_of_data, one.sees_all, n) for k, one, n in seen if k == 2}
+    assert last == {
+        (True, True, inside + len(cut_off)),
+        (True, False, inside),
+        (False, False, inside),
+    }
+    tried = trainer.summary["recipe"][-1]["structures"]
+    of_all = [one for one in tried if one.get("sees_all")]
+    assert {one["structure"] for one in of_all} == {"likelihood_mixture"}
+    # Closed forms have no passes.
+    assert ["num_passes" in one for one in of_all].count(False) == 1
 
 
 @pytest.mark.slow
