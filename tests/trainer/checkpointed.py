@@ -77,6 +77,15 @@ def stack(folder):
     return trainer
 
 
+def stack_in_rounds(folder):
+    """The second round's densities of the data see what was cut off, too."""
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    trainer.train_truncated(
+        simulate, X_O, 300, num_rounds=2, epsilon=0.2, seed=1, **folder
+    )
+    return trainer
+
+
 CALLS = {
     "online": train_online,
     "once": train_once,

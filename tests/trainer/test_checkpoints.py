@@ -17,6 +17,7 @@ from checkpointed import (
     Killed,
     are_same,
     stack,
+    stack_in_rounds,
     train_online,
     train_truncated,
 )
@@ -26,6 +27,12 @@ from trainers import make_trainer
 
 from sbi_aalr.persistence import checkpoint_files
 from sbi_aalr.trainer import journal
+
+OTHERS = {
+    "truncated": train_truncated,
+    "stack": stack,
+    "stack in rounds": stack_in_rounds,
+}
 
 
 def die_after(monkeypatch, number, call, folder):
@@ -61,9 +68,9 @@ def test_killed_call_goes_on_as_if_it_had_not_been(name, tmp_path, often, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CALLS, "truncated", "stack"])
+@pytest.mark.parametrize("name", [*CALLS, *OTHERS])
 def test_call_goes_on_from_any_checkpoint(name, tmp_path, often, monkeypatch):
-    call = {**CALLS, "truncated": train_truncated, "stack": stack}[name]
+    call = {**CALLS, **OTHERS}[name]
     total = die_after(monkeypatch, 0, call, {"checkpoint": tmp_path / "whole", **often})
     numbers = [1, 2, *range(7, total, max(1, total // 8)), total - 1, total]
     assert total > 15
