@@ -9,7 +9,6 @@ import warnings
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from types import SimpleNamespace
 
 import joblib
 import pytest
@@ -18,9 +17,8 @@ from exact_ratios import make_known
 from linear_gaussian import SHORT, draw_pairs
 from torch.distributions import Independent, Normal
 
-from sbi_aalr import MHPosterior, pools
+from sbi_aalr import MHPosterior
 from sbi_aalr.comparison import compare
-from sbi_aalr.errors import NoWorkersWarning
 from sbi_aalr.pools import InProcess, own_processes
 from sbi_aalr.sampling import chunks, elsewhere
 
@@ -155,36 +153,6 @@ class TwoWordsError(Exception):
 def test_error_comes_back_whatever_it_is(error):
     found = pickle.loads(pickle.dumps(elsewhere._make_portable(error)))
     assert "of the ratio" in str(found) and type(error).__name__ in repr(found)
-
-
-def test_shards_on_a_cluster_are_cancelled_with_their_futures():
-    there = Future()
-    client = SimpleNamespace(submit=lambda *arguments, **settings: there)
-    executor = SimpleNamespace(_client=client, _kwargs={})
-    here = pools._submit_to_dask(executor, print, ())
-    assert here.cancel() and there.cancelled()
-    there = Future()
-    here = pools._submit_to_dask(executor, print, ())
-    there.set_result(3)
-    assert here.result() == 3
-
-
-def test_cluster_without_workers_is_told(posterior, monkeypatch):
-    class Client:
-        scheduler, counts = SimpleNamespace(address="tcp://here"), [{"one": 1}, {}]
-
-        def nthreads(self):
-            if len(self.counts) == 1:
-                there.set_result(3)
-            return self.counts.pop(0)
-
-    monkeypatch.setattr(pools, "_LONG", 0.01)
-    pool, there = pools.Pool(None), Future()
-    pool._is_dask, pool._executor = True, SimpleNamespace(_client=Client())
-    assert pool.wait([there], 0.0) == set()
-    with pytest.warns(NoWorkersWarning, match="tcp://here has had no result") as found:
-        assert pool.wait([there]) == {there}
-    assert len(found) == 1
 
 
 def fail(*arguments):

@@ -11,7 +11,7 @@ from kills import choose_steps, count_steps, kill_at, needs_fork
 from torch.distributions import MultivariateNormal
 
 from sbi_aalr.errors import InvalidSimulationsWarning
-from sbi_aalr.pools import InProcess, own_processes
+from sbi_aalr.pools import own_processes
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation import SimulationStore, fill_store
 
@@ -333,17 +333,3 @@ def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"of 4 attempts none did.*KeyError"):
         fill_with(lambda theta: {}[0])
     assert len(store) == 0
-
-
-def test_futures_of_this_process_tell_what_was_raised():
-    with InProcess() as executor:
-        assert executor.submit(divmod, 7, 2).result() == (3, 1)
-        with pytest.raises(ZeroDivisionError):
-            executor.submit(divmod, 7, 0).result()
-
-
-def test_own_processes_end_with_their_block():
-    with own_processes(1) as pool:
-        assert pool.submit(abs, -3).result() == 3
-        processes = list(pool._processes.values())
-    assert [process.is_alive() for process in processes] == [False]
