@@ -57,7 +57,9 @@ class Structure(NamedTuple):
 def keep_better(
     structures: list[Structure], histories: list[History | None]
 ) -> list[Structure]:
-    """Of densities that differ in network or simulations alone, keep the better.
+    """Of densities that differ in their networks alone, keep the better.
+
+    The losses of densities that were built from other rows are in other units.
 
     Args:
         structures: What was tried.
@@ -65,10 +67,11 @@ def keep_better(
 
     Returns:
         What was fitted at all. Of those of one side of Bayes' rule with as many
-        components, trained with rows held out, there is the one of the least loss.
+        components, built from the same rows and trained with rows held out, there is
+        the one of the least loss.
     """
     fitted: list[Structure] = []
-    best: dict[tuple[str, float], tuple[float, Structure]] = {}
+    best: dict[tuple[str, float, bool], tuple[float, Structure]] = {}
     for structure, history in zip(structures, histories, strict=True):
         member = structure.member
         has_steps = history is not None and len(history.losses) > 0
@@ -77,7 +80,8 @@ def keep_better(
         fitted.append(structure)
         if member is None or history is None or not history.validation_losses:
             continue
-        kind = member.name, member.settings["num_components"]
+        components = member.settings["num_components"]
+        kind = member.name, components, structure.sees_all
         loss = min(history.validation_losses)
         if kind in best:
             worse = max((loss, structure), best[kind], key=lambda one: one[0])

@@ -49,3 +49,12 @@ def test_without_rows_held_out_nothing_is_better():
 def test_what_took_no_step_was_not_fitted():
     nothing = make_history(losses=())
     assert keep([CLOSED, GATED, None], None, nothing, None) == [0]
+
+
+def test_what_was_built_from_other_rows_is_not_compared():
+    inside, every = make_structures(GATED, PLAIN)
+    every = every._replace(sees_all=True)
+    histories = [make_history(1.0), make_history(2.0)]
+    assert keep_better([inside, every], histories) == [inside, every]
+    alike = every._replace(sees_all=False)
+    assert keep_better([inside, alike], histories) == [inside]
