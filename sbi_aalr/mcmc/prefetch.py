@@ -9,6 +9,8 @@ References:
     Brockwell (2006), JCGS 15(1), doi:10.1198/106186006X100579.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Generator, Tensor
 
@@ -17,52 +19,62 @@ from sbi_aalr.types import LogProbFn
 
 
 def walk(
-    generator: Generator, state: State, offsets: Tensor, log_prob_fn: LogProbFn
+    generator: Generator,
+    state: State,
+    draw_offset: Callable[[], Tensor],
+    log_prob_fn: LogProbFn,
+    num_steps: int,
 ) -> tuple[State, Info]:
-    """Take or leave offsets one by one, by the Metropolis rule.
+    """Make steps by the Metropolis rule, with the random numbers of single ones.
 
     Args:
         generator: Source of randomness, on the device of the state.
         state: Current state of C chains.
-        offsets: What each of T steps would add, drawn from a symmetric density that
-            does not depend on the state, shape `(T, C, B, D)`.
+        draw_offset: Draws what a step would add, `(C, B, D)`, from a symmetric density
+            that does not depend on the state.
         log_prob_fn: Log-density, nats. It may have `num_cheap_rows`, up to which a call
             takes hardly longer than for a few; without it nothing is looked ahead at.
+        num_steps: Number of steps, at least 1.
 
     Returns:
         The state after the last step, and the report of all of them.
     """
     cheap = getattr(log_prob_fn, "num_cheap_rows", 0)
     ahead = max(1, (cheap // state.log_prob.numel()).bit_length() - 1)
-    log_uniform = torch.rand(
-        offsets.shape[:-1],
-        generator=generator,
-        device=offsets.device,
-        dtype=offsets.dtype,
-    ).log_()
     states, rates = [], []
-    for some, threshold in zip(
-        offsets.split(ahead), log_uniform.split(ahead), strict=True
-    ):
-        nodes = _look_ahead(state, some, log_prob_fn)
+    for start in range(0, num_steps, ahead):
+        offsets, uniforms = [], []
+        for _ in range(min(ahead, num_steps - start)):
+            offsets.append(draw_offset())
+            uniforms.append(
+                torch.rand(
+                    state.log_prob.shape,
+                    generator=generator,
+                    device=state.log_prob.device,
+                    dtype=state.log_prob.dtype,
+                )
+            )
+        nodes = _look_ahead(state, offsets, log_prob_fn)
         place = torch.zeros_like(state.log_prob, dtype=torch.long)
-        for index in range(len(some)):
+        for index, uniform in enumerate(uniforms):
             there = place + 2**index
             gap = _pick(nodes.log_prob, there) - _pick(nodes.log_prob, place)
             # What is NaN or plus infinity has no valid density.
-            gap = torch.where(gap < torch.inf, gap, -torch.inf)
-            accepted = threshold[index] < gap
+            rate = torch.where(gap < torch.inf, gap.clamp(max=0.0).exp(), 0.0)
+            accepted = uniform < rate
             proposal = _stand(nodes, there)
             place = torch.where(accepted, there, place)
             state = _stand(nodes, place)
             states.append(state)
-            rates.append(gap)
-    rate = torch.stack(rates).clamp_(max=0.0).exp_().mean(dim=0)
+            rates.append(rate)
     path = State(*(torch.stack(field) for field in zip(*states, strict=True)))
-    return state, Info(rate, accepted, proposal, path=path)
+    mean_rate = torch.stack(rates).mean(dim=0)
+    return state, Info(mean_rate, accepted, proposal, path=path)
 
 
-def _look_ahead(state: State, offsets: Tensor, log_prob_fn: LogProbFn) -> State:
+def _look_ahead(
+    state: State, offsets: Sequence[Tensor], log_prob_fn: LogProbFn
+) -> State:
     """All that some steps can lead to, `(2^k, C, B, D)`; bit j: step j was taken."""
     position = state.position.unsqueeze(0)
     for offset in offsets:

@@ -29,11 +29,16 @@ def make(num_chains, num_observations, num_steps, seed=0):
     return generator, position, torch.randn(shape, generator=generator)
 
 
+def walk(generator, state, offsets, target):
+    draw = iter(offsets).__next__
+    return prefetch.walk(generator, state, draw, target, len(offsets))
+
+
 def walk_one_by_one(generator, state, offsets, target):
-    uniform = torch.rand(offsets.shape[:-1], generator=generator)
     path, rates = [], []
     position, log_prob = state
-    for offset, threshold in zip(offsets, uniform, strict=True):
+    for offset in offsets:
+        threshold = torch.rand(log_prob.shape, generator=generator)
         there = target(position + offset)
         rate = (there - log_prob).exp().clamp(max=1)
         rate = torch.where(there.isfinite(), rate, 0.0)
@@ -49,7 +54,7 @@ def test_steps_are_those_made_one_by_one():
     for shape in ((1, 1, 20), (4, 2, 23), (4, 40, 5)):
         generator, position, offsets = make(*shape)
         state, seed = init(position, Target()), generator.get_state()
-        found, info = prefetch.walk(generator, state, offsets, Target())
+        found, info = walk(generator, state, offsets, Target())
         generator.set_state(seed)
         path, rate, accepted = walk_one_by_one(generator, state, offsets, Target())
         assert torch.equal(info.path.position, path)
@@ -73,7 +78,7 @@ def test_few_chains_take_few_calls_and_many_no_more_evaluations():
         generator, position, offsets = make(*shape)
         state, target = init(position, Target()), Target()
         target.num_cheap_rows = cheap
-        prefetch.walk(generator, state, offsets, target)
+        walk(generator, state, offsets, target)
         assert target.num_calls == expected
 
 
@@ -87,7 +92,7 @@ def test_walk_keeps_its_target():
 
     log_prob_fn.num_cheap_rows = 1_000
     state = init(position, log_prob_fn)
-    _, info = prefetch.walk(generator, state, offsets, log_prob_fn)
+    _, info = walk(generator, state, offsets, log_prob_fn)
     draws = info.path.position[20:]
     # Of a Laplace density the mean of |z| is 1 and that of z^2 is 2.
     assert abs(draws.abs().mean() - 1) < 0.05

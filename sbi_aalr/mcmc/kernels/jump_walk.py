@@ -75,9 +75,8 @@ def _walk_ahead(
     num_steps: int,
 ) -> tuple[State, Info]:
     """Make the same steps in fewer calls."""
-    offsets = _draw_offsets(generator, parameters, num_steps * len(state.position))
-    offsets = offsets.unflatten(0, (num_steps, -1))
-    return prefetch.walk(generator, state, offsets, log_prob_fn)
+    draw = partial(_draw_offsets, generator, parameters, len(state.position))
+    return prefetch.walk(generator, state, draw, log_prob_fn, num_steps)
 
 
 def _draw_offsets(generator: Generator, parameters: Walk, count: int) -> Tensor:
