@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from sbi_aalr.mcmc.kernel import Info, State
+from sbi_aalr.mcmc.step import decide, draw_uniform
 from sbi_aalr.types import LogProbFn
 
 
@@ -46,30 +47,18 @@ def walk(
         offsets, uniforms = [], []
         for _ in range(min(ahead, num_steps - start)):
             offsets.append(draw_offset())
-            uniforms.append(
-                torch.rand(
-                    state.log_prob.shape,
-                    generator=generator,
-                    device=state.log_prob.device,
-                    dtype=state.log_prob.dtype,
-                )
-            )
+            uniforms.append(draw_uniform(generator, state))
         nodes = _look_ahead(state, offsets, log_prob_fn)
         place = torch.zeros_like(state.log_prob, dtype=torch.long)
         for index, uniform in enumerate(uniforms):
             there = place + 2**index
-            gap = _pick(nodes.log_prob, there) - _pick(nodes.log_prob, place)
-            # What is NaN or plus infinity has no valid density.
-            rate = torch.where(gap < torch.inf, gap.clamp(max=0.0).exp(), 0.0)
-            accepted = uniform < rate
-            proposal = _stand(nodes, there)
-            place = torch.where(accepted, there, place)
-            state = _stand(nodes, place)
+            state, info = decide(uniform, state, _stand(nodes, there))
+            place = torch.where(info.accepted, there, place)
             states.append(state)
-            rates.append(rate)
+            rates.append(info.acceptance_rate)
     path = State(*(torch.stack(field) for field in zip(*states, strict=True)))
-    mean_rate = torch.stack(rates).mean(dim=0)
-    return state, Info(mean_rate, accepted, proposal, path=path)
+    rate = torch.stack(rates).mean(dim=0)
+    return state, info._replace(acceptance_rate=rate, path=path)
 
 
 def _look_ahead(
@@ -84,11 +73,8 @@ def _look_ahead(
     return State(position, torch.cat((here, log_prob.view(-1, *here.shape[1:]))))
 
 
-def _pick(values: Tensor, place: Tensor) -> Tensor:
-    return values.gather(0, place.unsqueeze(0))[0]
-
-
 def _stand(nodes: State, place: Tensor) -> State:
+    row = place.unsqueeze(0)
     width = nodes.position.shape[-1]
-    row = place[None, ..., None].expand(1, *place.shape, width)
-    return State(nodes.position.gather(0, row)[0], _pick(nodes.log_prob, place))
+    rows = row.unsqueeze(-1).expand(*row.shape, width)
+    return State(nodes.position.gather(0, rows)[0], nodes.log_prob.gather(0, row)[0])

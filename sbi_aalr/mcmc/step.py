@@ -77,15 +77,29 @@ def accept(
         >>> info.accepted.item()
         False
     """
+    return decide(draw_uniform(generator, state), state, proposal, log_correction)
+
+
+def draw_uniform(generator: Generator, state: State) -> Tensor:
+    """Draw what decides on a proposal for each chain, shape `(C, B)`."""
+    return torch.rand(
+        state.log_prob.shape,
+        generator=generator,
+        device=state.log_prob.device,
+        dtype=state.log_prob.dtype,
+    )
+
+
+def decide(
+    uniform: Tensor,
+    state: State,
+    proposal: State,
+    log_correction: Tensor | float = 0.0,
+) -> tuple[State, Info]:
+    """The same as `accept`, with a uniform number that was drawn before."""
     log_ratio = proposal.log_prob - state.log_prob + log_correction
     valid = log_ratio < torch.inf
     acceptance_rate = torch.where(valid, log_ratio.clamp(max=0.0).exp(), 0.0)
-    uniform = torch.rand(
-        log_ratio.shape,
-        generator=generator,
-        device=log_ratio.device,
-        dtype=log_ratio.dtype,
-    )
     accepted = uniform < acceptance_rate
     position = torch.where(accepted.unsqueeze(-1), proposal.position, state.position)
     log_prob = torch.where(accepted, proposal.log_prob, state.log_prob)
