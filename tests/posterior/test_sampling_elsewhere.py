@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+import clusters
 import joblib
 import pytest
 import torch
@@ -191,22 +192,7 @@ def test_executor_must_be_one(posterior):
 
 @pytest.fixture(scope="module")
 def client():
-    distributed = pytest.importorskip("distributed")
-    with (
-        warnings.catch_warnings(),
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            dashboard_address=None,
-            memory_limit=0,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        warnings.simplefilter("ignore")
-        # A restart now and then leaves Dask without its workers.
-        cluster.adapt(minimum=2, maximum=2)
-        path = [os.path.dirname(os.path.dirname(__file__))]
-        client.run(lambda path: __import__("sys").path.extend(path), path)
+    with clusters.open_client(os.path.dirname(os.path.dirname(__file__))) as client:
         yield client
 
 
@@ -232,9 +218,7 @@ def test_cluster_samples_shards_with_a_worker_killed(client, posterior):
 @pytest.mark.parametrize("wait", [0.0, 0.1, 0.3, 1.0])
 def test_cluster_that_is_restarted_samples_all_shards(client, posterior, wait):
     expected = sample(posterior)
-    # By itself it waits two minutes for workers that do not come back.
-    settings = {"timeout": 10, "wait_for_workers": False}
-    thread = threading.Timer(wait, client.restart, kwargs=settings)
+    thread = threading.Timer(wait, clusters.restart, [client])
     thread.start()
     draws = sample(posterior, executor=client.get_executor())
     thread.join()

@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 
+import clusters
 import pytest
 import torch
 import unreliable
@@ -25,27 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def client():
-    with (
-        warnings.catch_warnings(),
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        warnings.simplefilter("ignore")
-        # A restart now and then leaves Dask without its workers.
-        cluster.adapt(minimum=2, maximum=2)
-        # Workers import what the tests import.
-        client.run(lambda path: __import__("sys").path.extend(path), _find_path())
+    # Workers import what the tests import.
+    with clusters.open_client(os.path.dirname(unreliable.__file__)) as client:
         yield client
-
-
-def _find_path():
-    return [os.path.dirname(unreliable.__file__)]
 
 
 def is_equal(found, expected):
@@ -87,8 +70,7 @@ def test_cluster_that_is_restarted_on_the_way_changes_nothing(client, tmp_path):
 
     def restart(account):
         if account.num_simulations >= 20 and not threads:
-            settings = {"timeout": 10, "wait_for_workers": False}
-            threads.append(threading.Thread(target=client.restart, kwargs=settings))
+            threads.append(threading.Thread(target=clusters.restart, args=[client]))
             threads[0].start()
             time.sleep(0.1)
 
