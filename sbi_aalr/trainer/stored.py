@@ -30,7 +30,7 @@ from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import measure_validity, shuffle_rows, take_first
 from sbi_aalr.trainer.stacking import Source
 from sbi_aalr.trainer.structures import fit_structures
-from sbi_aalr.trainer.tuned import make_tuner, read_names, record_tuning
+from sbi_aalr.trainer.tuned import make_tuner, read_attempts, record_tuning
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
@@ -95,7 +95,7 @@ def fit_stored(
     max_num_epochs = check_positive_int("max_num_epochs", max_num_epochs)
     stop_after_epochs = check_positive_int("stop_after_epochs", stop_after_epochs)
     validation_fraction = check_fraction("validation_fraction", validation_fraction)
-    names = read_names(tune, checkpoints)
+    attempts = read_attempts(tune, checkpoints)
     first_round = trainer._get_start_index(StartIndexContext(discard_prior_samples))
     with open_journal(checkpoints) as journal, fitting(trainer, seed):
         started = time.perf_counter() - journal.seconds
@@ -165,7 +165,7 @@ def fit_stored(
             some, data = take_first(theta, x, indices)
             return some.to(device), data.to(device)
 
-        journal.tuner = make_tuner(trainer, names, lambda: take(rows))
+        journal.tuner = make_tuner(trainer, attempts, lambda: take(rows))
         if uses_base(trainer):
             history = fit_structures(
                 trainer,

@@ -1,7 +1,7 @@
 """What `AALR.train(tune=...)` tunes, and what the summary says of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,20 +12,21 @@ from sbi_aalr.training.tuned import Tuner
 from sbi_aalr.training.tuning_search import check_enough
 from sbi_aalr.tuning.ratio import can_tune, check_names
 
-# What `tune=True` means, wherever a network has such a thing.
-DEFAULT_NAMES = ("weight_decay", "octaves")
+# What `tune=True` means, wherever a network has such a thing: the first, and where that
+# is not better than the plain fit, the second. Together they were no better than one.
+DEFAULT_ATTEMPTS = (("weight_decay", "octaves"), ("dropout",))
 
 
 def make_tuner(
     trainer: SbiTrainer,
-    names: list[str] | None,
+    attempts: Sequence[Sequence[str]],
     take_rows: Callable[[], tuple[Tensor, Tensor]],
 ) -> Tuner | None:
     """Make what tunes a trainer's estimators while they are fitted.
 
     Args:
         trainer: Whose estimators are about to be fitted.
-        names: Names of what to tune, None for nothing.
+        attempts: Names of what to tune, and of what to tune where that is no better.
         take_rows: Gives the rows that are trained on.
 
     Returns:
@@ -34,7 +35,7 @@ def make_tuner(
     Raises:
         ValueError: If no estimator has what a name tunes, or there are too few rows.
     """
-    if names is None:
+    if not attempts:
         return None
     check_enough(len(trainer.train_indices))
     structures = trainer._structures or []
@@ -43,17 +44,17 @@ def make_tuner(
         for one in structures
         if one.member is None or one.member.recipe is not None
     ] or [trainer._neural_net]
-    for name in names:
+    for name in attempts[0]:
         if not any(can_tune(name, estimator) for estimator in estimators):
             raise ValueError(
                 f"`tune` cannot have {name!r} here: no estimator that is trained has "
                 "such a thing. Leave it out, or use the default network."
             )
-    return Tuner(names, take_rows)
+    return Tuner(attempts, take_rows)
 
 
-def read_names(tune: object, checkpoints: Checkpoints) -> list[str] | None:
-    """Return the names that `tune` stands for, None for none, or raise.
+def read_attempts(tune: object, checkpoints: Checkpoints) -> Sequence[Sequence[str]]:
+    """Return the names that `tune` stands for, one list after the other, or raise.
 
     Raises:
         TypeError: If it is neither a bool nor names.
@@ -61,16 +62,16 @@ def read_names(tune: object, checkpoints: Checkpoints) -> list[str] | None:
             call is to keep checkpoints.
     """
     if tune is False:
-        return None
+        return ()
     if checkpoints.folder is not None:
         raise ValueError(
             "`checkpoint` must be left out with `tune`, as a search cannot be gone on "
             f"with, got {checkpoints.folder!r}. Train without one of them."
         )
     if tune is True:
-        return list(DEFAULT_NAMES)
+        return DEFAULT_ATTEMPTS
     names: Any = tune
-    return check_names(names)
+    return (check_names(names),)
 
 
 def record_tuning(trainer: SbiTrainer, tuner: Tuner | None, started: float) -> None:
@@ -85,10 +86,10 @@ def record_tuning(trainer: SbiTrainer, tuner: Tuner | None, started: float) -> N
         return
     trainer._summary.setdefault("tuning", []).append(
         {
-            "names": tuner.names,
+            "names": [name for names in tuner.attempts for name in names],
             "structures": tuner.reports,
             "is_kept": any(report["is_kept"] for report in tuner.reports),
             "seconds": time.perf_counter() - started,
-            "plain_seconds": sum(report["plain_seconds"] for report in tuner.reports),
+            "plain_seconds": tuner.plain_seconds,
         }
     )

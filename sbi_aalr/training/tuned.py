@@ -3,13 +3,14 @@
 First the plain fit. Then a search with other weights, in which most rows train and the
 others tune. Then a final fit with what was found, on all of these rows. Rows that
 neither trained nor tuned choose between the plain and the final fit; a stack is offered
-both, and the same rows weigh them.
+both, and the same rows weigh them. Where the plain fit stays, something else is tuned.
 
 References:
     Lorraine, Vicol & Duvenaud (2020), arXiv:1911.02590.
 """
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -48,25 +49,91 @@ class Tuner:
     """Fits estimators again with tuned hyperparameters, and keeps the better fit.
 
     Args:
-        names: What to tune, each wherever there is such a thing.
+        attempts: Names of what to tune, each wherever there is such a thing. Later ones
+            are tried where the fit that earlier ones lead to is not kept.
         take_rows: Gives the rows that are trained on, theta `(N, D)` and x
             `(N, *event_shape)`; of more than memory holds, some.
 
     Attributes:
-        reports: What came of each fit.
-        others: Of each estimator that was fitted twice, the fit that was not kept.
+        reports: What came of each attempt at each fit.
+        plain_seconds: How long the plain fits took.
+        others: Of each estimator that was fitted again, the best of the fits that were
+            not kept.
     """
 
     def __init__(
-        self, names: Sequence[str], take_rows: Callable[[], tuple[Tensor, Tensor]]
+        self,
+        attempts: Sequence[Sequence[str]],
+        take_rows: Callable[[], tuple[Tensor, Tensor]],
     ) -> None:
-        self.names = list(names)
+        self.attempts = [list(names) for names in attempts]
         self.reports: list[dict[str, Any]] = []
+        self.plain_seconds = 0.0
         self.others: dict[RatioEstimator, RatioEstimator] = {}
         self._take_rows = take_rows
 
     def improve(
         self,
+        estimator: RatioEstimator,
+        begun: RatioEstimator,
+        passes: Passes,
+        plain: History,
+        **settings: Any,
+    ) -> History:
+        """Fit an estimator again, with what is tuned, and keep that if it is better.
+
+        The global generators stay as they are, so that what follows the plain fit,
+        where it is kept, is what there would be without tuning.
+
+        Args:
+            estimator: Fitted plainly, on the device it is on; changed in place.
+            begun: A copy of it from before that.
+            passes: Batches of all rows but those held out.
+            plain: The history of the plain fit.
+            **settings: Those of the plain fit, see `training.loop.Fit`. Its time limit
+                is for all fits together. The batches held out, by which it chose its
+                best pass, choose that of the tuned one, and the better of the two.
+
+        Returns:
+            The history of the fit that is kept, with the seconds of all.
+
+        Warns:
+            TuningWarning: If there was no gradient to tune by.
+        """
+        self.plain_seconds += plain.seconds
+        if plain.interruption is not None:
+            return plain
+        limit = settings.get("time_limit") or math.inf
+        best, history, report = -math.inf, plain, dict[str, Any]()
+        for number, wanted in enumerate(self.attempts):
+            names = [name for name in wanted if can_tune(name, estimator)]
+            is_over = history.seconds >= limit or history.interruption is not None
+            if number and (not names or is_over or "gain" not in report):
+                break
+            report = {
+                "structure": getattr(estimator, "classifier_name", None),
+                "settings": getattr(estimator, "classifier_settings", None),
+                "names": names,
+                "is_kept": False,
+                "plain_seconds": plain.seconds,
+            }
+            self.reports.append(report)
+            with generators_kept():
+                seed = int(torch.randint(2**31, ())) + number
+            # Seconds of what was tried before count as those of the plain fit.
+            history, tuned = self._attempt(
+                report, seed, estimator, begun, passes, history, **settings
+            )
+            if tuned is not None and report["gain"] > best:
+                best, self.others[estimator] = report["gain"], tuned
+            if report["is_kept"]:
+                break
+        return history
+
+    def _attempt(
+        self,
+        report: dict[str, Any],
+        seed: int,
         estimator: RatioEstimator,
         begun: RatioEstimator,
         passes: Passes,
@@ -80,55 +147,24 @@ class Tuner:
         stop_after: int | None = None,
         show_progress_bars: bool = False,
         name: str = "",
-    ) -> History:
-        """Fit an estimator again, with what is tuned, and keep that if it is better.
-
-        The global generators stay as they are, so that what follows the plain fit,
-        where it is kept, is what there would be without tuning.
-
-        Args:
-            estimator: Fitted plainly, on the device it is on; changed in place.
-            begun: A copy of it from before that.
-            passes: Batches of all rows but those held out.
-            plain: The history of the plain fit.
-            recipe: How to train.
-            loss: What to train on.
-            clip_max_norm: Largest norm of the gradient; None for no limit.
-            time_limit: Seconds for all, those of the plain fit included.
-            held_out: Batches that chose the best pass of the plain fit, and choose that
-                of the tuned one, and the better of the two.
-            stop_after: Passes without a better held-out loss after which to end.
-            show_progress_bars: Whether to show progress.
-            name: What is fitted, for the progress bar.
+    ) -> tuple[History, RatioEstimator | None]:
+        """Tune the names of a report, which is filled in.
 
         Returns:
-            The history of the fit that is kept, with the seconds of both.
-
-        Warns:
-            TuningWarning: If there was no gradient to tune by.
+            The history of the fit that is kept, and the fit that is not, if there are
+            two.
         """
-        if plain.interruption is not None:
-            return plain
+        names, kept, other = report["names"], plain, None
         started = time.perf_counter() - plain.seconds
-        kept = plain
         common: dict[str, Any] = {
             "clip_max_norm": clip_max_norm,
             "show_progress_bars": show_progress_bars,
         }
         both: dict[str, Any] = {"recipe": recipe, "held_out": held_out}
         both |= {"stop_after": stop_after, "name": name}
-        names = [name for name in self.names if can_tune(name, estimator)]
-        report: dict[str, Any] = {
-            "structure": getattr(estimator, "classifier_name", None),
-            "settings": getattr(estimator, "classifier_settings", None),
-            "names": names,
-            "is_kept": False,
-            "plain_seconds": plain.seconds,
-        }
-        self.reports.append(report)
         if not names or held_out is None or not plain.is_finished:
             report["given_up"] = "no time was left" if names else "nothing to tune"
-            return plain
+            return plain, None
 
         def count_seconds(share: float = 1.0) -> float | None:
             if time_limit is None:
@@ -152,8 +188,6 @@ class Tuner:
                 **common,
             )
 
-        with generators_kept():
-            seed = int(torch.randint(2**31, ()))
         with seeded(seed):
             try:
                 found = search(seed)
@@ -169,9 +203,8 @@ class Tuner:
                 )
                 report["final_seconds"] = final.seconds
                 if final.validation_losses:
-                    tuned = found.estimator
-                    report.update(_compare(estimator, tuned, loss, held_out))
-                    self.others[estimator] = tuned.eval()
+                    other = found.estimator.eval()
+                    report.update(_compare(estimator, other, loss, held_out))
                 if report["is_kept"]:
                     _swap(estimator, found.estimator)
                     kept = final
@@ -189,7 +222,7 @@ class Tuner:
                     stacklevel=2,
                 )
         report["seconds"] = _since(started)
-        return kept._replace(seconds=report["seconds"])
+        return kept._replace(seconds=report["seconds"]), other
 
 
 def _fit_with(

@@ -40,7 +40,9 @@ _BOUNDS = {
 _INNER_STEPS, _LEAST_STEPS = 3, 30
 # Learning rates of the hyperparameters, and of the weights of an augmentation network.
 _RATE, _NETWORK_RATE = 0.2, 0.003
-# Held-out losses whose mean decides which step was best.
+# Rows that tune in one step; where there are more, they take turns.
+_ROWS_OF_A_STEP = 512
+# Tuning losses whose mean decides which step was best.
 _AVERAGED = 8
 
 
@@ -155,13 +157,14 @@ def search_hyperparameters(
     tuned = TunedLoss(loss, knobs)
     size = min(recipe.batch_size, len(rows.training))
     batches = _repeat(rows, size)
-    held_out = _cut(rows, recipe.batch_size)
+    turns = _cut(rows, recipe.batch_size)
 
     def compute_training_loss() -> Tensor:
         return tuned.of_batch(model, next(batches)).mean()
 
     def compute_tuning_loss() -> Tensor:
         # Contrasts of a network that is not separable are drawn.
+        held_out = turns[len(search.history) % len(turns)]
         with seeded(seed):
             means = [loss.of_batch(model, batch).mean() for batch in held_out]
         mean = torch.stack(means).mean()
@@ -241,11 +244,15 @@ def _repeat(rows: TuningRows, size: int) -> Iterator[Batch]:
             yield Batch(theta, None, x)
 
 
-def _cut(rows: TuningRows, size: int) -> list[Batch]:
-    """All rows that tune, in batches of about that size."""
+def _cut(rows: TuningRows, size: int) -> list[list[Batch]]:
+    """All rows that tune, in batches of about that size, as they take turns."""
     count = max(1, round(len(rows.tuning) / size))
-    parts = rows.tuning.tensor_split(count)
-    return [Batch(rows.theta[part], None, rows.x[part]) for part in parts]
+    batches = [
+        Batch(rows.theta[part], None, rows.x[part])
+        for part in rows.tuning.tensor_split(count)
+    ]
+    num_turns = max(1, len(rows.tuning) // _ROWS_OF_A_STEP)
+    return [batches[turn::num_turns] for turn in range(min(num_turns, count))]
 
 
 def _group(knobs: RatioHyperparameters) -> list[dict]:
