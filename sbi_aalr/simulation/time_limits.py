@@ -1,11 +1,14 @@
 """End a call that takes too long, wherever it runs.
 
-In the main thread of a process an alarm does it. Elsewhere there is no way to stop a
-thread: it is left alone. Code that never comes back to Python hears no alarm either;
-where the process may end, a timer that needs nobody's attention ends it.
+In the main thread of a process an alarm does it. Elsewhere the call gets a thread of
+its own, which is not waited for any longer and ends when it comes back to Python: it
+must not draw from the global generators while others do. Code that never comes back
+hears no alarm either; where the process may end, a timer that needs nobody's attention
+ends it.
 """
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import signal
@@ -19,7 +22,7 @@ T = TypeVar("T")
 _GRACE, _GRACE_SHARE = 1.0, 0.25
 
 
-class _TimeIsUp(BaseException):
+class TimeIsUp(BaseException):
     """Raised inside the call; no `except Exception` of a simulator stops it."""
 
 
@@ -51,14 +54,14 @@ def _call_with_alarm(seconds: float, call: Callable[[], T]) -> T:
 
     def interrupt(*_: Any) -> None:
         if is_running:
-            raise _TimeIsUp
+            raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, interrupt)
     # Again and again, lest one be lost in a destructor.
     signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         return call()
-    except _TimeIsUp:
+    except TimeIsUp:
         raise TimeoutError(f"took longer than {seconds:g} s") from None
     finally:
         is_running = False
@@ -71,19 +74,28 @@ def _call_in_thread(seconds: float, call: Callable[[], T]) -> T:
     raised: list[BaseException] = []
 
     def run() -> None:
-        try:
-            returned.append(call())
-        except BaseException as error:
-            raised.append(error)
+        with contextlib.suppress(TimeIsUp):
+            try:
+                returned.append(call())
+            except BaseException as error:
+                raised.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
+        _raise_in(thread)
         raise TimeoutError(f"took longer than {seconds:g} s")
     if raised:
         raise raised[0]
     return returned[0]
+
+
+def _raise_in(thread: threading.Thread) -> None:
+    """Raise in another thread as soon as it comes back to Python, if it ever does."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TimeIsUp)
+    )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.seeding import derive_seed, generators_kept, seed_generators
-from sbi_aalr.simulation.guarded import GuardedSimulator
+from sbi_aalr.simulation.guarded import GuardedSimulator, modes_kept
 from sbi_aalr.simulation.store_marks import Failure
 from sbi_aalr.simulation.time_limits import call_within
 
@@ -167,7 +167,10 @@ def _unpickle(payload: bytes) -> Callable[..., Any]:
 
 
 def _run(guarded: GuardedSimulator, theta: Tensor, job: Job) -> Tensor:
-    return call_within(job.timeout, lambda: guarded.run(theta), job.may_exit)
+    if job.timeout is None:
+        return guarded.run(theta)
+    with modes_kept():
+        return call_within(job.timeout, lambda: guarded.run(theta), job.may_exit)
 
 
 def _simulate_batch(simulate: Callable[..., Any], job: Job) -> Outcome | None:

@@ -1,12 +1,10 @@
 import threading
-import warnings
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from concurrent.futures import Executor, Future
 
 import pytest
 import torch
 import unreliable
+from filled import EXECUTORS, PRIOR, SETTINGS, fill, is_equal, open_executor
 from kills import choose_steps, count_steps, kill_at, needs_fork
 from torch.distributions import MultivariateNormal
 
@@ -19,43 +17,6 @@ pytestmark = pytest.mark.filterwarnings(
     # Python warns of threads in the parent, which the workers do not use.
     "ignore:This process:DeprecationWarning"
 )
-
-PRIOR = MultivariateNormal(torch.zeros(2), torch.eye(2))
-# Of the first 60 parameters of seed 1.
-SETTINGS = {"num_simulations": 60, "batch_size": 10, "seed": 1}
-
-
-@contextmanager
-def open_executor(name):
-    if name == "none":
-        yield None
-    elif name == "threads":
-        with ThreadPoolExecutor(2) as executor:
-            yield executor
-    else:
-        with ProcessPoolExecutor(2, mp_context=get_context("fork")) as executor:
-            yield executor
-
-
-EXECUTORS = ["none", "threads", pytest.param("processes", marks=needs_fork)]
-
-
-def fill(path, simulator, **settings):
-    store = SimulationStore(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InvalidSimulationsWarning)
-        account = fill_store(store, simulator, PRIOR, **{**SETTINGS, **settings})
-    return store, account
-
-
-def is_equal(found, expected):
-    return all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """What a simulator gives that never fails, in this process."""
-    return fill(tmp_path_factory.mktemp("good") / "sims", unreliable.simulate)[0][:]
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -193,68 +154,6 @@ def test_retry_has_the_same_seed_and_may_succeed(tmp_path):
     assert is_equal(store[:], expected[:])
     with pytest.raises(ValueError, match="no licence free"):
         fill(tmp_path / "other", fail_first, num_retries=0)
-
-
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_simulator_that_hangs_is_ended(tmp_path, good, name):
-    settings = {"timeout": 0.15, "num_retries": 0, "num_simulations": 20}
-    with open_executor(name) as executor:
-        store, account = fill(
-            tmp_path / "sims",
-            unreliable.hang,
-            executor=executor,
-            on_error="skip",
-            **settings,
-        )
-    theta = good[0][:20]
-    bad = unreliable.is_bad(theta)
-    assert account == (20, bad.sum()) and bad.any()
-    assert torch.equal(store.failures.theta, theta[bad])
-    assert set(store.failures.errors) == {"it took longer than 0.15 s"}
-
-
-@needs_fork
-@pytest.mark.parametrize("simulator", [unreliable.kill_worker, unreliable.hang_in_c])
-def test_simulation_that_loses_its_worker_takes_no_other_along(
-    tmp_path, good, simulator
-):
-    settings = {"timeout": 0.1, "num_retries": 0, "num_simulations": 20}
-    with open_executor("processes") as executor:
-        store, account = fill(
-            tmp_path / "sims", simulator, executor=executor, on_error="skip", **settings
-        )
-    theta = good[0][:20]
-    bad = unreliable.is_bad(theta)
-    assert account == (20, bad.sum()) and bad.any()
-    assert torch.equal(store.failures.theta, theta[bad])
-    assert torch.equal(store[:][0], theta[~bad])
-    assert all("its worker was lost" in error for error in store.failures.errors)
-
-
-@needs_fork
-def test_innocent_rows_are_as_if_no_worker_had_been_lost(tmp_path):
-    expected, _ = fill(tmp_path / "expected", unreliable.simulate_row)
-    with open_executor("processes") as executor:
-        store, _ = fill(
-            tmp_path / "sims",
-            unreliable.kill_worker_in_row,
-            executor=executor,
-            on_error="skip",
-            num_retries=0,
-        )
-    kept = ~unreliable.is_bad(expected[:][0])
-    assert is_equal(store[:], [part[kept] for part in expected[:]])
-
-
-@needs_fork
-def test_worker_killed_from_outside_changes_nothing(tmp_path, good):
-    path = tmp_path / "was_killed"
-    with open_executor("processes") as executor:
-        store, account = fill(
-            tmp_path / "sims", unreliable.KilledOnce(path), executor=executor
-        )
-    assert path.exists() and account == (60, 0)
-    assert is_equal(store[:], good)
 
 
 def test_error_ends_the_run_and_keeps_what_is_done(tmp_path):
