@@ -13,7 +13,7 @@ from sbi_aalr.training.tuning_search import check_enough
 from sbi_aalr.tuning.ratio import can_tune, check_names
 
 # What `tune=True` means, wherever a network has such a thing: the first, and where that
-# is not better than the plain fit, the second. Together they were no better than one.
+# is not clearly better than the plain fit, the second. All at once were no better.
 DEFAULT_ATTEMPTS = (("weight_decay", "octaves"), ("dropout",))
 
 

@@ -3,7 +3,8 @@
 First the plain fit. Then a search with other weights, in which most rows train and the
 others tune. Then a final fit with what was found, on all of these rows. Rows that
 neither trained nor tuned choose between the plain and the final fit; a stack is offered
-both, and the same rows weigh them. Where the plain fit stays, something else is tuned.
+both, and the same rows weigh them. Where the final fit is not clearly better, something
+else is tuned as well, and the best of all fits is kept.
 
 References:
     Lorraine, Vicol & Duvenaud (2020), arXiv:1911.02590.
@@ -14,7 +15,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -39,10 +40,26 @@ from sbi_aalr.tuning.ratio import can_tune
 # By how much the tuned fit must be better than the plain one, nats. Both are of one
 # size, so nothing speaks for the plain one but its loss.
 _LEAST_GAIN = 0.0
+# Standard errors of that from which on nothing else is tried.
+_CLEAR = 2.0
 # Of the time that the plain fit leaves, the share of the search.
 _SEARCH_SHARE = 0.6
 # Rows to find by which layers read an encoding.
 _FEW_ROWS = 8
+
+
+class _Fitted(NamedTuple):
+    """A tuned fit, by how much it is better than the plain one, and what came of it."""
+
+    gain: float
+    estimator: RatioEstimator
+    history: History
+    report: dict[str, Any]
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it may be no better than the plain one."""
+        return self.gain < _CLEAR * float(self.report["gain_error"])
 
 
 class Tuner:
@@ -50,7 +67,7 @@ class Tuner:
 
     Args:
         attempts: Names of what to tune, each wherever there is such a thing. Later ones
-            are tried where the fit that earlier ones lead to is not kept.
+            are tried where earlier ones are not clearly better than the plain fit.
         take_rows: Gives the rows that are trained on, theta `(N, D)` and x
             `(N, *event_shape)`; of more than memory holds, some.
 
@@ -104,13 +121,17 @@ class Tuner:
         if plain.interruption is not None:
             return plain
         limit = settings.get("time_limit") or math.inf
-        best, history, report = -math.inf, plain, dict[str, Any]()
+        started = time.perf_counter() - plain.seconds
+        kept, interruption = plain, None
+        tried: list[_Fitted] = []
         for number, wanted in enumerate(self.attempts):
             names = [name for name in wanted if can_tune(name, estimator)]
-            is_over = history.seconds >= limit or history.interruption is not None
-            if number and (not names or is_over or "gain" not in report):
+            is_doubtful = (
+                tried and tried[-1].gain < _CLEAR * tried[-1].report["gain_error"]
+            )
+            if number and not (names and is_doubtful and _since(started) < limit):
                 break
-            report = {
+            report: dict[str, Any] = {
                 "structure": getattr(estimator, "classifier_name", None),
                 "settings": getattr(estimator, "classifier_settings", None),
                 "names": names,
@@ -120,15 +141,22 @@ class Tuner:
             self.reports.append(report)
             with generators_kept():
                 seed = int(torch.randint(2**31, ())) + number
-            # Seconds of what was tried before count as those of the plain fit.
-            history, tuned = self._attempt(
-                report, seed, estimator, begun, passes, history, **settings
+            found, interruption = self._attempt(
+                report, seed, estimator, begun, passes, plain, started, **settings
             )
-            if tuned is not None and report["gain"] > best:
-                best, self.others[estimator] = report["gain"], tuned
-            if report["is_kept"]:
+            tried += [] if found is None else [found]
+            if interruption is not None:
                 break
-        return history
+        tried.sort(key=lambda one: one.gain, reverse=True)
+        if tried and tried[0].gain > _LEAST_GAIN:
+            best = tried[0]
+            best.report["is_kept"], kept = True, best.history
+            _swap(estimator, best.estimator)
+            # Which is the plain one now.
+            tried[0] = best._replace(gain=0.0)
+        if tried:
+            self.others[estimator] = max(tried, key=lambda one: one.gain).estimator
+        return kept._replace(seconds=_since(started), interruption=interruption)
 
     def _attempt(
         self,
@@ -138,6 +166,7 @@ class Tuner:
         begun: RatioEstimator,
         passes: Passes,
         plain: History,
+        started: float,
         *,
         recipe: Recipe,
         loss: Loss,
@@ -147,24 +176,23 @@ class Tuner:
         stop_after: int | None = None,
         show_progress_bars: bool = False,
         name: str = "",
-    ) -> tuple[History, RatioEstimator | None]:
+    ) -> tuple[_Fitted | None, KeyboardInterrupt | None]:
         """Tune the names of a report, which is filled in.
 
         Returns:
-            The history of the fit that is kept, and the fit that is not, if there are
-            two.
+            The tuned fit, if there is one, and what interrupted it.
         """
-        names, kept, other = report["names"], plain, None
-        started = time.perf_counter() - plain.seconds
+        names, began, interruption = report["names"], time.perf_counter(), None
         common: dict[str, Any] = {
             "clip_max_norm": clip_max_norm,
             "show_progress_bars": show_progress_bars,
         }
+        fitted: _Fitted | None = None
         both: dict[str, Any] = {"recipe": recipe, "held_out": held_out}
         both |= {"stop_after": stop_after, "name": name}
         if not names or held_out is None or not plain.is_finished:
             report["given_up"] = "no time was left" if names else "nothing to tune"
-            return plain, None
+            return None, None
 
         def count_seconds(share: float = 1.0) -> float | None:
             if time_limit is None:
@@ -192,7 +220,7 @@ class Tuner:
             try:
                 found = search(seed)
                 report.update(_describe(found))
-                report["search_seconds"] = _since(started) - plain.seconds
+                report["search_seconds"] = _since(began)
                 final = _fit_with(
                     found,
                     passes,
@@ -202,16 +230,13 @@ class Tuner:
                     **common,
                 )
                 report["final_seconds"] = final.seconds
+                interruption = final.interruption
                 if final.validation_losses:
-                    other = found.estimator.eval()
-                    report.update(_compare(estimator, other, loss, held_out))
-                if report["is_kept"]:
-                    _swap(estimator, found.estimator)
-                    kept = final
-                kept = kept._replace(interruption=final.interruption)
+                    tuned = found.estimator.eval()
+                    report.update(_compare(estimator, tuned, loss, held_out))
+                    fitted = _Fitted(report["gain"], tuned, final, report)
             except KeyboardInterrupt as error:
-                report["given_up"] = "interrupted"
-                kept = plain._replace(interruption=error)
+                report["given_up"], interruption = "interrupted", error
             except (ValueError, RuntimeError) as error:
                 report["given_up"] = str(error)
                 warnings.warn(
@@ -222,7 +247,7 @@ class Tuner:
                     stacklevel=2,
                 )
         report["seconds"] = _since(started)
-        return kept._replace(seconds=report["seconds"]), other
+        return fitted, interruption
 
 
 def _fit_with(
@@ -280,7 +305,6 @@ def _compare(
         },
         "gain": gain,
         "gain_error": error,
-        "is_kept": gain > _LEAST_GAIN,
     }
 
 
