@@ -8,7 +8,7 @@ observations can leave the batch when they are done. How a kernel moves chains s
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Generator, Tensor
 
@@ -68,6 +68,11 @@ class Proposal(NamedTuple):
     component: Tensor | None = None
 
 
+# Makes the next of the steps that were looked ahead at: state and number of steps ->
+# the state after them, and the report of all of them.
+Steps: TypeAlias = Callable[[State, int], tuple[State, Info]]
+
+
 def _keep_after_step(parameters: Any, info: Info) -> Any:
     """Learn nothing from a warm-up step."""
     return parameters
@@ -89,9 +94,10 @@ class Kernel(NamedTuple):
             info)` -> parameters; left out, they stay.
         refit: Parameters after a warm-up window, `(generator, parameters, draws)` ->
             parameters, where `draws` has shape `(S, C, B, D)`; left out, they stay.
-        advance: `(generator, state, log_prob_fn, parameters, num_steps)` -> state and
-            `Info`: several steps at once, for a kernel that can make them in fewer
-            calls than one after the other. None for the others.
+        look_ahead: `(generator, log_prob_fn, parameters, num_chains, num_steps)` ->
+            `Steps`, for a kernel that can make so many steps in fewer calls than one
+            after the other: what does not depend on where chains stand is drawn and
+            evaluated at once. None for the others.
         uses_population: Whether proposals are made from the positions of other chains.
             The chains then move in two halves, each proposing from the half that
             stands still; moving all at once would break detailed balance.
@@ -103,8 +109,6 @@ class Kernel(NamedTuple):
     propose: Callable[[Generator, Tensor, Tensor, LogProbFn, Any], Proposal]
     tune: Callable[[Any, Info], Any] = _keep_after_step
     refit: Callable[[Generator, Any, Tensor], Any] = _keep_after_window
-    advance: Callable[[Generator, State, LogProbFn, Any, int], tuple[State, Info]] | (
-        None
-    ) = None
+    look_ahead: Callable[[Generator, LogProbFn, Any, int, int], Steps] | None = None
     uses_population: bool = False
     unconstrained: bool = False

@@ -7,9 +7,9 @@ import torch
 from torch import Generator
 
 from sbi_aalr.mcmc import adaptation
+from sbi_aalr.mcmc.ahead import advance
 from sbi_aalr.mcmc.chains import Chains
 from sbi_aalr.mcmc.kernel import Info, Kernel, State
-from sbi_aalr.mcmc.step import advance
 from sbi_aalr.types import LogProbFn
 
 # Windows double, so that each refit sees draws from a better kernel than the last; the
@@ -111,7 +111,8 @@ def run(
     """
     record = _Recorder(state, num_draws, thin)
     block = max(_BLOCK, _BLOCK_ROWS // state.log_prob.numel())
-    for num_kept in _divide(num_draws, max(1, block_size(kernel) // thin)):
+    at_once = 1 if kernel.look_ahead is None else block
+    for num_kept in _divide(num_draws, max(1, at_once // thin)):
         for count in _divide(num_kept * thin, block):
             before = state
             state, info = advance(
@@ -133,7 +134,7 @@ def run(
 
 def block_size(kernel: Kernel) -> int:
     """Rows a chain that a kernel evaluates at once."""
-    return 1 if kernel.advance is None else _BLOCK
+    return 1 if kernel.look_ahead is None else _BLOCK
 
 
 def _divide(num_steps: int, block: int) -> Iterator[int]:

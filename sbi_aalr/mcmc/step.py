@@ -1,15 +1,16 @@
-"""Move chains by a kernel: start, propose, take or leave, once or several times.
+"""Move chains once by a kernel: start, propose, take or leave.
 
 References:
     Hermans et al. (2020), arXiv:1903.04057, Algorithm 2; Hastings (1970).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.kernel import Info, Kernel, State
+from sbi_aalr.mcmc.kernel import Info, Kernel, State, Steps
 from sbi_aalr.mcmc.trees import concatenate
 from sbi_aalr.types import LogProbFn
 
@@ -106,40 +107,37 @@ def decide(
     return State(position, log_prob), Info(acceptance_rate, accepted, proposal)
 
 
-def advance(
+def propose_ahead(
     generator: Generator,
-    state: State,
-    log_prob_fn: LogProbFn,
-    *,
-    kernel: Kernel,
-    parameters: Any,
-    num_steps: int,
-) -> tuple[State, Info]:
-    """Move every chain several times, in as few calls as the kernel allows.
+    proposals: State,
+    log_q: Tensor,
+    log_density: Callable[[Tensor], Tensor],
+    num_chains: int,
+) -> Steps:
+    """Steps with independent proposals that were all made before the first.
 
     Args:
-        generator: Source of randomness, on the device of the state.
-        state: Current state.
-        log_prob_fn: Log-density, nats.
-        kernel: What proposes.
-        parameters: The kernel's parameters.
-        num_steps: Number of steps, at least 1.
+        generator: Source of randomness, on the device of the states.
+        proposals: Draws of q for T steps of each chain, shape `(T C, B, D)`.
+        log_q: Log-density of q at them, shape `(T C, B)`, nats.
+        log_density: The same at positions `(C, B, D)`, for where chains stand.
+        num_chains: Number of chains, `C`.
 
     Returns:
-        The state after the last step, and the report of all of them.
+        What takes or leaves the next of them, see `take_in_turn`.
     """
-    if kernel.advance is not None:
-        return kernel.advance(generator, state, log_prob_fn, parameters, num_steps)
-    total = torch.zeros_like(state.log_prob)
-    states = []
-    for _ in range(num_steps):
-        state, info = step(
-            generator, state, log_prob_fn, kernel=kernel, parameters=parameters
+    done = 0
+
+    def take(state: State, num_steps: int) -> tuple[State, Info]:
+        nonlocal done
+        rows = slice(done * num_chains, (done + num_steps) * num_chains)
+        done += num_steps
+        own = State(*(part[rows] for part in proposals))
+        return take_in_turn(
+            generator, state, own, log_q[rows], log_density(state.position)
         )
-        total = total + info.acceptance_rate
-        states.append(state)
-    path = State(*(torch.stack(field) for field in zip(*states, strict=True)))
-    return state, info._replace(acceptance_rate=total / num_steps, path=path)
+
+    return take
 
 
 def take_in_turn(

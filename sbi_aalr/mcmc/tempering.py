@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from sbi_aalr.mcmc.ahead import advance
 from sbi_aalr.mcmc.kernel import Kernel, State
 from sbi_aalr.mcmc.kernels import differential_evolution
 from sbi_aalr.mcmc.run import block_size
-from sbi_aalr.mcmc.step import advance
 from sbi_aalr.mcmc.weights import effective_size
 from sbi_aalr.types import LogProbFn
 
@@ -101,7 +101,7 @@ def anneal(
             (1 - inverse_temperature) * log_base.gather(0, chosen)
             + inverse_temperature * log_prob.gather(0, chosen),
         )
-        if kernel.advance is not None:
+        if kernel.look_ahead is not None:
             # What jumps must know where the chains are now.
             parameters = kernel.build(generator, position)
         for _ in range(0, _STEPS_PER_RISE, block):

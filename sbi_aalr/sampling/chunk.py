@@ -10,7 +10,12 @@ from torch.distributions.transforms import Transform
 from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.sampling.chunk_starts import find_starts
 from sbi_aalr.sampling.guided import find_guided_starts
-from sbi_aalr.sampling.guided_kernel import LEAST_SHARE, POPULATION, WARMUP_THIN, follow
+from sbi_aalr.sampling.guided_kernel import (
+    LEAST_SHARE,
+    WARMUP_THIN,
+    count_warmed_up,
+    follow,
+)
 from sbi_aalr.sampling.plan import Plan
 from sbi_aalr.sampling.progress import Progress, count_finished
 from sbi_aalr.sampling.target import BatchLogProb, Target
@@ -142,7 +147,7 @@ def _sample_chunk(
     if guide is not None and found is not None and len(served):
         if kernel.unconstrained:
             guide = guide.transformed(target.theta_transform)
-        moved = max(plan.num_chains, POPULATION)
+        moved = count_warmed_up(plan)
         rows_at_once = rows * block_size(kernel) // WARMUP_THIN
         for index in served.split(max(1, rows_at_once // moved)):
             followed = follow(plan, guide, x[index, 0])

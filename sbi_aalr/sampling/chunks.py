@@ -23,7 +23,8 @@ from sbi_aalr.sampling.until_converged import Result, join
 from sbi_aalr.seeding import seeded
 
 # Observations between two writes to disk; enough that the slow few are worth a batch.
-_CHUNK = 128
+# Of very many more, as the slow few fill a batch better then.
+_CHUNK, _LARGE_CHUNK, _FEWEST_CHUNKS = 128, 512, 32
 
 
 def sample_observations(
@@ -59,7 +60,8 @@ def sample_observations(
     space = unconstrain(target) if bool(spans_decades(candidates).any()) else target
     if space is not target:
         candidates = to_unconstrained(target.theta_transform, candidates)
-    chunks = x.split(_CHUNK)
+    size = max(_CHUNK, min(_LARGE_CHUNK, len(x) // _FEWEST_CHUNKS))
+    chunks = x.split(size)
 
     def sample(number: int) -> Result:
         result = None if finished is None else finished.read(number, x.device)

@@ -4,30 +4,39 @@ What q covers, a chain crosses in a step; what it misses, the other kernel walks
 and out of. Proposals of q do not depend on where a chain stands, so that those of many
 steps are made and evaluated at once.
 
+The default kernel learns a mixture m to propose from as well. Its draws and those of q
+are taken as draws of one density, s m + (1 - s) q. Where either of the two covers the
+posterior, so does this one, and no chain waits there for long.
+
 References:
-    Tierney (1994), Annals of Statistics 22(4), sections 2.3.3 and 2.4.
+    Tierney (1994), Annals of Statistics 22(4), sections 2.3.3 and 2.4; Hesterberg
+    (1995), Technometrics 37(2), for a density that defends another.
 """
 
+import math
 from dataclasses import replace
 
+import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
+from sbi_aalr.mcmc.kernel import Info, Kernel
+from sbi_aalr.mcmc.kernels import independence, jump_walk
+from sbi_aalr.mcmc.kernels.jump_walk import Walk
 from sbi_aalr.mcmc.kernels.mix import mix
+from sbi_aalr.mcmc.mixture_fit import MixtureFit
 from sbi_aalr.mcmc.run import block_size
-from sbi_aalr.mcmc.step import take_in_turn
 from sbi_aalr.sampling.guided import Guide
 from sbi_aalr.sampling.plan import Plan
-from sbi_aalr.types import LogProbFn
 
 # Steps of the other kernel among ten.
 _SHARE = 0.2
-
+# Beside the default kernel: draws of its mixture among those of both, and its walk.
+_DEFENSIVE_SHARE, _WALK_SHARE = 0.2, 0.04
 
 # Draws of the target that a draw of q must be worth, at least, to propose.
-LEAST_SHARE = 0.15
-# Chains in warm-up, and the steps from one of its draws to the next.
-POPULATION, WARMUP_THIN = 32, 2
+LEAST_SHARE = 0.05
+# Chains in warm-up, fewer where they only tune; steps from one draw to the next.
+_POPULATION, _SMALL_POPULATION, WARMUP_THIN = 32, 8, 2
 
 
 def follow(plan: Plan, guide: Guide, x: Tensor) -> Plan:
@@ -45,6 +54,12 @@ def follow(plan: Plan, guide: Guide, x: Tensor) -> Plan:
     )
 
 
+def count_warmed_up(plan: Plan) -> int:
+    """Chains to warm up for a plan: what the default kernel needs the starts tell."""
+    is_default = plan.kernel is jump_walk.KERNEL
+    return max(plan.num_chains, _SMALL_POPULATION if is_default else _POPULATION)
+
+
 def guide_kernel(guide: Guide, x: Tensor, kernel: Kernel) -> Kernel:
     """Mix a kernel with proposals from q.
 
@@ -59,32 +74,71 @@ def guide_kernel(guide: Guide, x: Tensor, kernel: Kernel) -> Kernel:
     Returns:
         The mixture.
     """
+    if kernel is jump_walk.KERNEL:
+        return _guide_jumps(guide, x)
 
     def build(generator: Generator, starts: Tensor) -> Tensor:
         return guide.embed(x)
 
-    def propose(
-        generator: Generator,
-        position: Tensor,
-        others: Tensor,
-        log_prob_fn: LogProbFn,
-        embedded_x: Tensor,
-    ) -> Proposal:
-        proposed, there = guide.draw_embedded(generator, embedded_x, len(position))
-        return Proposal(proposed, guide.log_density(embedded_x, position) - there)
-
-    def advance(
-        generator: Generator,
-        state: State,
-        log_prob_fn: LogProbFn,
-        embedded_x: Tensor,
-        num_steps: int,
-    ) -> tuple[State, Info]:
-        count = num_steps * len(state.position)
-        proposed, log_q = guide.draw_embedded(generator, embedded_x, count)
-        proposals = State(proposed, log_prob_fn(proposed))
-        here = guide.log_density(embedded_x, state.position)
-        return take_in_turn(generator, state, proposals, log_q, here)
-
-    own = Kernel(build, propose, advance=advance)
+    own = independence.make_kernel(build, guide.draw_embedded, guide.log_density)
     return mix([own, kernel], [1 - _SHARE, _SHARE])
+
+
+def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
+    """Let the jumps of the default kernel come from its mixture and from q."""
+
+    def build(
+        generator: Generator, starts: Tensor
+    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
+        fit, walk = jump_walk.build(generator, starts)
+        return (guide.embed(x), fit), walk
+
+    def draw(
+        generator: Generator, parameters: tuple[Tensor, MixtureFit], num_samples: int
+    ) -> tuple[Tensor, Tensor]:
+        embedded_x, fit = parameters
+        # By chance, and the same for all observations, which do not know of each other.
+        uniform = torch.rand(num_samples, generator=generator, device=embedded_x.device)
+        is_own = uniform < _DEFENSIVE_SHARE
+        count = int(is_own.sum())
+        own, _ = independence.draw(generator, fit, max(1, count))
+        drawn, log_q = guide.draw_embedded(
+            generator, embedded_x, max(1, num_samples - count)
+        )
+        position = drawn.new_empty(num_samples, *drawn.shape[1:])
+        position[is_own], position[~is_own] = own[:count], drawn[: num_samples - count]
+        known = log_q.new_empty(num_samples, len(embedded_x))
+        known[~is_own] = log_q[: num_samples - count]
+        known[is_own] = guide.log_density(embedded_x, own)[:count]
+        return position, _defend(known, independence.find_log_density(fit, position))
+
+    def log_density(parameters: tuple[Tensor, MixtureFit], position: Tensor) -> Tensor:
+        embedded_x, fit = parameters
+        return _defend(
+            guide.log_density(embedded_x, position),
+            independence.find_log_density(fit, position),
+        )
+
+    def tune_jumps(
+        parameters: tuple[Tensor, MixtureFit], info: Info
+    ) -> tuple[Tensor, MixtureFit]:
+        embedded_x, fit = parameters
+        return embedded_x, independence.tune(fit, info)
+
+    jumps = independence.make_kernel(build, draw, log_density, tune_jumps)
+    both = mix([jumps, jump_walk.WALK], [1 - _WALK_SHARE, _WALK_SHARE])
+
+    def tune(
+        parameters: tuple[tuple[Tensor, MixtureFit], Walk], info: Info
+    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
+        (embedded_x, fit), walk = both.tune(parameters, info)
+        return (embedded_x, fit), walk._replace(mixture=fit.mixture)
+
+    return both._replace(build=build, tune=tune)
+
+
+def _defend(log_q: Tensor, log_own: Tensor) -> Tensor:
+    """Log of s m + (1 - s) q, nats."""
+    return torch.logaddexp(
+        log_q + math.log(1 - _DEFENSIVE_SHARE), log_own + math.log(_DEFENSIVE_SHARE)
+    )

@@ -98,11 +98,11 @@ def test_stopping_and_dropping_bias_nothing():
 
 
 def propose_uncorrected(*arguments):
-    return Proposal(independence.propose(*arguments).position)
+    return Proposal(independence.KERNEL.propose(*arguments).position)
 
 
 def test_a_broken_kernel_is_caught():
-    broken = independence.KERNEL._replace(propose=propose_uncorrected, advance=None)
+    broken = independence.KERNEL._replace(propose=propose_uncorrected, look_ahead=None)
     ranks, _ = rank(num_observations=250, kernel=broken, warmup_steps=0, **LOOSE)
     assert find_p_value(ranks) < 1e-4
 

@@ -12,7 +12,7 @@ from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.simulators import GaussianLinear, TwoMoons
 from sbi_aalr.trainer.tuned import DEFAULT_ATTEMPTS
-from sbi_aalr.training import tuned
+from sbi_aalr.training import tuned, tuned_attempt
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.tuning.ratio import TUNABLE
 
@@ -126,7 +126,7 @@ def test_the_same_seed_finds_the_same_and_leaves_the_generators_alone(monkeypatc
 
 def test_summary_says_what_it_cost_and_what_it_did(monkeypatch):
     keep(monkeypatch)
-    monkeypatch.setattr(tuned, "_CLEAR", -1e9)
+    monkeypatch.setattr(tuned_attempt, "_CLEAR", -1e9)
     trainer = make()
     trainer.train(tune=True, **SHORT)
     report = get_report(trainer)

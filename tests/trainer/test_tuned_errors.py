@@ -8,7 +8,7 @@ from trainers import append, make_trainer, weights
 from tunable import SHORT, SMALL, get_report, make
 
 from sbi_aalr.errors import TuningWarning
-from sbi_aalr.training import tuned
+from sbi_aalr.training import tuned_attempt
 
 pytestmark = [
     pytest.mark.usefixtures("hasty_search"),
@@ -36,7 +36,7 @@ def test_ctrl_c_in_the_search_keeps_the_plain_fit(monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuned, "search_hyperparameters", interrupt)
+    monkeypatch.setattr(tuned_attempt, "search_hyperparameters", interrupt)
     trainer = make()
     with pytest.raises(KeyboardInterrupt):
         trainer.train(tune=True, **SHORT)
@@ -49,7 +49,7 @@ def test_what_cannot_be_tuned_is_told_and_the_plain_fit_kept(monkeypatch):
     def fail(*_, **__):
         raise ValueError("`training_loss` must be finite, got nan.")
 
-    monkeypatch.setattr(tuned, "search_hyperparameters", fail)
+    monkeypatch.setattr(tuned_attempt, "search_hyperparameters", fail)
     trainer = make()
     with pytest.warns(TuningWarning, match="must be finite, got nan"):
         trainer.train(tune=True, **SHORT)

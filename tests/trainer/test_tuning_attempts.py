@@ -6,7 +6,7 @@ from trainers import weights
 from tunable import SHORT, get_report, keep, make
 
 from sbi_aalr.trainer.tuned import DEFAULT_ATTEMPTS
-from sbi_aalr.training import tuned
+from sbi_aalr.training import tuned, tuned_attempt
 
 pytestmark = [
     pytest.mark.usefixtures("hasty_search"),
@@ -17,7 +17,7 @@ pytestmark = [
 def test_something_else_is_tuned_where_the_usual_is_no_better(monkeypatch):
     trainer, one_by_one, plain = make(), [], make()
     keep(monkeypatch, False)
-    monkeypatch.setattr(tuned, "_CLEAR", 1e9)
+    monkeypatch.setattr(tuned_attempt, "_CLEAR", 1e9)
     trainer.train(tune=True, **SHORT)
     [entry] = trainer.summary["tuning"]
     reports = entry["structures"]
@@ -30,7 +30,7 @@ def test_something_else_is_tuned_where_the_usual_is_no_better(monkeypatch):
     assert torch.equal(weights(trainer._neural_net), weights(plain._neural_net))
     # Where the first is clearly better there is no second.
     keep(monkeypatch)
-    monkeypatch.setattr(tuned, "_CLEAR", -1e9)
+    monkeypatch.setattr(tuned_attempt, "_CLEAR", -1e9)
     for tune in (True, DEFAULT_ATTEMPTS[0]):
         one_by_one.append(make())
         one_by_one[-1].train(tune=tune, **SHORT)
@@ -55,8 +55,8 @@ def tune_with_gains(monkeypatch, *gains, clear=1e9):
         return history
 
     improve = tuned.Tuner.improve
-    monkeypatch.setattr(tuned, "_CLEAR", clear)
-    monkeypatch.setattr(tuned, "_compare", compare)
+    monkeypatch.setattr(tuned_attempt, "_CLEAR", clear)
+    monkeypatch.setattr(tuned_attempt, "_compare", compare)
     monkeypatch.setattr(tuned.Tuner, "improve", remember)
     trainer = make()
     trainer.train(tune=True, **SHORT)

@@ -9,7 +9,7 @@ shortest to copy, and `mcmc/kernel.py` says what each function gets and returns:
   log q(theta'|theta), which is zero only if the proposal is symmetric;
 - `tune` and `refit` learn, in warm-up only; left out, nothing is learned. What has a
   scale is tuned by `partial(adaptation.tune, target=...)`;
-- `advance` makes several steps at once, for the kernel that can.
+- `look_ahead` makes ready for several steps at once, for the kernel that can.
 
 Randomness comes from the given generator alone. `KERNELS` maps the name that users give
 as `kernel=` to the constant. Tests that run over `KERNELS` try every line of the table;

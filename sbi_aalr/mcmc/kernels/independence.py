@@ -11,15 +11,67 @@ References:
     Tierney (1994), Annals of Statistics 22(4); Andrieu & Thoms (2008) for the fit.
 """
 
-import torch
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import mixture_fit
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
+from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State, Steps
 from sbi_aalr.mcmc.mixture_fit import MixtureFit
-from sbi_aalr.mcmc.step import take_in_turn
+from sbi_aalr.mcmc.step import propose_ahead
 from sbi_aalr.mcmc.student_mixture import log_density, sample
 from sbi_aalr.types import LogProbFn
+
+
+def make_kernel(
+    build: Callable[[Generator, Tensor], Any],
+    draw: Callable[[Generator, Any, int], tuple[Tensor, Tensor]],
+    log_density: Callable[[Any, Tensor], Tensor],
+    tune: Callable[[Any, Info], Any] | None = None,
+) -> Kernel:
+    """Propose from a density, whatever it is.
+
+    Args:
+        build: `(generator, starts)` -> parameters; see `Kernel`.
+        draw: `(generator, parameters, num_samples)` -> draws of the density, shape
+            `(N, B, D)`, and its log there, `(N, B)`, nats.
+        log_density: `(parameters, position)` -> log of the density, `(C, B)`, nats.
+        tune: `(parameters, info)` -> parameters; None to learn nothing.
+
+    Returns:
+        The kernel.
+    """
+
+    def propose(
+        generator: Generator,
+        position: Tensor,
+        others: Tensor,
+        log_prob_fn: LogProbFn,
+        parameters: Any,
+    ) -> Proposal:
+        proposed, there = draw(generator, parameters, len(position))
+        return Proposal(proposed, log_density(parameters, position) - there)
+
+    def look_ahead(
+        generator: Generator,
+        log_prob_fn: LogProbFn,
+        parameters: Any,
+        num_chains: int,
+        num_steps: int,
+    ) -> Steps:
+        proposed, log_q = draw(generator, parameters, num_steps * num_chains)
+        return propose_ahead(
+            generator,
+            State(proposed, log_prob_fn(proposed)),
+            log_q,
+            partial(log_density, parameters),
+            num_chains,
+        )
+
+    kernel = Kernel(build, propose, look_ahead=look_ahead)
+    return kernel if tune is None else kernel._replace(tune=tune)
 
 
 def build(generator: Generator, starts: Tensor) -> MixtureFit:
@@ -27,38 +79,17 @@ def build(generator: Generator, starts: Tensor) -> MixtureFit:
     return mixture_fit.fit(generator, starts)
 
 
-def propose(
-    generator: Generator,
-    position: Tensor,
-    others: Tensor,
-    log_prob_fn: LogProbFn,
-    parameters: MixtureFit,
-) -> Proposal:
-    """Propose theta' ~ q with the correction log q(theta) - log q(theta')."""
-    proposed = sample(generator, parameters.mixture, position.shape[0])
-    log_q = log_density(parameters.mixture, torch.cat((position, proposed)))
-    here, there = log_q.chunk(2)
-    return Proposal(proposed, here - there)
+def draw(
+    generator: Generator, parameters: MixtureFit, num_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Draw from the mixture: `(N, B, D)`, and its log-density, `(N, B)`, nats."""
+    proposed = sample(generator, parameters.mixture, num_samples)
+    return proposed, find_log_density(parameters, proposed)
 
 
-def advance(
-    generator: Generator,
-    state: State,
-    log_prob_fn: LogProbFn,
-    parameters: MixtureFit,
-    num_steps: int,
-) -> tuple[State, Info]:
-    """Make all proposals at once, then take or leave them one by one."""
-    mixture = parameters.mixture
-    proposed = sample(generator, mixture, num_steps * state.position.shape[0])
-    proposals = State(proposed, log_prob_fn(proposed))
-    return take_in_turn(
-        generator,
-        state,
-        proposals,
-        log_density(mixture, proposed),
-        log_density(mixture, state.position),
-    )
+def find_log_density(parameters: MixtureFit, position: Tensor) -> Tensor:
+    """Log-density of the mixture at positions `(C, B, D)`, `(C, B)`, nats."""
+    return log_density(parameters.mixture, position)
 
 
 def tune(parameters: MixtureFit, info: Info) -> MixtureFit:
@@ -72,4 +103,4 @@ def tune(parameters: MixtureFit, info: Info) -> MixtureFit:
 
 
 # No `refit`: weighted proposals say more than the chains' draws.
-KERNEL = Kernel(build, propose, tune, advance=advance)
+KERNEL = make_kernel(build, draw, find_log_density, tune)

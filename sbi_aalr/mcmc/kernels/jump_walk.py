@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import adaptation, prefetch
 from sbi_aalr.mcmc.adaptation import DualAveraging
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
+from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State, Steps
 from sbi_aalr.mcmc.kernels import independence
 from sbi_aalr.mcmc.kernels.mix import mix
 from sbi_aalr.mcmc.mixture_fit import MixtureFit
@@ -69,14 +69,18 @@ def _walk(
 
 def _walk_ahead(
     generator: Generator,
-    state: State,
     log_prob_fn: LogProbFn,
     parameters: Walk,
+    num_chains: int,
     num_steps: int,
-) -> tuple[State, Info]:
+) -> Steps:
     """Make the same steps in fewer calls."""
-    draw = partial(_draw_offsets, generator, parameters, len(state.position))
-    return prefetch.walk(generator, state, draw, log_prob_fn, num_steps)
+    draw = partial(_draw_offsets, generator, parameters, num_chains)
+
+    def take(state: State, num_steps: int) -> tuple[State, Info]:
+        return prefetch.walk(generator, state, draw, log_prob_fn, num_steps)
+
+    return take
 
 
 def _draw_offsets(generator: Generator, parameters: Walk, count: int) -> Tensor:
@@ -84,12 +88,12 @@ def _draw_offsets(generator: Generator, parameters: Walk, count: int) -> Tensor:
     return parameters.scale.log_scale.exp().unsqueeze(-1) * offset
 
 
-_WALK = Kernel(
+WALK = Kernel(
     _start_scale,
     _walk,
     partial(adaptation.tune, target=_TARGET_ACCEPTANCE),
-    advance=_walk_ahead,
+    look_ahead=_walk_ahead,
 )
-_MIX = mix([independence.KERNEL, _WALK], [0.8, 0.2])
+_MIX = mix([independence.KERNEL, WALK], [0.8, 0.2])
 
 KERNEL = _MIX._replace(build=build, tune=tune)

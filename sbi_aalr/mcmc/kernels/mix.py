@@ -12,18 +12,21 @@ References:
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
 
 from sbi_aalr.checks import check_type
-from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State
-from sbi_aalr.mcmc.step import advance as advance_kernel
+from sbi_aalr.mcmc.ahead import join_steps
+from sbi_aalr.mcmc.ahead import look_ahead as look_ahead_with
+from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State, Steps
 from sbi_aalr.types import LogProbFn
 
 _LARGE_SHARE = 20
+# Steps that are dealt at a time, so that the parts take turns in a long run of steps.
+_DEALT = 10
 
 
 def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
@@ -96,38 +99,39 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
             torch.cat(components)[back],
         )
 
-    def advance(
+    def look_ahead(
         generator: Generator,
-        state: State,
         log_prob_fn: LogProbFn,
         parameters: tuple[Any, ...],
+        num_chains: int,
         num_steps: int,
-    ) -> tuple[State, Info]:
-        ends = _divide(generator, num_steps, probabilities)
-        reports: list[Info | None] = []
-        rate: Tensor | float = 0.0
-        for index, (kernel, part) in enumerate(zip(kernels, parameters, strict=True)):
-            share = ends[index] - (ends[index - 1] if index else 0)
-            reports.append(None)
-            if share:
-                state, report = advance_kernel(
-                    generator,
-                    state,
-                    log_prob_fn,
-                    kernel=kernel,
-                    parameters=part,
-                    num_steps=share,
-                )
-                rate = rate + share / num_steps * report.acceptance_rate
-                reports[-1] = report
-        paths = [own.path for own in reports if own is not None]
-        return state, Info(
-            cast(Tensor, rate),
-            report.accepted,
-            report.proposal,
-            parts=tuple(reports),
-            path=State(*(torch.cat(part) for part in zip(*paths, strict=True))),
-        )
+    ) -> Steps:
+        turns = _deal(generator, num_steps, probabilities)
+        parts: dict[int, Steps] = {}
+        done = 0
+
+        def take(state: State, num_steps: int) -> tuple[State, Info]:
+            nonlocal done
+            reports: list[list[Info]] = [[] for _ in kernels]
+            every = []
+            for index, run in groupby(turns[done : done + num_steps]):
+                if index not in parts:
+                    parts[index] = look_ahead_with(
+                        generator,
+                        log_prob_fn,
+                        kernel=kernels[index],
+                        parameters=parameters[index],
+                        num_chains=num_chains,
+                        num_steps=turns.count(index),
+                    )
+                state, report = parts[index](state, len(list(run)))
+                reports[index].append(report)
+                every.append(report._replace(log_weight=None, parts=()))
+            done += num_steps
+            own = tuple(join_steps(part) if part else None for part in reports)
+            return state, join_steps(every)._replace(parts=own)
+
+        return take
 
     def tune(parameters: tuple[Any, ...], info: Info) -> tuple[Any, ...]:
         if info.parts:
@@ -161,10 +165,24 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         propose,
         tune,
         refit,
-        advance if any(kernel.advance for kernel in kernels) else None,
+        look_ahead if any(kernel.look_ahead for kernel in kernels) else None,
         uses_population=any(kernel.uses_population for kernel in kernels),
         unconstrained=any(kernel.unconstrained for kernel in kernels),
     )
+
+
+def _deal(
+    generator: Generator, num_steps: int, probabilities: Sequence[float]
+) -> list[int]:
+    """Which kernel makes each of the steps."""
+    turns: list[int] = []
+    while len(turns) < num_steps:
+        count = min(_DEALT, num_steps - len(turns))
+        start = 0
+        for index, end in enumerate(_divide(generator, count, probabilities)):
+            turns += [index] * (end - start)
+            start = end
+    return turns
 
 
 def _divide(

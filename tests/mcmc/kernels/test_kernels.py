@@ -110,7 +110,7 @@ def test_check_fails_for_too_few_effective_draws():
 
 def test_dropped_correction_of_independence_is_caught():
     broken = KERNELS["independence"]._replace(
-        propose=propose_independently_uncorrected, advance=None
+        propose=propose_independently_uncorrected, look_ahead=None
     )
     assert measure(make_skewed(), broken).max() > 2 * LIMIT
 
