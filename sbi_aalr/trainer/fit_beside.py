@@ -148,7 +148,7 @@ class FitBeside:
             histories = [runner.histories.get(i) for i in range(len(structures))]
             source = Source(self._fail_to_open, self._rows.collect, lambda: held)
             history = finish_structures(
-                trainer, source, histories, history, recipe, settings, started
+                trainer, source, histories, history, recipe, settings, started, {}
             )
         else:
             describe_fit(trainer, self._planned, recipe)

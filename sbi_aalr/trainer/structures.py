@@ -10,7 +10,6 @@ References:
 
 import time
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -163,7 +162,7 @@ def finish_structures(
     recipe: Recipe,
     settings: TrainingSettings,
     started: float,
-    others: Mapping[RatioEstimator, RatioEstimator] = MappingProxyType({}),
+    others: Mapping[RatioEstimator, RatioEstimator],
 ) -> History:
     """Stack what has been fitted, and write down how it went.
 

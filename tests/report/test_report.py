@@ -27,11 +27,6 @@ from spoiled import GaussianPosterior
 from sbi_aalr.diagnostics import to_datatree
 from sbi_aalr.report import Evidence, run_checks, sections, write_report
 from sbi_aalr.report.page import render
-from sbi_aalr.report.training_figure import (
-    describe_training,
-    find_kept,
-    plot_training,
-)
 
 HOSTILE = '<script>document.title = "run"</script> & "Söhne" <b>$\\nonsense$</b>'
 
@@ -305,38 +300,3 @@ def test_every_interval_on_the_page_has_one_level(checked):
         told = set(re.findall(r"(\d+) % (?:from|of them|of those)", words))
         assert told == {f"{100 * ci_prob:g}"} and other not in told
         assert f"68 % and {100 * ci_prob:g} % of the draws" in words
-
-
-@pytest.mark.parametrize(
-    ("training", "said", "kept"),
-    [
-        (
-            {"training_loss": [0.7, 0.5, 0.3], "validation_loss": [0.7, 0.5, 0.9]},
-            "learns its simulations by heart",
-            2,
-        ),
-        (
-            {"training_loss": [0.7, 0.5, 0.3], "validation_loss": [0.7, 0.5, 0.4]},
-            "still falls at the end",
-            3,
-        ),
-        (
-            {"training_loss": [0.7] * 9, "validation_loss": [0.7, 0.401, 0.4, 0.401]},
-            "is level",
-            3,
-        ),
-        ({"training_loss": list(np.linspace(0.9, 0.4, 100))}, "still falls", None),
-        ({"training_loss": [0.5] * 100}, "is level at the end", None),
-    ],
-)
-def test_words_about_the_loss_follow_its_curve(training, said, kept):
-    words = describe_training(training)
-    assert said in words
-    assert ("still falls" in words) == (said.startswith("still"))
-    assert find_kept(training) == kept
-
-
-def test_epochs_and_steps_share_an_axis(checked):
-    axes = plot_training(checked.training).axes[0]
-    training, validation = (line.get_xdata() for line in axes.lines)
-    assert training[-1] == 500 and list(validation) == [250, 500]
