@@ -42,7 +42,7 @@ def advance(
         num_chains=len(state.position),
         num_steps=num_steps,
     )
-    return steps(state, num_steps)
+    return steps(state, 0, num_steps)
 
 
 def look_ahead(
@@ -72,7 +72,7 @@ def look_ahead(
             generator, log_prob_fn, parameters, num_chains, num_steps
         )
 
-    def take(state: State, num_steps: int) -> tuple[State, Info]:
+    def take(state: State, start: int, num_steps: int) -> tuple[State, Info]:
         infos = []
         for _ in range(num_steps):
             state, info = step(

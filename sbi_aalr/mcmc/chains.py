@@ -15,7 +15,7 @@ class Chains:
         theta: Draws, shape `(C, S, B, D)`, prior units.
         log_prob: Log-density of each draw up to a constant, shape `(C, S, B)`, nats.
         acceptance_rate: Mean Metropolis acceptance probability over the steps since
-            the draw before, shape `(C, S, B)`.
+            the draw before, or over all that were made at once, shape `(C, S, B)`.
         accepted: Whether the step that made the draw was accepted, bool, shape
             `(C, S, B)`.
     """

@@ -68,9 +68,9 @@ class Proposal(NamedTuple):
     component: Tensor | None = None
 
 
-# Makes the next of the steps that were looked ahead at: state and number of steps ->
-# the state after them, and the report of all of them.
-Steps: TypeAlias = Callable[[State, int], tuple[State, Info]]
+# Makes some of the steps that were looked ahead at: state, how many were made before,
+# and how many to make -> the state after them, and the report of them.
+Steps: TypeAlias = Callable[[State, int, int], tuple[State, Info]]
 
 
 def _keep_after_step(parameters: Any, info: Info) -> Any:

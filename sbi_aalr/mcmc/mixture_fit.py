@@ -1,4 +1,4 @@
-"""Fit a mixture to a target: first to points, then to its own weighted draws.
+"""Fit a mixture to a target: first to points, then to weighted draws.
 
 A first mixture comes from expectation-maximisation on the chains of one observation.
 It is then improved by population Monte Carlo: draws from the mixture are weighted by
@@ -73,13 +73,13 @@ def fit(generator: Generator, points: Tensor) -> MixtureFit:
 
 
 def update(fit: MixtureFit, points: Tensor, log_weight: Tensor) -> MixtureFit:
-    """Improve a fit by draws from its own mixture.
+    """Improve a fit by weighted draws, of its own mixture or of another density.
 
     Args:
         fit: The fit so far.
-        points: Draws from `fit.mixture`, shape `(N, B, D)`.
-        log_weight: Log-density of the target less that of the mixture, shape `(N, B)`,
-            nats; NaN and plus infinity count as no weight.
+        points: Draws, shape `(N, B, D)`.
+        log_weight: Log-density of the target less that of what they were drawn from,
+            shape `(N, B)`, nats; NaN and plus infinity count as no weight.
 
     Returns:
         The new fit; unchanged for observations where no draw has weight.

@@ -92,6 +92,7 @@ def run(
     parameters: Any,
     num_draws: int,
     thin: int = 1,
+    max_rows: int | None = None,
     on_step: Callable[[int], object] | None = None,
 ) -> tuple[State, Chains]:
     """Draw from the target with a frozen kernel.
@@ -104,13 +105,16 @@ def run(
         parameters: Its frozen parameters.
         num_draws: Draws to keep in each chain, `S`.
         thin: Steps from one kept draw to the next.
+        max_rows: Most rows to evaluate at once, but ten for each chain; None for as
+            many as are quick.
         on_step: Called with the number of steps made, for a progress bar.
 
     Returns:
         The state reached and the draws, oldest first.
     """
     record = _Recorder(state, num_draws, thin)
-    block = max(_BLOCK, _BLOCK_ROWS // state.log_prob.numel())
+    rows = _BLOCK_ROWS if max_rows is None else min(_BLOCK_ROWS, max_rows)
+    block = max(_BLOCK, rows // state.log_prob.numel())
     at_once = 1 if kernel.look_ahead is None else block
     for num_kept in _divide(num_draws, max(1, at_once // thin)):
         for count in _divide(num_kept * thin, block):

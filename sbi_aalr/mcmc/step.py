@@ -124,14 +124,11 @@ def propose_ahead(
         num_chains: Number of chains, `C`.
 
     Returns:
-        What takes or leaves the next of them, see `take_in_turn`.
+        What takes or leaves some of them, see `take_in_turn`.
     """
-    done = 0
 
-    def take(state: State, num_steps: int) -> tuple[State, Info]:
-        nonlocal done
-        rows = slice(done * num_chains, (done + num_steps) * num_chains)
-        done += num_steps
+    def take(state: State, start: int, num_steps: int) -> tuple[State, Info]:
+        rows = slice(start * num_chains, (start + num_steps) * num_chains)
         own = State(*(part[rows] for part in proposals))
         return take_in_turn(
             generator, state, own, log_q[rows], log_density(state.position)

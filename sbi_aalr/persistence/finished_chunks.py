@@ -36,7 +36,7 @@ from sbi_aalr.sampling.target import RatioTarget, Target
 from sbi_aalr.sampling.until_converged import Result
 from sbi_aalr.seeding import seeded
 
-_FORMAT = 2
+_FORMAT = 3
 _RUN = "run.json"
 _LOCK = "lock"
 # Says that all chunks are there, and that the file of the run is being written.

@@ -9,7 +9,7 @@ from torch.distributions.transforms import Transform
 
 from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.sampling.chunk_starts import find_starts
-from sbi_aalr.sampling.guided import find_guided_starts
+from sbi_aalr.sampling.guided import NUM_STARTS, find_guided_starts
 from sbi_aalr.sampling.guided_kernel import (
     LEAST_SHARE,
     WARMUP_THIN,
@@ -85,8 +85,8 @@ def _sample_chunk(
     log_prob_fn = target.log_prob_fn(x)
     unconstrained = UnconstrainedTarget(log_prob_fn, target.theta_transform)
     population = max(plan.num_chains, _POPULATION)
-    rows = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
-    rows = max(1, rows // block_size(kernel))
+    most = settings.max_batch_size or _MAX_ROWS.get(x.device.type, _MAX_ROWS_ELSEWHERE)
+    rows = max(1, most // block_size(kernel))
     everyone = torch.arange(len(x), device=x.device)
     together = everyone.split(max(1, rows // population))
     weights = None
@@ -124,6 +124,7 @@ def _sample_chunk(
                 target.log_proposal,
                 candidates,
                 weights[:, index],
+                max(NUM_STARTS, plan.num_chains),
             )
             for index in together
         ]
@@ -148,8 +149,7 @@ def _sample_chunk(
         if kernel.unconstrained:
             guide = guide.transformed(target.theta_transform)
         moved = count_warmed_up(plan)
-        rows_at_once = rows * block_size(kernel) // WARMUP_THIN
-        for index in served.split(max(1, rows_at_once // moved)):
+        for index in served.split(max(1, most // WARMUP_THIN // moved)):
             followed = follow(plan, guide, x[index, 0])
             whole = torch.ones(len(index), device=x.device)
             begin(index, found[:, index], whole, followed, moved, WARMUP_THIN)
@@ -163,6 +163,7 @@ def _sample_chunk(
             merge([group.warmed_up for group in part]),
             part[0].plan,
             max_observations=max(1, rows // plan.num_chains),
+            max_rows=settings.max_batch_size,
             on_step=bar.step,
             on_done=lambda convergence: count_finished(bar, convergence),
         )._replace(ancestor_share=torch.cat([group.share for group in part]))

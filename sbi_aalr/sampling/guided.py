@@ -134,6 +134,7 @@ def find_guided_starts(
     log_base_fn: LogProbFn,
     candidates: Tensor,
     log_weight: Tensor,
+    num_starts: int = NUM_STARTS,
 ) -> Guided:
     """Weigh the draws of q and those of the prior together, and choose starts.
 
@@ -145,6 +146,7 @@ def find_guided_starts(
         log_base_fn: Log-density of the prior, nats.
         candidates: Draws of the prior that observations share, shape `(K, D)`.
         log_weight: Log-density of the target less that of the prior at each, `(K, B)`.
+        num_starts: Starts to choose for each observation, `C`.
 
     Returns:
         Starts, of use for those observations where q is worth something.
@@ -163,7 +165,7 @@ def find_guided_starts(
     weights[NUM_DRAWS:] += log_count
     return Guided(
         resample_own_candidates(
-            generator, torch.cat((drawn, chosen)), weights, NUM_STARTS
+            generator, torch.cat((drawn, chosen)), weights, num_starts
         ),
         _measure_share(weights, log_prob - log_q, total),
     )

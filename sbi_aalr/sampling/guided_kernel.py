@@ -45,12 +45,13 @@ def follow(plan: Plan, guide: Guide, x: Tensor) -> Plan:
     Chains that start from draws of q, weighted, need little warm-up: it keeps as many
     draws, fewer steps apart.
     """
-    settings = plan.settings
+    settings, thin = plan.settings, plan.guided_thin or plan.thin
     num_draws = settings.warmup_steps // max(plan.thin, block_size(plan.kernel))
+    num_steps = num_draws * max(thin, WARMUP_THIN)
     return plan._replace(
         kernel=guide_kernel(guide, x, plan.kernel),
-        settings=replace(settings, warmup_steps=num_draws * WARMUP_THIN),
-        thin=plan.guided_thin or plan.thin,
+        settings=replace(settings, warmup_steps=num_steps),
+        thin=thin,
     )
 
 
@@ -99,18 +100,19 @@ def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
         embedded_x, fit = parameters
         # By chance, and the same for all observations, which do not know of each other.
         uniform = torch.rand(num_samples, generator=generator, device=embedded_x.device)
-        is_own = uniform < _DEFENSIVE_SHARE
-        count = int(is_own.sum())
+        # The smallest of them are those of the mixture, which come first.
+        order = uniform.argsort().argsort()
+        count = int((uniform < _DEFENSIVE_SHARE).sum())
+        # At least one of each: neither draws nothing.
         own, _ = independence.draw(generator, fit, max(1, count))
         drawn, log_q = guide.draw_embedded(
             generator, embedded_x, max(1, num_samples - count)
         )
-        position = drawn.new_empty(num_samples, *drawn.shape[1:])
-        position[is_own], position[~is_own] = own[:count], drawn[: num_samples - count]
-        known = log_q.new_empty(num_samples, len(embedded_x))
-        known[~is_own] = log_q[: num_samples - count]
-        known[is_own] = guide.log_density(embedded_x, own)[:count]
-        return position, _defend(known, independence.find_log_density(fit, position))
+        log_q = torch.cat(
+            (guide.log_density(embedded_x, own)[:count], log_q[: num_samples - count])
+        )[order]
+        position = torch.cat((own[:count], drawn[: num_samples - count]))[order]
+        return position, _defend(log_q, independence.find_log_density(fit, position))
 
     def log_density(parameters: tuple[Tensor, MixtureFit], position: Tensor) -> Tensor:
         embedded_x, fit = parameters

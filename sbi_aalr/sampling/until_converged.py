@@ -129,6 +129,7 @@ def draw_until_converged(
     plan: Plan,
     *,
     max_observations: int | None = None,
+    max_rows: int | None = None,
     on_step: Callable[[int], object] | None = None,
     on_done: Callable[[Convergence], object] | None = None,
 ) -> Result:
@@ -140,6 +141,7 @@ def draw_until_converged(
         warmed_up: Where chains stand and what their kernel has learned.
         plan: Kernel, lengths and limits.
         max_observations: Most observations to run side by side; None for all.
+        max_rows: Most rows to evaluate at once; None for as many as are quick.
         on_step: Called with the number of steps made.
         on_done: Called with the convergence of observations that leave.
 
@@ -166,6 +168,7 @@ def draw_until_converged(
                 parameters=select(parameters, index),
                 num_draws=new_draws,
                 thin=thin,
+                max_rows=max_rows,
                 on_step=on_step,
             )
             states.append(reached)

@@ -62,7 +62,8 @@ def fill_store(
         seed: Seed of the run; None for the one that was begun, else for a new one.
         executor: Any `concurrent.futures.Executor`; None for this process.
         timeout: Seconds that a batch may take; None for no limit. In threads that are
-            not the main one of a process, a simulator that hangs is left alone.
+            not the main one of a process, a simulator that hangs ends
+            when it comes back to Python, and holds its thread until then.
         num_retries: How often what raises, hangs or loses its worker is tried again,
             with the same seed, before it counts as failed.
         on_error: `"raise"` to end with the first failure, `"skip"` to set it aside. The

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.checks import keep_digits
-from sbi_aalr.simulation.time_limits import TimeIsUp
 
 # Of simulations that fail by chance, nine in ten of them, one in 40,000 is left then.
 _MOST_TRIES = 100
@@ -114,11 +113,15 @@ class GuardedSimulator:
 
     def run(self, theta: Tensor) -> Tensor:
         """Simulate without a look at the data, whatever their shape."""
-        given = theta.detach().clone().to(self._device or theta.device)
         with modes_kept(), self._seeds_kept(theta.device):
-            if not self._by_row:
-                return keep_digits(self._call(given, theta), theta.device)
-            rows = [self._call(*pair) for pair in zip(given, theta, strict=True)]
+            return self.run_unguarded(theta)
+
+    def run_unguarded(self, theta: Tensor) -> Tensor:
+        """The same for who keeps modes and generators; it may end long after that."""
+        given = theta.detach().clone().to(self._device or theta.device)
+        if not self._by_row:
+            return keep_digits(self._call(given, theta), theta.device)
+        rows = [self._call(*pair) for pair in zip(given, theta, strict=True)]
         for row, known in zip(rows, theta, strict=True):
             if row.shape != rows[0].shape:
                 raise ValueError(
@@ -180,34 +183,27 @@ def modes_kept() -> Iterator[None]:
     """End what a simulator sets: modes of torch and NumPy, and the working folder.
 
     Without the folder, relative paths that a run is to write to would lead elsewhere.
-    Of one that took too long it is left to who waited: it may end much later.
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     is_warning = torch.is_deterministic_algorithms_warn_only_enabled()
     num_threads, folder = torch.get_num_threads(), _find_folder()
-
-    def restore() -> None:
-        torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
-            # None is torch's own word for the CPU, and costs nothing.
-            torch.set_default_device(None if device.type == "cpu" else device)
-        if torch.are_deterministic_algorithms_enabled() != is_deterministic:
-            torch.use_deterministic_algorithms(is_deterministic, warn_only=is_warning)
-        if torch.get_num_threads() != num_threads:
-            torch.set_num_threads(num_threads)
-        if folder and _find_folder() != folder:
-            os.chdir(folder)
-
     with torch.set_grad_enabled(torch.is_grad_enabled()), np.errstate():
         try:
             yield
-        except TimeIsUp:
-            raise
-        except BaseException:
-            restore()
-            raise
-        restore()
+        finally:
+            torch.set_default_dtype(dtype)
+            if torch.get_default_device() != device:
+                # None is torch's own word for the CPU, and costs nothing.
+                torch.set_default_device(None if device.type == "cpu" else device)
+            if torch.are_deterministic_algorithms_enabled() != is_deterministic:
+                torch.use_deterministic_algorithms(
+                    is_deterministic, warn_only=is_warning
+                )
+            # Whatever is seen here: another thread may have set that of new ones.
+            torch.set_num_threads(num_threads)
+            if folder and _find_folder() != folder:
+                os.chdir(folder)
 
 
 def _find_folder() -> str | None:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # Seconds by which the process ends after the alarm should have done.
 _GRACE, _GRACE_SHARE = 1.0, 0.25
+# Seconds after which a call that goes on is told again.
+_AGAIN = 1.0
 
 
 class TimeIsUp(BaseException):
@@ -58,7 +60,7 @@ def _call_with_alarm(seconds: float, call: Callable[[], T]) -> T:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     # Again and again, lest one be lost in a destructor.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         return call()
     except TimeIsUp:
@@ -72,30 +74,46 @@ def _call_with_alarm(seconds: float, call: Callable[[], T]) -> T:
 def _call_in_thread(seconds: float, call: Callable[[], T]) -> T:
     returned: list[T] = []
     raised: list[BaseException] = []
+    ending = threading.Lock()
 
     def run() -> None:
-        with contextlib.suppress(TimeIsUp):
+        # Once more outside, as it may be raised where the first is left.
+        with contextlib.suppress(TimeIsUp), contextlib.suppress(TimeIsUp):
             try:
                 returned.append(call())
+            except TimeIsUp:
+                pass
             except BaseException as error:
                 raised.append(error)
+            # For good: nothing is raised in what comes after.
+            ending.acquire()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        _raise_in(thread)
-        raise TimeoutError(f"took longer than {seconds:g} s")
+    try:
+        thread.join(seconds)
+    finally:
+        if thread.is_alive():
+            threading.Thread(target=_end, args=[thread, ending], daemon=True).start()
     if raised:
         raise raised[0]
+    if not returned:
+        raise TimeoutError(f"took longer than {seconds:g} s")
     return returned[0]
 
 
-def _raise_in(thread: threading.Thread) -> None:
-    """Raise in another thread as soon as it comes back to Python, if it ever does."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TimeIsUp)
-    )
+def _end(thread: threading.Thread, ending: threading.Lock) -> None:
+    """Raise in a thread whenever it comes back to Python, until it ends.
+
+    Again and again, as code that catches all would go on.
+    """
+    while thread.is_alive():
+        if ending.acquire(blocking=False):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TimeIsUp)
+            )
+            ending.release()
+        thread.join(_AGAIN)
 
 
 @contextlib.contextmanager

@@ -169,8 +169,11 @@ def _unpickle(payload: bytes) -> Callable[..., Any]:
 def _run(guarded: GuardedSimulator, theta: Tensor, job: Job) -> Tensor:
     if job.timeout is None:
         return guarded.run(theta)
+    # Kept here, and not where it runs: it may be given up, and end much later.
     with modes_kept():
-        return call_within(job.timeout, lambda: guarded.run(theta), job.may_exit)
+        return call_within(
+            job.timeout, lambda: guarded.run_unguarded(theta), job.may_exit
+        )
 
 
 def _simulate_batch(simulate: Callable[..., Any], job: Job) -> Outcome | None:

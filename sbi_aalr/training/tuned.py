@@ -11,7 +11,6 @@ References:
 """
 
 import copy
-import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -60,6 +59,7 @@ class Tuner:
         self.plain_seconds = 0.0
         self.others: dict[RatioEstimator, RatioEstimator] = {}
         self._take_rows = take_rows
+        self._rows: tuple[Tensor, Tensor] | None = None
 
     def improve(
         self,
@@ -92,14 +92,15 @@ class Tuner:
         self.plain_seconds += plain.seconds
         if plain.interruption is not None:
             return plain
-        limit = settings.get("time_limit") or math.inf
+        limit, held_out = settings.pop("time_limit", None), settings.get("held_out")
         started = time.perf_counter() - plain.seconds
         kept, interruption = plain, None
         tried: list[Fitted] = []
         for number, wanted in enumerate(self.attempts):
             names = [name for name in wanted if can_tune(name, estimator)]
-            is_wanted = any(one.is_doubtful for one in tried[-1:])
-            if number and not (names and is_wanted and _since(started) < limit):
+            is_over = limit is not None and _since(started) >= limit
+            is_clear = any(not one.is_doubtful for one in tried)
+            if number and (not names or is_over or is_clear):
                 break
             report: dict[str, Any] = {
                 "structure": getattr(estimator, "classifier_name", None),
@@ -109,17 +110,23 @@ class Tuner:
                 "plain_seconds": plain.seconds,
             }
             self.reports.append(report)
-            if not names or settings.get("held_out") is None or not plain.is_finished:
-                report["given_up"] = "no time was left" if names else "nothing to tune"
+            if held_out is None:
+                report["given_up"] = "no rows were held out to choose by"
+                break
+            if not plain.is_finished:
+                report["given_up"] = "no time was left"
+                break
+            if not names:
+                report["given_up"] = "nothing to tune"
                 continue
             with generators_kept():
                 seed = int(torch.randint(2**31, ())) + number
-            if math.isfinite(limit):
-                settings["time_limit"] = max(1e-9, limit - _since(started))
+            began = time.perf_counter()
+            until = None if limit is None else started + limit
             found = self._attempt(
-                report, seed, estimator, begun, passes, plain, **settings
+                report, until, estimator, begun, passes, plain, seed=seed, **settings
             )
-            report["seconds"] = _since(started)
+            report["seconds"] = _since(began)
             if isinstance(found, Fitted):
                 tried.append(found)
                 interruption = found.history.interruption
@@ -139,12 +146,21 @@ class Tuner:
         return kept._replace(seconds=_since(started), interruption=interruption)
 
     def _attempt(
-        self, report: dict[str, Any], seed: int, *fit: Any, **settings: Any
+        self,
+        report: dict[str, Any],
+        until: float | None,
+        *fit: Any,
+        seed: int,
+        **settings: Any,
     ) -> Fitted | KeyboardInterrupt | None:
         """The tuned fit, what interrupted it, or None if it came to nothing."""
         try:
             with seeded(seed):
-                rows = split_for_tuning(*self._take_rows(), seed)
+                if self._rows is None:
+                    self._rows = self._take_rows()
+                rows = split_for_tuning(*self._rows, seed)
+                left = None if until is None else max(1e-9, until - time.perf_counter())
+                settings["time_limit"] = left
                 found = attempt(report, rows, *fit, seed=seed, **settings)
         except KeyboardInterrupt as error:
             report["given_up"] = "interrupted"
@@ -159,7 +175,10 @@ class Tuner:
                 stacklevel=2,
             )
             return None
-        return found if isinstance(found, Fitted) else found.interruption
+        if isinstance(found, Fitted):
+            return found
+        report["given_up"] = "the final fit came to no end"
+        return found.interruption
 
 
 def _swap(first: RatioEstimator, second: RatioEstimator) -> None:

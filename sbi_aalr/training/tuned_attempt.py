@@ -1,5 +1,6 @@
 """One attempt to fit better than plainly: a search, a final fit, and a comparison."""
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -89,6 +90,10 @@ def attempt(
 
     Returns:
         The tuned fit; the history alone of one that was over before its first pass.
+
+    Raises:
+        ValueError: If a loss has no hypergradient, or that of the rows held out is not
+            finite.
     """
     began = time.perf_counter()
     report["num_training"], report["num_tuning"] = len(rows.training), len(rows.tuning)
@@ -125,6 +130,9 @@ def attempt(
         return final
     tuned = found.estimator.eval()
     report.update(_compare(estimator, tuned, loss, held_out))
+    if not math.isfinite(report["gain"]):
+        losses = report["held_out_loss"]
+        raise ValueError(f"the held-out loss must be finite, got {losses['tuned']}.")
     return Fitted(report["gain"], tuned, final, report)
 
 

@@ -42,7 +42,7 @@ _INNER_STEPS, _LEAST_STEPS = 3, 30
 _RATE, _NETWORK_RATE = 0.2, 0.003
 # Rows that tune in one step; where there are more, they take turns.
 _ROWS_OF_A_STEP = 512
-# Tuning losses whose mean decides which step was best.
+# Tuning losses, at least, whose mean decides which step was best; whole turns of them.
 _AVERAGED = 8
 
 
@@ -189,7 +189,7 @@ def search_hyperparameters(
         seed=seed,
     )
     first = knobs.summarise()
-    best = _Best(model, knobs)
+    best = _Best(-(-_AVERAGED // len(turns)) * len(turns), model, knobs)
 
     def end_step(*_: object) -> None:
         # Those of the step have been measured, and are about to be left behind.
@@ -216,17 +216,17 @@ class _Best:
     Weights on their way scatter, and so does the loss of a single step.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
-        self.loss = math.inf
+    def __init__(self, num_averaged: int, *modules: nn.Module) -> None:
+        self.loss, self._num_averaged = math.inf, num_averaged
         self._modules = modules
         self._states: list[dict[str, Tensor]] = []
         self._last: list[float] = []
 
     def look(self, loss: float) -> None:
         """Remember the modules as they are if this is the best step so far."""
-        self._last = [*self._last, loss][-_AVERAGED:]
+        self._last = [*self._last, loss][-self._num_averaged :]
         mean = sum(self._last) / len(self._last)
-        if len(self._last) == _AVERAGED and mean < self.loss:
+        if len(self._last) == self._num_averaged and mean < self.loss:
             self.loss = mean
             self._states = [copy.deepcopy(m.state_dict()) for m in self._modules]
 

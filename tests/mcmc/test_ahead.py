@@ -45,10 +45,11 @@ def test_every_proposal_is_used_once_and_in_its_chain():
         num_chains=2,
         num_steps=10,
     )
-    state, paths = init(NOBODY, flat), []
+    state, paths, done = init(NOBODY, flat), [], 0
     for count in (3, 1, 6):
-        state, info = steps(state, count)
+        state, info = steps(state, done, count)
         paths.append(info.path.position)
+        done += count
     # Of a flat density each is taken.
     expected = torch.arange(1.0, 21).view(10, 2, 1, 1).expand(-1, -1, 3, -1)
     assert torch.equal(torch.cat(paths), expected)
@@ -135,6 +136,29 @@ def sample_few(kernel):
     )
     features = torch.cat((chains.theta, chains.theta.square()), dim=-1)
     return measure_errors(features, [[1.0, 1.0, 2.0, 2.0]], min_ess=200).max()
+
+
+def test_no_more_rows_are_evaluated_at_once_than_allowed():
+    kernel, seen = KERNELS["jump_walk"], []
+
+    def count(position):
+        seen.append(position[..., 0].numel())
+        return log_skewed(position)
+
+    starts = torch.rand(100, 1, 2, generator=make_generator(1)).log().neg()
+    parameters = kernel.build(make_generator(), starts)
+    for max_rows, most in ((None, 4_096), (500, 500), (1, 40)):
+        run(
+            make_generator(),
+            init(starts[:4], log_skewed),
+            count,
+            kernel=kernel,
+            parameters=parameters,
+            num_draws=2_000,
+            max_rows=max_rows,
+        )
+        assert most / 2 < max(seen) <= most
+        seen.clear()
 
 
 @pytest.mark.parametrize("name", ["jump_walk", "independence"])

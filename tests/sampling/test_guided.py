@@ -9,7 +9,7 @@ import pytest
 import torch
 from exact_ratios import make_density, make_known, make_posterior_density
 from helpers import make_generator, measure_errors
-from linear_gaussian import PRIOR, X_O, draw_pairs, exact_posterior
+from linear_gaussian import PRIOR, X_O, draw_pairs, exact_posterior, log_ratio
 from sbi.utils import BoxUniform
 
 from sbi_aalr import MHPosterior
@@ -240,7 +240,25 @@ def test_warm_up_is_shorter_and_keeps_as_many_draws():
     few = plan.settings.warmup_steps // 10
     assert short.settings.warmup_steps // WARMUP_THIN == few
     longer = make_plan(Settings(thin=7), 1_000, 1, ratio_dim=2, is_guided=True)
-    assert follow(longer, Guide(make_posterior_density()), X).thin == 7
+    longer = follow(longer, Guide(make_posterior_density()), X)
+    assert longer.thin == 7 and longer.settings.warmup_steps // 7 == few
+
+
+def test_observations_that_q_serves_and_others_stand_side_by_side():
+    """Whatever is set: as many chains, and as many draws of their warm-up."""
+
+    def shift(theta, x):
+        # Of the second, far from where q is.
+        return log_ratio(theta, torch.where(x[..., 1:] > 2.5, x - 6, x))
+
+    estimator = stack(make_known(shift), make_posterior_density())
+    posterior = MHPosterior.from_estimator(estimator, PRIOR)
+    found = find_starts(make_posterior_density(), exact=make_known(shift))
+    assert found.effective_share[0] > LEAST_SHARE > found.effective_share[1]
+    for settings in ({"thin": 7}, {"num_chains": NUM_STARTS + 100}):
+        theta, _ = sample(posterior, X, max_rhat=None, min_ess=None, **settings)
+        assert theta.shape[0] == settings.get("num_chains", len(theta))
+        assert posterior.warmup_chains.theta.shape[1] == 20
 
 
 @pytest.mark.parametrize("name", PROPOSALS)

@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from exact_ratios import make_posterior_density
-from helpers import make_generator
+from helpers import LIMIT, make_generator, measure_errors
 from linear_gaussian import X_O, exact_posterior
 from test_guided import spoil
 
 from sbi_aalr.mcmc import KERNELS
 from sbi_aalr.mcmc.ahead import advance
+from sbi_aalr.mcmc.kernels import independence
+from sbi_aalr.mcmc.run import run
 from sbi_aalr.mcmc.step import init
 from sbi_aalr.sampling import guided_kernel
 from sbi_aalr.sampling.guided import Guide
@@ -91,6 +93,48 @@ def test_posterior_that_q_is_too_narrow_for_has_no_great_weights():
         guide.log_density(embedded, starts), own
     )
     assert alone.amax() > math.log(1_000) and both.amax() < math.log(20)
+
+
+@torch.no_grad()
+def sample_few():
+    """Errors of means and squares by two chains, with a q that is too narrow."""
+    guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
+    kernel = guide_kernel(guide, X, KERNELS["jump_walk"])
+    starts = make_starts()
+    _, chains = run(
+        make_generator(2),
+        init(starts[:2], log_posterior),
+        log_posterior,
+        kernel=kernel,
+        parameters=kernel.build(make_generator(1), starts),
+        num_draws=40_000,
+        thin=2,
+    )
+    means, spreads = zip(*KNOWN, strict=True)
+    unit = (chains.theta - torch.stack(means)) / torch.tensor(spreads).view(-1, 1)
+    features = torch.cat((unit, unit.square()), dim=-1)
+    expected = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(2, 4)
+    return measure_errors(features, expected, min_ess=300).max()
+
+
+def test_two_chains_leave_the_posterior_invariant():
+    assert sample_few() < LIMIT
+
+
+def test_a_density_of_q_alone_where_chains_stand_is_caught(monkeypatch):
+    """Of three calls in a step two are of the draws: they stay as they are."""
+    make_kernel = independence.make_kernel
+
+    def forget(build, draw, log_density, tune=None):
+        def log_density_of_q(parameters, position):
+            return guide.log_density(parameters[0], position)
+
+        return make_kernel(build, draw, log_density_of_q, tune)
+
+    guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
+    monkeypatch.setattr(independence, "make_kernel", forget)
+    monkeypatch.setattr(guided_kernel, "_WALK_SHARE", 0.2)
+    assert sample_few() > 2 * LIMIT
 
 
 def test_few_chains_warm_up_where_little_is_to_be_learned():

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_simulator_that_hangs_is_ended(tmp_path, good, name):
-    settings = {"timeout": 0.15, "num_retries": 0, "num_simulations": 20}
+    settings = {"timeout": 0.3, "num_retries": 0, "num_simulations": 20}
     with open_executor(name) as executor:
         store, account = fill(
             tmp_path / "sims",
@@ -34,7 +35,7 @@ def test_simulator_that_hangs_is_ended(tmp_path, good, name):
     bad = unreliable.is_bad(theta)
     assert account == (20, bad.sum()) and bad.any()
     assert torch.equal(store.failures.theta, theta[bad])
-    assert set(store.failures.errors) == {"it took longer than 0.15 s"}
+    assert set(store.failures.errors) == {"it took longer than 0.3 s"}
 
 
 @needs_fork
@@ -91,8 +92,14 @@ class Late:
         if unreliable.is_bad(theta).any():
             self.threads.append(threading.current_thread())
             torch.set_default_dtype(torch.float64)
+            torch.set_num_threads(3)
             os.chdir("/")
-            self.may_end.wait(60)
+            try:
+                self.may_end.wait(60)
+            except BaseException:
+                # As some simulators do; it is raised again after a second.
+                for _ in range(300):
+                    time.sleep(0.1)
             np.random.rand()
             torch.set_num_threads(3)
         return unreliable.simulate(theta)
@@ -107,14 +114,20 @@ class Late:
 
 def fill_late(path):
     simulator = Late()
-    settings = {"timeout": 0.15, "num_retries": 0, "num_simulations": 20}
+    settings = {"timeout": 0.3, "num_retries": 0, "num_simulations": 20}
     with open_executor("threads") as executor:
         fill(path, simulator, executor=executor, on_error="skip", **settings)
     return simulator
 
 
 def read_modes():
-    return torch.get_default_dtype(), torch.get_num_threads(), os.getcwd()
+    """The last is that of threads to come, which torch keeps elsewhere."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    numbers = torch.get_num_threads(), *found
+    return os.getcwd(), torch.get_default_dtype(), *numbers
 
 
 def test_simulation_that_is_given_up_leaves_the_process_alone(tmp_path, monkeypatch):
@@ -127,10 +140,10 @@ def test_simulation_that_is_given_up_leaves_the_process_alone(tmp_path, monkeypa
     monkeypatch.chdir("/")
     simulator.end()
     assert read_generators() == before
-    assert read_modes() == (*modes[:2], "/")
+    assert read_modes() == ("/", *modes[1:])
     # The control: threads that are left alone draw when they wake up.
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(time_limits, "_raise_in", lambda thread: None)
+    monkeypatch.setattr(time_limits, "_end", lambda thread, ending: None)
     simulator = fill_late("more")
     simulator.end()
     assert read_generators() != before

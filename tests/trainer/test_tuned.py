@@ -133,9 +133,10 @@ def test_summary_says_what_it_cost_and_what_it_did(monkeypatch):
     assert tuple(report["names"]) == DEFAULT_ATTEMPTS[0]
     losses = report["held_out_loss"]
     assert report["gain"] == pytest.approx(losses["plain"] - losses["tuned"])
-    parts = ("plain_seconds", "search_seconds", "final_seconds")
+    parts = ("search_seconds", "final_seconds")
     assert 0 < sum(report[part] for part in parts) <= report["seconds"]
-    assert trainer.summary["fit_seconds"] == [pytest.approx(report["seconds"], abs=0.1)]
+    [seconds] = trainer.summary["fit_seconds"]
+    assert report["plain_seconds"] + report["seconds"] <= seconds
     counts = [report[f"num_{part}"] for part in ("training", "tuning", "held_out")]
     assert counts == [203, 67, 30]
 

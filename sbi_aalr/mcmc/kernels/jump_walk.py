@@ -77,7 +77,7 @@ def _walk_ahead(
     """Make the same steps in fewer calls."""
     draw = partial(_draw_offsets, generator, parameters, num_chains)
 
-    def take(state: State, num_steps: int) -> tuple[State, Info]:
+    def take(state: State, start: int, num_steps: int) -> tuple[State, Info]:
         return prefetch.walk(generator, state, draw, log_prob_fn, num_steps)
 
     return take

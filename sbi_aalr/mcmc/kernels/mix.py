@@ -77,7 +77,7 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
             device=position.device,
             dtype=position.dtype,
         ).argsort()
-        ends = _divide(generator, num_chains, probabilities)
+        [ends] = _divide(generator, [num_chains], probabilities)
         shuffled = position.index_select(0, order)
         moved, corrections, components = [], [], []
         for index, (kernel, part) in enumerate(zip(kernels, parameters, strict=True)):
@@ -108,13 +108,11 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
     ) -> Steps:
         turns = _deal(generator, num_steps, probabilities)
         parts: dict[int, Steps] = {}
-        done = 0
 
-        def take(state: State, num_steps: int) -> tuple[State, Info]:
-            nonlocal done
+        def take(state: State, start: int, num_steps: int) -> tuple[State, Info]:
             reports: list[list[Info]] = [[] for _ in kernels]
             every = []
-            for index, run in groupby(turns[done : done + num_steps]):
+            for index, run in groupby(turns[start : start + num_steps]):
                 if index not in parts:
                     parts[index] = look_ahead_with(
                         generator,
@@ -124,10 +122,11 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
                         num_chains=num_chains,
                         num_steps=turns.count(index),
                     )
-                state, report = parts[index](state, len(list(run)))
+                count, before = len(list(run)), turns[:start].count(index)
+                state, report = parts[index](state, before, count)
+                start += count
                 reports[index].append(report)
                 every.append(report._replace(log_weight=None, parts=()))
-            done += num_steps
             own = tuple(join_steps(part) if part else None for part in reports)
             return state, join_steps(every)._replace(parts=own)
 
@@ -175,29 +174,32 @@ def _deal(
     generator: Generator, num_steps: int, probabilities: Sequence[float]
 ) -> list[int]:
     """Which kernel makes each of the steps."""
+    counts = [min(_DEALT, num_steps - i) for i in range(0, num_steps, _DEALT)]
     turns: list[int] = []
-    while len(turns) < num_steps:
-        count = min(_DEALT, num_steps - len(turns))
+    for ends in _divide(generator, counts, probabilities):
         start = 0
-        for index, end in enumerate(_divide(generator, count, probabilities)):
+        for index, end in enumerate(ends):
             turns += [index] * (end - start)
             start = end
     return turns
 
 
 def _divide(
-    generator: Generator, count: int, probabilities: Sequence[float]
-) -> list[int]:
-    """Where each kernel's share of `count` chains or steps ends.
+    generator: Generator, counts: Sequence[int], probabilities: Sequence[float]
+) -> list[list[int]]:
+    """Where each kernel's share of so many chains or steps ends, for each count.
 
     Plain rounding would never use a kernel whose share is less than a half, so shares
     are rounded by chance. Those that are whole, or large, are not, as that would make
-    the host wait for the device.
+    the host wait for the device; else it waits once.
     """
-    edges = [edge * count for edge in accumulate(probabilities)][:-1]
-    offset = 0.5
-    is_large = min(probabilities) * count >= _LARGE_SHARE
-    if not is_large and any(abs(edge - round(edge)) > 1e-6 for edge in edges):
-        number = torch.zeros((), device=generator.device, dtype=torch.float32)
-        offset = float(number.uniform_(generator=generator))
-    return [*(math.floor(edge + offset) for edge in edges), count]
+    edges = [[edge * n for edge in accumulate(probabilities)][:-1] for n in counts]
+    offsets = [0.5] * len(counts)
+    is_large = min(probabilities) * min(counts) >= _LARGE_SHARE
+    if not is_large and any(abs(e - round(e)) > 1e-6 for row in edges for e in row):
+        numbers = torch.zeros(len(counts), device=generator.device)
+        offsets = numbers.float().uniform_(generator=generator).tolist()
+    return [
+        [*(math.floor(edge + offset) for edge in row), count]
+        for row, offset, count in zip(edges, offsets, counts, strict=True)
+    ]
