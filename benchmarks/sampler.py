@@ -1,13 +1,15 @@
 """Measure the sampler beside sbi's, lampe's and the plain recipe's, in one run.
 
     python benchmarks/sampler.py one --seed 1      # one observation, ESS a second
-    python benchmarks/sampler.py many --seed 1     # a test set, wall time
+    python benchmarks/sampler.py many --seed 1     # a test set
     python benchmarks/sampler.py rate --seed 1     # share of the matrix-product rate
     python benchmarks/sampler.py growth --seed 1   # time against observations
     python benchmarks/sampler.py many --fitted runs/fitted/two_moons-10000
 
 All but `rate` sample an estimator that sbi's NRE_A fits first, `many` also one that
-`sbibm.py --keep` kept. Absolute times move with the machine: read the ratios.
+`sbibm.py --keep` kept. Absolute times move with the machine: read the ratios. Of `many`
+they are of the processor, as another process may slow one of the two down; set
+`OMP_NUM_THREADS=1`, so that it is the same as time on the wall of a quiet machine.
 """
 
 import argparse
@@ -120,17 +122,19 @@ def time_batch(posterior: MHPosterior, x: torch.Tensor, seed: int) -> float:
 def compare_many(task, posterior: MHPosterior, seed: int, count: int) -> None:
     x = simulate_observations(task, count, seed)
     time_batch(posterior, x[:4], seed)
-    seconds = time_batch(posterior, x, seed)
+    began = time.process_time()
+    time_batch(posterior, x, seed)
+    seconds = time.process_time() - began
     memory, figures = peak_memory(), posterior.diagnostics()
     mcmc = MCMCPosterior(
         posterior.potential_fn, task.prior, theta_transform=posterior.theta_transform
     )
     torch.manual_seed(seed)
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < SECONDS_FOR_SBI and done < count:
+    done, started = 0, time.process_time()
+    while time.process_time() - started < SECONDS_FOR_SBI and done < count:
         mcmc.sample_batched((1_000,), x[done : done + 10], show_progress_bars=False)
         done += len(x[done : done + 10])
-    theirs = (time.perf_counter() - started) / done * count
+    theirs = (time.process_time() - started) / done * count
     converged = int(figures["converged"].sum())
     print(f"{count:,} observations, 1,000 samples each, the same estimator\n")
     print("| sampler | seconds | an observation, ms | converged | peak memory |")

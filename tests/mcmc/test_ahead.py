@@ -71,7 +71,7 @@ def test_density_where_the_chain_stands_decides():
 
 
 def test_parts_take_turns_within_a_long_run():
-    kernel = mix([make_counter(), from_proposal(move)], [0.7, 0.3])
+    kernel = mix([make_counter(), from_proposal(move)], [0.8, 0.2])
     _, info = advance(
         make_generator(),
         init(NOBODY, flat),
@@ -83,10 +83,10 @@ def test_parts_take_turns_within_a_long_run():
     position = info.path.position[:, 0, 0, 0]
     is_move = position.diff(prepend=torch.zeros(1)) >= 1_000
     by_ten = is_move.view(6, 10).sum(dim=1)
-    assert by_ten.tolist() == [3] * 6
-    # Of 42 proposals for each of two chains, the first chain has the odd ones.
-    assert (position[~is_move] % 1_000).tolist() == list(range(1, 84, 2))
-    assert [len(part.path.log_prob) for part in info.parts] == [42, 18]
+    assert by_ten.tolist() == [2] * 6
+    # Of 48 proposals for each of two chains, the first chain has the odd ones.
+    assert (position[~is_move] % 1_000).tolist() == list(range(1, 96, 2))
+    assert [len(part.path.log_prob) for part in info.parts] == [48, 12]
 
 
 def test_reports_are_joined_by_their_steps():

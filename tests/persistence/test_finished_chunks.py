@@ -99,7 +99,9 @@ def test_chunk_of_elsewhere_is_refused(begun, posterior, many, tmp_path, source)
         result = kept.read(0, torch.device("cpu"))
         other = tmp_path / "other"
         other.mkdir()
-        ChunkFiles(other, {"format": finished_chunks._FORMAT, "seed": 1}).write(0, result)
+        ChunkFiles(other, {"format": finished_chunks._FORMAT, "seed": 1}).write(
+            0, result
+        )
         shutil.copy(other / "000000.safetensors", target)
     with pytest.raises(
         ValueError, match=r"000000\.safetensors is damaged: it does not"

@@ -25,8 +25,8 @@ from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State, Steps
 from sbi_aalr.types import LogProbFn
 
 _LARGE_SHARE = 20
-# Steps that are dealt at a time, so that the parts take turns in a long run of steps.
-_DEALT = 10
+# Steps of the part with the smallest share before the others have their turn again.
+_FEWEST_IN_TURN = 2
 
 
 def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
@@ -174,7 +174,8 @@ def _deal(
     generator: Generator, num_steps: int, probabilities: Sequence[float]
 ) -> list[int]:
     """Which kernel makes each of the steps."""
-    counts = [min(_DEALT, num_steps - i) for i in range(0, num_steps, _DEALT)]
+    size = math.ceil(_FEWEST_IN_TURN / min(probabilities) - 1e-6)
+    counts = [min(size, num_steps - i) for i in range(0, num_steps, size)]
     turns: list[int] = []
     for ends in _divide(generator, counts, probabilities):
         start = 0
