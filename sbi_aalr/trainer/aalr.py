@@ -155,8 +155,9 @@ class AALR(SimulatingTrainer):
             resume: Whether to go on from what is in the folder, if there is any; False
                 to begin anew and replace it.
             tune: Hyperparameters to tune by gradient, such as `("weight_decay",
-                "octaves")`; True for the usual. What comes of it is kept if it is
-                better on the rows held out; `summary["tuning"]` tells.
+                "octaves")`; True for these two, and for `"dropout"` where they are
+                not clearly better. What comes of it is kept if it is better on the
+                rows held out; `summary["tuning"]` tells.
 
         Returns:
             The fitted ratio estimator: averaged weights, of the epoch with the least
