@@ -125,7 +125,6 @@ def test_the_same_seed_finds_the_same_and_leaves_the_generators_alone(monkeypatc
 
 
 def test_summary_says_what_it_cost_and_what_it_did(monkeypatch):
-    keep(monkeypatch)
     monkeypatch.setattr(tuned_attempt, "_CLEAR", -1e9)
     trainer = make()
     trainer.train(tune=True, **SHORT)
@@ -133,6 +132,7 @@ def test_summary_says_what_it_cost_and_what_it_did(monkeypatch):
     assert tuple(report["names"]) == DEFAULT_ATTEMPTS[0]
     losses = report["held_out_loss"]
     assert report["gain"] == pytest.approx(losses["plain"] - losses["tuned"])
+    assert report["is_kept"] == (report["gain"] > 0)
     parts = ("search_seconds", "final_seconds")
     assert 0 < sum(report[part] for part in parts) <= report["seconds"]
     [seconds] = trainer.summary["fit_seconds"]
