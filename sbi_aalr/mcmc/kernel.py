@@ -4,7 +4,7 @@ A kernel is a set of pure functions over `C` chains and `B` observations at once
 the pattern of blackjax (Cabezas et al., 2024, arXiv:2402.10797). Tensors that belong to
 an observation carry `B` as their first dimension in the kernel's parameters, so that
 observations can leave the batch when they are done. How a kernel moves chains stands in
-`step.py`, how it learns in `run.py`.
+`step.py` and `ahead.py`, how it learns in `run.py`.
 """
 
 from collections.abc import Callable

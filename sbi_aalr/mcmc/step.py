@@ -4,13 +4,12 @@ References:
     Hermans et al. (2020), arXiv:1903.04057, Algorithm 2; Hastings (1970).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.kernel import Info, Kernel, State, Steps
+from sbi_aalr.mcmc.kernel import Info, Kernel, State
 from sbi_aalr.mcmc.trees import concatenate
 from sbi_aalr.types import LogProbFn
 
@@ -105,36 +104,6 @@ def decide(
     position = torch.where(accepted.unsqueeze(-1), proposal.position, state.position)
     log_prob = torch.where(accepted, proposal.log_prob, state.log_prob)
     return State(position, log_prob), Info(acceptance_rate, accepted, proposal)
-
-
-def propose_ahead(
-    generator: Generator,
-    proposals: State,
-    log_q: Tensor,
-    log_density: Callable[[Tensor], Tensor],
-    num_chains: int,
-) -> Steps:
-    """Steps with independent proposals that were all made before the first.
-
-    Args:
-        generator: Source of randomness, on the device of the states.
-        proposals: Draws of q for T steps of each chain, shape `(T C, B, D)`.
-        log_q: Log-density of q at them, shape `(T C, B)`, nats.
-        log_density: The same at positions `(C, B, D)`, for where chains stand.
-        num_chains: Number of chains, `C`.
-
-    Returns:
-        What takes or leaves some of them, see `take_in_turn`.
-    """
-
-    def take(state: State, start: int, num_steps: int) -> tuple[State, Info]:
-        rows = slice(start * num_chains, (start + num_steps) * num_chains)
-        own = State(*(part[rows] for part in proposals))
-        return take_in_turn(
-            generator, state, own, log_q[rows], log_density(state.position)
-        )
-
-    return take
 
 
 def take_in_turn(

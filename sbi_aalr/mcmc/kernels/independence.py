@@ -12,7 +12,6 @@ References:
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import Generator, Tensor
@@ -20,7 +19,7 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc import mixture_fit
 from sbi_aalr.mcmc.kernel import Info, Kernel, Proposal, State, Steps
 from sbi_aalr.mcmc.mixture_fit import MixtureFit
-from sbi_aalr.mcmc.step import propose_ahead
+from sbi_aalr.mcmc.step import take_in_turn
 from sbi_aalr.mcmc.student_mixture import log_density, sample
 from sbi_aalr.types import LogProbFn
 
@@ -62,13 +61,15 @@ def make_kernel(
         num_steps: int,
     ) -> Steps:
         proposed, log_q = draw(generator, parameters, num_steps * num_chains)
-        return propose_ahead(
-            generator,
-            State(proposed, log_prob_fn(proposed)),
-            log_q,
-            partial(log_density, parameters),
-            num_chains,
-        )
+        proposals = State(proposed, log_prob_fn(proposed))
+
+        def take(state: State, start: int, num_steps: int) -> tuple[State, Info]:
+            rows = slice(start * num_chains, (start + num_steps) * num_chains)
+            own = State(*(part[rows] for part in proposals))
+            here = log_density(parameters, state.position)
+            return take_in_turn(generator, state, own, log_q[rows], here)
+
+        return take
 
     kernel = Kernel(build, propose, look_ahead=look_ahead)
     return kernel if tune is None else kernel._replace(tune=tune)
