@@ -79,7 +79,7 @@ def _keep_after_step(parameters: Any, info: Info) -> Any:
 
 
 def _keep_after_window(generator: Generator, parameters: Any, draws: Tensor) -> Any:
-    """Learn nothing from a warm-up window."""
+    """Learn nothing from draws."""
     return parameters
 
 
@@ -92,8 +92,9 @@ class Kernel(NamedTuple):
             `others` are the chains that stand still meanwhile.
         tune: Parameters after one warm-up step, or several at once, `(parameters,
             info)` -> parameters; left out, they stay.
-        refit: Parameters after a warm-up window, `(generator, parameters, draws)` ->
-            parameters, where `draws` has shape `(S, C, B, D)`; left out, they stay.
+        refit: Parameters after a window of warm-up draws, and after a round of draws
+            that has not converged, `(generator, parameters, draws)` -> parameters,
+            where `draws` has shape `(S, C, B, D)`; left out, they stay.
         look_ahead: `(generator, log_prob_fn, parameters, num_chains, num_steps)` ->
             `Steps`, for a kernel that can make so many steps in fewer calls than one
             after the other: what does not depend on where chains stand is drawn and

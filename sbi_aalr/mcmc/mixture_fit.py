@@ -5,7 +5,8 @@ It is then improved by population Monte Carlo: draws from the mixture are weight
 the target over the mixture, and one step of expectation-maximisation on them adds to
 running moments that forget their past by and by. The largest weights are cut, so that
 no few draws decide a fit; what the mixture misses grows from round to round all the
-same. Everything runs for all observations in one batch.
+same. Draws of chains add to the moments as well: they stand where the mixture is too
+thin for its own draws to tell. Everything runs for all observations in one batch.
 
 References:
     Bishop (2006), Pattern Recognition and Machine Learning, section 9.2; Cappe, Douc,
@@ -25,6 +26,8 @@ from sbi_aalr.mcmc.student_mixture import StudentMixture, build, invert
 _MAX_COMPONENTS = 20
 _MAX_POINTS = 3_000
 _NUM_ITERATIONS = 8
+# Steps of expectation-maximisation on draws of chains.
+_NUM_ITERATIONS_ON_CHAINS = 3
 _RIDGE = 1e-4
 _POOLED_RIDGE = 1e-3
 # Share of its moments that a fit keeps when new draws come.
@@ -101,12 +104,27 @@ def update(fit: MixtureFit, points: Tensor, log_weight: Tensor) -> MixtureFit:
     return _make_fit(fit.centre, fit.width, moments)
 
 
+def refit(fit: MixtureFit, points: Tensor) -> MixtureFit:
+    """Improve a fit by draws of the target, such as those of chains.
+
+    Args:
+        fit: The fit so far.
+        points: Draws, shape `(N, B, D)`.
+
+    Returns:
+        The new fit.
+    """
+    log_weight = torch.zeros_like(points[..., 0])
+    for _ in range(_NUM_ITERATIONS_ON_CHAINS):
+        fit = update(fit, points, log_weight)
+    return fit
+
+
 def pool(fit: MixtureFit) -> StudentMixture:
     """Make the mixture of a fit whose components lend each other their shape.
 
-    A fit shrinks components with few points towards a ball that is as wide as all
-    modes together. Far narrower modes are better matched by what all components have
-    in common, their mean covariance within.
+    A fit never forgets the ball that is as wide as all modes together. Far narrower
+    modes are better matched by their mean covariance within alone.
 
     Args:
         fit: The fit to points.
@@ -116,8 +134,7 @@ def pool(fit: MixtureFit) -> StudentMixture:
     """
     count, mean, covariance = _average(fit.moments)
     dim = mean.shape[-1]
-    share = (count / count.sum(dim=-1, keepdim=True))[..., None, None]
-    common = (share * covariance).sum(dim=1, keepdim=True)
+    common = _average_within(count, covariance)
     trust = (count / (count + 2 * dim))[..., None, None]
     ridge = torch.diag_embed(common.diagonal(dim1=-2, dim2=-1)).mul(_POOLED_RIDGE)
     covariance = trust * covariance + (1 - trust) * common + ridge
@@ -173,11 +190,15 @@ def _maximise(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log-weights, means and covariances of the components with these moments."""
     count, mean, covariance = _average(moments)
     dim = mean.shape[-1]
-    # Few points say little about a component's shape: shrink it towards a ball.
-    trust = (count / (count + dim))[..., None, None]
-    size = _ball_size(count.shape[-1], mean)
     eye = torch.eye(dim, dtype=mean.dtype, device=mean.device)
-    covariance = trust * covariance + ((1 - trust) * size + _RIDGE) * eye
+    # Few points say little about a component's shape: it takes that of all of them,
+    # and where all are few, that of a ball.
+    ball = _ball_size(count.shape[-1], mean) * eye
+    total = count.sum(dim=-1)[:, None, None, None]
+    common = _average_within(count, covariance)
+    common = (total * common + dim * ball) / (total + dim)
+    trust = (count / (count + dim))[..., None, None]
+    covariance = trust * covariance + (1 - trust) * common + _RIDGE * eye
     return _weigh_counts(count), mean, covariance
 
 
@@ -189,6 +210,12 @@ def _average(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     average = moments[..., 1:] / count.clamp(min=1e-6).unsqueeze(-1)
     mean = average[..., :dim]
     return count, mean, (average[..., dim:] - _square(mean)).unflatten(-1, (dim, dim))
+
+
+def _average_within(count: Tensor, covariance: Tensor) -> Tensor:
+    """Mean covariance of the points of a component, shape `(B, 1, D, D)`."""
+    share = count / count.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+    return (share[..., None, None] * covariance).sum(dim=1, keepdim=True)
 
 
 def _weigh_counts(count: Tensor) -> Tensor:

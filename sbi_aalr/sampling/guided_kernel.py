@@ -127,16 +127,36 @@ def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
         embedded_x, fit = parameters
         return embedded_x, independence.tune(fit, info)
 
-    jumps = independence.make_kernel(build, draw, log_density, tune_jumps)
+    def refit_jumps(
+        generator: Generator, parameters: tuple[Tensor, MixtureFit], draws: Tensor
+    ) -> tuple[Tensor, MixtureFit]:
+        embedded_x, fit = parameters
+        return embedded_x, independence.refit(generator, fit, draws)
+
+    jumps = independence.make_kernel(
+        build, draw, log_density, tune=tune_jumps, refit=refit_jumps
+    )
     both = mix([jumps, jump_walk.WALK], [1 - _WALK_SHARE, _WALK_SHARE])
 
     def tune(
         parameters: tuple[tuple[Tensor, MixtureFit], Walk], info: Info
     ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
-        (embedded_x, fit), walk = both.tune(parameters, info)
+        return share_mixture(both.tune(parameters, info))
+
+    def refit(
+        generator: Generator,
+        parameters: tuple[tuple[Tensor, MixtureFit], Walk],
+        draws: Tensor,
+    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
+        return share_mixture(both.refit(generator, parameters, draws))
+
+    def share_mixture(
+        parameters: tuple[tuple[Tensor, MixtureFit], Walk],
+    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
+        (embedded_x, fit), walk = parameters
         return (embedded_x, fit), walk._replace(mixture=fit.mixture)
 
-    return both._replace(build=build, tune=tune)
+    return both._replace(build=build, tune=tune, refit=refit)
 
 
 def _defend(log_q: Tensor, log_own: Tensor) -> Tensor:

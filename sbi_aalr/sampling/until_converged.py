@@ -4,6 +4,14 @@ After warm-up come rounds of draws: an observation is done when its R-hat and ef
 sample sizes are good enough, and leaves the batch, so that the slow few do not hold up
 the rest. Each round doubles the thinning: every other draw goes, and as many new ones
 come, so that memory stays the same and draws are always evenly spaced.
+
+Before a new round the kernel learns from the draws so far. Within a round it stays as
+it is, and as rounds double in length, it seldom changes and never for long: draws after
+a change forget what it was learned from as they forget where warm-up ended.
+
+References:
+    Roberts & Rosenthal (2007), Journal of Applied Probability 44(2), for kernels that
+    learn ever more seldom.
 """
 
 from collections.abc import Callable, Sequence
@@ -193,7 +201,10 @@ def draw_until_converged(
         state = State(state.position[:, staying], state.log_prob[:, staying])
         parameters = select(parameters, staying)
         superchain = None if superchain is None else superchain[:, staying]
-        chains, thin = chains.pick(staying).thin_by_two(), 2 * thin
+        chains = chains.pick(staying)
+        draws_so_far = chains.theta.transpose(0, 1)
+        parameters = plan.kernel.refit(generator, parameters, draws_so_far)
+        chains, thin = chains.thin_by_two(), 2 * thin
     order = torch.cat([index for index, _, _ in finished]).argsort()
     drawn = concatenate([part for _, part, _ in finished]).pick(order)
     measured = concatenate_trees([part for _, _, part in finished])

@@ -1,11 +1,13 @@
 """Mixtures fitted to points, and improved by their own weighted draws."""
 
+import math
+
 import pytest
 import torch
 from helpers import make_generator
 from test_student_mixture import make_mixture
 
-from sbi_aalr.mcmc.mixture_fit import fit, update
+from sbi_aalr.mcmc.mixture_fit import fit, refit, update
 from sbi_aalr.mcmc.student_mixture import build, log_density, sample
 
 
@@ -77,6 +79,38 @@ def test_fit_sees_every_chain_of_ordered_draws():
     mixture = fit_mixture(make_generator(), draws.flatten(0, 1))
     share = (sample(make_generator(), mixture, 5_000) > 2.5).double().mean()
     assert share.item() == pytest.approx(0.1, abs=0.03)
+
+
+def make_narrow_modes(number, seed=0, width=0.02, dim=5):
+    """Four modes of one shape, far narrower than they are apart."""
+    generator = make_generator(seed)
+    sign = 2 * torch.randint(2, (number, 1, dim), generator=generator) - 1.0
+    sign[..., 2:] = 0
+    return sign + width * torch.randn(number, 1, dim, generator=generator)
+
+
+def test_components_with_few_points_take_the_shape_that_all_have():
+    points, fresh = make_narrow_modes(300), make_narrow_modes(2_000, seed=1)
+    fitted = log_density(fit_mixture(make_generator(), points), fresh).mean()
+    dim, width = points.shape[-1], 0.02
+    entropy = math.log(4) + dim * math.log(width * math.sqrt(2 * math.pi * math.e))
+    # Where components that have few points shrink to balls, it is 3.6 nats below.
+    assert fitted > -entropy - 2
+
+
+def test_refit_finds_what_no_draw_of_the_mixture_reaches():
+    generator = make_generator()
+    one = torch.randn(500, 1, 2, generator=generator)
+    both = torch.randn(500, 1, 2, generator=generator)
+    both[::2] += 30
+    state = fit(generator, one)
+    assert share_beyond(state) == 0
+    assert share_beyond(refit(state, both)) == pytest.approx(0.5, abs=0.1)
+
+
+def share_beyond(state):
+    drawn = sample(make_generator(5), state.mixture, 4_000)
+    return (drawn[..., 0] > 15).double().mean().item()
 
 
 def log_target(theta):

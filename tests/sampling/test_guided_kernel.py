@@ -125,11 +125,11 @@ def test_a_density_of_q_alone_where_chains_stand_is_caught(monkeypatch):
     """Of three calls in a step two are of the draws: they stay as they are."""
     make_kernel = independence.make_kernel
 
-    def forget(build, draw, log_density, tune=None):
+    def forget(build, draw, log_density, **learning):
         def log_density_of_q(parameters, position):
             return guide.log_density(parameters[0], position)
 
-        return make_kernel(build, draw, log_density_of_q, tune)
+        return make_kernel(build, draw, log_density_of_q, **learning)
 
     guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
     monkeypatch.setattr(independence, "make_kernel", forget)

@@ -28,7 +28,7 @@ def make_kernel(
     build: Callable[[Generator, Tensor], Any],
     draw: Callable[[Generator, Any, int], tuple[Tensor, Tensor]],
     log_density: Callable[[Any, Tensor], Tensor],
-    tune: Callable[[Any, Info], Any] | None = None,
+    **learning: Any,
 ) -> Kernel:
     """Propose from a density, whatever it is.
 
@@ -37,7 +37,8 @@ def make_kernel(
         draw: `(generator, parameters, num_samples)` -> draws of the density, shape
             `(N, B, D)`, and its log there, `(N, B)`, nats.
         log_density: `(parameters, position)` -> log of the density, `(C, B)`, nats.
-        tune: `(parameters, info)` -> parameters; None to learn nothing.
+        learning: `tune` and `refit`, as a `Kernel` has them; left out, nothing is
+            learned.
 
     Returns:
         The kernel.
@@ -71,8 +72,7 @@ def make_kernel(
 
         return take
 
-    kernel = Kernel(build, propose, look_ahead=look_ahead)
-    return kernel if tune is None else kernel._replace(tune=tune)
+    return Kernel(build, propose, look_ahead=look_ahead, **learning)
 
 
 def build(generator: Generator, starts: Tensor) -> MixtureFit:
@@ -94,7 +94,7 @@ def find_log_density(parameters: MixtureFit, position: Tensor) -> Tensor:
 
 
 def tune(parameters: MixtureFit, info: Info) -> MixtureFit:
-    """Learn from proposals that were made at once; there is nothing else to tune."""
+    """Learn from proposals that were made at once."""
     if info.log_weight is None:
         return parameters
     points, log_weight = info.proposal.position, info.log_weight
@@ -103,5 +103,9 @@ def tune(parameters: MixtureFit, info: Info) -> MixtureFit:
     )
 
 
-# No `refit`: weighted proposals say more than the chains' draws.
-KERNEL = make_kernel(build, draw, find_log_density, tune)
+def refit(generator: Generator, parameters: MixtureFit, draws: Tensor) -> MixtureFit:
+    """Learn from draws of the chains, shape `(S, C, B, D)`."""
+    return mixture_fit.refit(parameters, draws.flatten(0, 1))
+
+
+KERNEL = make_kernel(build, draw, find_log_density, tune=tune, refit=refit)

@@ -1,7 +1,7 @@
 """The default kernel: jumps between modes, and walks within them.
 
-Eight steps in ten propose independently from a mixture learned in warm-up, and forget
-where the chain stood. Two in ten are a random walk with the local shapes of that same
+Nine steps in ten propose independently from a mixture learned in warm-up, and forget
+where the chain stood. One in ten is a random walk with the local shapes of that same
 mixture, theta' = theta + scale * L_k z, which moves the chains that wait in the corners
 that the mixture fits badly. Component k is drawn by its weight and not by where the
 chain stands, so that the walk is symmetric.
@@ -52,6 +52,12 @@ def tune(parameters: Parameters, info: Info) -> Parameters:
     return fit, walk._replace(mixture=fit.mixture)
 
 
+def refit(generator: Generator, parameters: Parameters, draws: Tensor) -> Parameters:
+    """Let both parts learn from draws of the chains, shape `(S, C, B, D)`."""
+    fit, walk = _MIX.refit(generator, parameters, draws)
+    return fit, walk._replace(mixture=fit.mixture)
+
+
 def _start_scale(generator: Generator, starts: Tensor) -> DualAveraging:
     return adaptation.start(optimal_scale(starts))
 
@@ -94,6 +100,6 @@ WALK = Kernel(
     partial(adaptation.tune, target=_TARGET_ACCEPTANCE),
     look_ahead=_walk_ahead,
 )
-_MIX = mix([independence.KERNEL, WALK], [0.8, 0.2])
+_MIX = mix([independence.KERNEL, WALK], [0.9, 0.1])
 
-KERNEL = _MIX._replace(build=build, tune=tune)
+KERNEL = _MIX._replace(build=build, tune=tune, refit=refit)

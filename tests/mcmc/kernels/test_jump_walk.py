@@ -38,8 +38,8 @@ def info():
     return info
 
 
-def test_eight_steps_in_ten_are_jumps(info):
-    assert (info.component == 0).double().mean().item() == pytest.approx(0.8)
+def test_nine_steps_in_ten_are_jumps(info):
+    assert (info.component == 0).double().mean().item() == pytest.approx(0.9)
 
 
 def test_walk_reaches_its_acceptance_rate(info):
