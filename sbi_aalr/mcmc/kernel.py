@@ -92,9 +92,10 @@ class Kernel(NamedTuple):
             `others` are the chains that stand still meanwhile.
         tune: Parameters after one warm-up step, or several at once, `(parameters,
             info)` -> parameters; left out, they stay.
-        refit: Parameters after a window of warm-up draws, and after a round of draws
-            that has not converged, `(generator, parameters, draws)` -> parameters,
-            where `draws` has shape `(S, C, B, D)`; left out, they stay.
+        refit: Parameters after a warm-up window, `(generator, parameters, draws)` ->
+            parameters, where `draws` has shape `(S, C, B, D)`; left out, they stay.
+        relearn: The same after a round of draws that has not converged. A shape that a
+            scale was tuned for is better left as it is, as the scale stays.
         look_ahead: `(generator, log_prob_fn, parameters, num_chains, num_steps)` ->
             `Steps`, for a kernel that can make so many steps in fewer calls than one
             after the other: what does not depend on where chains stand is drawn and
@@ -110,6 +111,7 @@ class Kernel(NamedTuple):
     propose: Callable[[Generator, Tensor, Tensor, LogProbFn, Any], Proposal]
     tune: Callable[[Any, Info], Any] = _keep_after_step
     refit: Callable[[Generator, Any, Tensor], Any] = _keep_after_window
+    relearn: Callable[[Generator, Any, Tensor], Any] = _keep_after_window
     look_ahead: Callable[[Generator, LogProbFn, Any, int, int], Steps] | None = None
     uses_population: bool = False
     unconstrained: bool = False

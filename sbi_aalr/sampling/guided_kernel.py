@@ -134,7 +134,12 @@ def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
         return embedded_x, independence.refit(generator, fit, draws)
 
     jumps = independence.make_kernel(
-        build, draw, log_density, tune=tune_jumps, refit=refit_jumps
+        build,
+        draw,
+        log_density,
+        tune=tune_jumps,
+        refit=refit_jumps,
+        relearn=refit_jumps,
     )
     both = mix([jumps, jump_walk.WALK], [1 - _WALK_SHARE, _WALK_SHARE])
 
@@ -156,7 +161,7 @@ def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
         (embedded_x, fit), walk = parameters
         return (embedded_x, fit), walk._replace(mixture=fit.mixture)
 
-    return both._replace(build=build, tune=tune, refit=refit)
+    return both._replace(build=build, tune=tune, refit=refit, relearn=refit)
 
 
 def _defend(log_q: Tensor, log_own: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def draw_until_converged(
         superchain = None if superchain is None else superchain[:, staying]
         chains = chains.pick(staying)
         draws_so_far = chains.theta.transpose(0, 1)
-        parameters = plan.kernel.refit(generator, parameters, draws_so_far)
+        parameters = plan.kernel.relearn(generator, parameters, draws_so_far)
         chains, thin = chains.thin_by_two(), 2 * thin
     order = torch.cat([index for index, _, _ in finished]).argsort()
     drawn = concatenate([part for _, part, _ in finished]).pick(order)

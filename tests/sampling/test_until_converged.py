@@ -150,11 +150,11 @@ def test_progress_counts_steps_and_converged_observations():
 def test_kernel_learns_from_rounds_that_did_not_converge():
     seen = []
 
-    def refit(generator, parameters, draws):
+    def learn(generator, parameters, draws):
         seen.append(draws.clone())
         return parameters
 
-    kernel = from_proposal(propose_at_different_scales)._replace(refit=refit)
+    kernel = from_proposal(propose_at_different_scales)._replace(relearn=learn)
     result = run_sampler(make_easy_and_hard(), kernel=kernel, warmup_steps=0)
     rounds = result.convergence.num_steps // 100
     assert len(seen) == rounds.max().log2() > 1
@@ -216,14 +216,16 @@ def test_what_is_learned_between_rounds_leaves_draws_exact(name):
 def test_kernel_that_stays_where_it_is_liked_is_caught():
     """What is learned depends on where chains stand, and stops them there."""
 
-    def refit(generator, parameters, draws):
+    def learn(generator, parameters, draws):
         return (draws[-1, :, :, 0].mean(dim=0) < -0.6).double()
 
     def propose(generator, position, others, log_prob_fn, parameters):
         noise = torch.empty_like(position).normal_(generator=generator)
         return Proposal(position + parameters.unsqueeze(-1) * noise)
 
-    kernel = Kernel(lambda _, starts: torch.ones(starts.shape[1]), propose, refit=refit)
+    kernel = Kernel(
+        lambda _, starts: torch.ones(starts.shape[1]), propose, relearn=learn
+    )
     assert measure_bias(kernel).max() > 2 * LIMIT
 
 

@@ -7,9 +7,9 @@ shortest to copy, and `mcmc/kernel.py` says what each function gets and returns:
   dimension are the observations;
 - `propose` says where to go, and its correction log q(theta|theta') -
   log q(theta'|theta), which is zero only if the proposal is symmetric;
-- `tune` learns from steps, in warm-up only, and `refit` from draws, between rounds of
-  them as well; left out, nothing is learned. What has a scale is tuned by
-  `partial(adaptation.tune, target=...)`;
+- `tune` and `refit` learn, in warm-up only, and `relearn` between rounds of draws; left
+  out, nothing is learned. What has a scale is tuned by `partial(adaptation.tune,
+  target=...)`;
 - `look_ahead` makes ready for several steps at once, for the kernel that can.
 
 Randomness comes from the given generator alone. `KERNELS` maps the name that users give

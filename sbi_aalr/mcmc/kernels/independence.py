@@ -37,8 +37,8 @@ def make_kernel(
         draw: `(generator, parameters, num_samples)` -> draws of the density, shape
             `(N, B, D)`, and its log there, `(N, B)`, nats.
         log_density: `(parameters, position)` -> log of the density, `(C, B)`, nats.
-        learning: `tune` and `refit`, as a `Kernel` has them; left out, nothing is
-            learned.
+        learning: `tune`, `refit` and `relearn`, as a `Kernel` has them; left out,
+            nothing is learned.
 
     Returns:
         The kernel.
@@ -108,4 +108,6 @@ def refit(generator: Generator, parameters: MixtureFit, draws: Tensor) -> Mixtur
     return mixture_fit.refit(parameters, draws.flatten(0, 1))
 
 
-KERNEL = make_kernel(build, draw, find_log_density, tune=tune, refit=refit)
+KERNEL = make_kernel(
+    build, draw, find_log_density, tune=tune, refit=refit, relearn=refit
+)

@@ -154,16 +154,21 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
     def refit(
         generator: Generator, parameters: tuple[Any, ...], draws: Tensor
     ) -> tuple[Any, ...]:
-        return tuple(
-            kernel.refit(generator, part, draws)
-            for kernel, part in zip(kernels, parameters, strict=True)
-        )
+        parts = zip(kernels, parameters, strict=True)
+        return tuple(kernel.refit(generator, part, draws) for kernel, part in parts)
+
+    def relearn(
+        generator: Generator, parameters: tuple[Any, ...], draws: Tensor
+    ) -> tuple[Any, ...]:
+        parts = zip(kernels, parameters, strict=True)
+        return tuple(kernel.relearn(generator, part, draws) for kernel, part in parts)
 
     return Kernel(
         build,
         propose,
         tune,
         refit,
+        relearn,
         look_ahead if any(kernel.look_ahead for kernel in kernels) else None,
         uses_population=any(kernel.uses_population for kernel in kernels),
         unconstrained=any(kernel.unconstrained for kernel in kernels),
