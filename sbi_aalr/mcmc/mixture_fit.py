@@ -22,6 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from sbi_aalr.mcmc.student_mixture import StudentMixture, build, invert
+from sbi_aalr.mcmc.trees import concatenate, select
 
 _MAX_COMPONENTS = 20
 _MAX_POINTS = 3_000
@@ -65,12 +66,11 @@ def fit(generator: Generator, points: Tensor) -> MixtureFit:
     Returns:
         The fit.
     """
-    # At random: every k-th of draws ordered by chain would leave out whole chains.
-    order = torch.randperm(points.shape[0], generator=generator, device=points.device)
-    points = points[order[:_MAX_POINTS]].movedim(0, 1)
-    num_points, dim = points.shape[1:]
-    observations = max(1, _MAX_ENTRIES // (num_points * (1 + dim + dim**2)))
-    parts = [_fit_to_points(generator, part) for part in points.split(observations)]
+    points = _thin(generator, points)
+    parts = [
+        _fit_to_points(generator, part.transpose(0, 1))
+        for part in points.split(_count_together(points), dim=1)
+    ]
     centre, width, moments = (torch.cat(part) for part in zip(*parts, strict=True))
     return _make_fit(centre, width, moments)
 
@@ -104,20 +104,26 @@ def update(fit: MixtureFit, points: Tensor, log_weight: Tensor) -> MixtureFit:
     return _make_fit(fit.centre, fit.width, moments)
 
 
-def refit(fit: MixtureFit, points: Tensor) -> MixtureFit:
+def refit(generator: Generator, fit: MixtureFit, points: Tensor) -> MixtureFit:
     """Improve a fit by draws of the target, such as those of chains.
 
     Args:
+        generator: Source of randomness for the thinning.
         fit: The fit so far.
-        points: Draws, shape `(N, B, D)`.
+        points: Draws, shape `(N, B, D)`, any order; thinned to 3,000 an observation.
 
     Returns:
         The new fit.
     """
-    log_weight = torch.zeros_like(points[..., 0])
-    for _ in range(_NUM_ITERATIONS_ON_CHAINS):
-        fit = update(fit, points, log_weight)
-    return fit
+    points = _thin(generator, points)
+    observations = torch.arange(points.shape[1], device=points.device)
+    parts = []
+    for index in observations.split(_count_together(points)):
+        part, own = select(fit, index), points[:, index]
+        for _ in range(_NUM_ITERATIONS_ON_CHAINS):
+            part = update(part, own, torch.zeros_like(own[..., 0]))
+        parts.append(part)
+    return concatenate(parts)
 
 
 def pool(fit: MixtureFit) -> StudentMixture:
@@ -139,6 +145,18 @@ def pool(fit: MixtureFit) -> StudentMixture:
     ridge = torch.diag_embed(common.diagonal(dim1=-2, dim2=-1)).mul(_POOLED_RIDGE)
     covariance = trust * covariance + (1 - trust) * common + ridge
     return _build_mixture(fit.centre, fit.width, _weigh_counts(count), mean, covariance)
+
+
+def _thin(generator: Generator, points: Tensor) -> Tensor:
+    """Some of the points, at random: every k-th would leave out whole chains."""
+    order = torch.randperm(points.shape[0], generator=generator, device=points.device)
+    return points[order[:_MAX_POINTS]]
+
+
+def _count_together(points: Tensor) -> int:
+    """Observations whose monomials fit into memory, for points `(N, B, D)`."""
+    num_points, dim = points.shape[0], points.shape[2]
+    return max(1, _MAX_ENTRIES // (num_points * (1 + dim + dim**2)))
 
 
 def _fit_to_points(

@@ -105,7 +105,7 @@ def test_refit_finds_what_no_draw_of_the_mixture_reaches():
     both[::2] += 30
     state = fit(generator, one)
     assert share_beyond(state) == 0
-    assert share_beyond(refit(state, both)) == pytest.approx(0.5, abs=0.1)
+    assert share_beyond(refit(generator, state, both)) == pytest.approx(0.5, abs=0.1)
 
 
 def share_beyond(state):

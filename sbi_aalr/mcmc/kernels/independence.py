@@ -105,7 +105,7 @@ def tune(parameters: MixtureFit, info: Info) -> MixtureFit:
 
 def refit(generator: Generator, parameters: MixtureFit, draws: Tensor) -> MixtureFit:
     """Learn from draws of the chains, shape `(S, C, B, D)`."""
-    return mixture_fit.refit(parameters, draws.flatten(0, 1))
+    return mixture_fit.refit(generator, parameters, draws.flatten(0, 1))
 
 
 KERNEL = make_kernel(
