@@ -288,9 +288,8 @@ def draw(path: Path, out: Path) -> None:
     rows = read_rows(path)
     figure = Figure(figsize=(8, 2.6), layout="constrained")
     panels = figure.subplots(1, len(TASKS))
-    colours = dict(
-        zip(METHODS, ("#000000", "#D55E00", "#56B4E9", "#009E73"), strict=False)
-    )
+    inks = ("#000000", "#D55E00", "#56B4E9", "#009E73", "#999999")
+    colours = dict(zip(METHODS, inks, strict=True))
     for axes, name in zip(panels, TASKS, strict=True):
         for key, row in rows.items():
             if key[:4] != (name, "1000", "none", "1"):
