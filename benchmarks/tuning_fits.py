@@ -18,10 +18,8 @@ file is not done again.
 import argparse
 import csv
 import json
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -29,6 +27,7 @@ from unittest import mock
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
+from tuning_proposals import PROPOSALS
 
 from sbi_aalr import AALR, RatioLoss
 from sbi_aalr.seeding import derive_seed, seeded
@@ -46,8 +45,6 @@ METHODS = ("plain", "tuned", "random", "tpe", "twice")
 KEY = ("task", "simulations", "base", "seed", "method")
 FIELDS = (*KEY, "loss", "held_out_loss", "seconds", "trace", "notes")
 NUM_FRESH, BATCH = 4_096, 128
-# Where scalar weight decay and dropout are searched.
-DECAYS, DROPOUTS = (1e-3, 10.0), (0.0, 0.8)
 
 
 class Fit(NamedTuple):
@@ -135,30 +132,6 @@ def fit_with(decay: float, dropout: float, *arguments: Any, **settings: Any) -> 
         mock.patch("sbi_aalr.trainer.begin.list_members", change),
     ):
         return fit(*arguments, **settings)
-
-
-def propose_at_random(seed: int) -> Iterator[tuple[float, float, Callable]]:
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        first, second = torch.rand(2, generator=generator).tolist()
-        low, high = map(math.log, DECAYS)
-        decay = math.exp(low + first * (high - low))
-        yield decay, DROPOUTS[0] + second * (DROPOUTS[1] - DROPOUTS[0]), lambda _: None
-
-
-def propose_by_tpe(seed: int) -> Iterator[tuple[float, float, Callable]]:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    while True:
-        trial = study.ask()
-        decay = trial.suggest_float("decay", *DECAYS, log=True)
-        dropout = trial.suggest_float("dropout", *DROPOUTS)
-        yield decay, dropout, lambda loss, trial=trial: study.tell(trial, loss)
-
-
-PROPOSALS = {"random": propose_at_random, "tpe": propose_by_tpe}
 
 
 def search(
