@@ -94,8 +94,6 @@ class Kernel(NamedTuple):
             info)` -> parameters; left out, they stay.
         refit: Parameters after a warm-up window, `(generator, parameters, draws)` ->
             parameters, where `draws` has shape `(S, C, B, D)`; left out, they stay.
-        relearn: The same after a round of draws that has not converged. A shape that a
-            scale was tuned for is better left as it is, as the scale stays.
         look_ahead: `(generator, log_prob_fn, parameters, num_chains, num_steps)` ->
             `Steps`, for a kernel that can make so many steps in fewer calls than one
             after the other: what does not depend on where chains stand is drawn and
@@ -105,13 +103,16 @@ class Kernel(NamedTuple):
             stands still; moving all at once would break detailed balance.
         unconstrained: Whether the kernel needs a target without bounds. It is then run
             through the prior's transform.
+        relearn: Parameters after a round of draws that has not converged, as `refit`,
+            from all draws so far. A shape that a scale was tuned for is better left as
+            it is, as the scale stays.
     """
 
     build: Callable[[Generator, Tensor], Any]
     propose: Callable[[Generator, Tensor, Tensor, LogProbFn, Any], Proposal]
     tune: Callable[[Any, Info], Any] = _keep_after_step
     refit: Callable[[Generator, Any, Tensor], Any] = _keep_after_window
-    relearn: Callable[[Generator, Any, Tensor], Any] = _keep_after_window
     look_ahead: Callable[[Generator, LogProbFn, Any, int, int], Steps] | None = None
     uses_population: bool = False
     unconstrained: bool = False
+    relearn: Callable[[Generator, Any, Tensor], Any] = _keep_after_window

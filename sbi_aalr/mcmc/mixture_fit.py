@@ -27,8 +27,10 @@ from sbi_aalr.mcmc.trees import concatenate, select
 _MAX_COMPONENTS = 20
 _MAX_POINTS = 3_000
 _NUM_ITERATIONS = 8
-# Steps of expectation-maximisation on draws of chains.
-_NUM_ITERATIONS_ON_CHAINS = 3
+# Steps of expectation-maximisation on draws of chains, and for how many independent
+# ones a draw counts: chains stay where they are now and then, and a mixture that knew
+# where they stand too well would draw them away from there.
+_NUM_ITERATIONS_ON_CHAINS, _CHAIN_WEIGHT = 3, 0.1
 _RIDGE = 1e-4
 _POOLED_RIDGE = 1e-3
 # Share of its moments that a fit keeps when new draws come.
@@ -119,9 +121,13 @@ def refit(generator: Generator, fit: MixtureFit, points: Tensor) -> MixtureFit:
     observations = torch.arange(points.shape[1], device=points.device)
     parts = []
     for index in observations.split(_count_together(points)):
-        part, own = select(fit, index), points[:, index]
+        part = select(fit, index)
+        kept = _MEMORY * part.moments
+        z = (points[:, index].transpose(0, 1) - part.centre) / part.width
+        monomials, weight = _expand(z), torch.full_like(z[..., 0], _CHAIN_WEIGHT)
         for _ in range(_NUM_ITERATIONS_ON_CHAINS):
-            part = update(part, own, torch.zeros_like(own[..., 0]))
+            new = _collect_moments(monomials, weight, *_maximise(part.moments))
+            part = _make_fit(part.centre, part.width, kept + new)
         parts.append(part)
     return concatenate(parts)
 

@@ -161,7 +161,7 @@ def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
         (embedded_x, fit), walk = parameters
         return (embedded_x, fit), walk._replace(mixture=fit.mixture)
 
-    return both._replace(build=build, tune=tune, refit=refit, relearn=refit)
+    return both._replace(build=build, tune=tune, refit=refit)
 
 
 def _defend(log_q: Tensor, log_own: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ the rest. Each round doubles the thinning: every other draw goes, and as many ne
 come, so that memory stays the same and draws are always evenly spaced.
 
 Before a new round the kernel learns from the draws so far. Within a round it stays as
-it is, and as rounds double in length, it seldom changes and never for long: draws after
-a change forget what it was learned from as they forget where warm-up ended.
+it is, and as rounds double in length, it changes ever more seldom: draws after a change
+forget what it was learned from as they forget where warm-up ended. Where so few steps
+are made that they do not, they have not converged, either.
 
 References:
     Roberts & Rosenthal (2007), Journal of Applied Probability 44(2), for kernels that

@@ -102,4 +102,4 @@ WALK = Kernel(
 )
 _MIX = mix([independence.KERNEL, WALK], [0.9, 0.1])
 
-KERNEL = _MIX._replace(build=build, tune=tune, refit=refit, relearn=refit)
+KERNEL = _MIX._replace(build=build, tune=tune, refit=refit)

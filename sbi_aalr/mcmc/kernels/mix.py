@@ -168,10 +168,10 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         propose,
         tune,
         refit,
-        relearn,
         look_ahead if any(kernel.look_ahead for kernel in kernels) else None,
         uses_population=any(kernel.uses_population for kernel in kernels),
         unconstrained=any(kernel.unconstrained for kernel in kernels),
+        relearn=relearn,
     )
 
 
