@@ -261,12 +261,7 @@ def _choose_centres(generator: Generator, points: Tensor, count: int) -> Tensor:
         gap = (points - chosen[-1].unsqueeze(1)).square().sum(-1)
         distance = torch.minimum(distance, gap)
         edge = (distance + 1e-12).cumsum(dim=-1)
-        uniform = torch.rand(
-            edge[:, :1].shape,
-            generator=generator,
-            device=edge.device,
-            dtype=edge.dtype,
-        )
+        uniform = torch.empty_like(edge[:, :1]).uniform_(generator=generator)
         index = torch.searchsorted(edge, uniform * edge[:, -1:])
         chosen.append(points[batch, index[:, 0].clamp(max=points.shape[1] - 1)])
     return torch.stack(chosen, dim=1)
