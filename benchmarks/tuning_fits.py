@@ -92,6 +92,7 @@ def fit(task: Any, pairs: tuple[Tensor, Tensor], base: str | None, **settings) -
 
 
 def fit_twice_as_long(*arguments: Any, **settings: Any) -> Fit:
+    """Fit with twice the passes of towers; densities keep theirs."""
     entries = [
         entry._replace(
             recipe=entry.recipe._replace(num_passes=2 * entry.recipe.num_passes)

@@ -14,7 +14,9 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -27,6 +29,9 @@ from sbi_aalr.mcmc.mixture_fit import MixtureFit
 from sbi_aalr.mcmc.run import block_size
 from sbi_aalr.sampling.guided import Guide
 from sbi_aalr.sampling.plan import Plan
+
+# What is known of x and the mixture, to jump, and the walk.
+_Parameters: TypeAlias = tuple[tuple[Tensor, MixtureFit], Walk]
 
 # Steps of the other kernel among ten.
 _SHARE = 0.2
@@ -88,9 +93,7 @@ def guide_kernel(guide: Guide, x: Tensor, kernel: Kernel) -> Kernel:
 def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
     """Let the jumps of the default kernel come from its mixture and from q."""
 
-    def build(
-        generator: Generator, starts: Tensor
-    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
+    def build(generator: Generator, starts: Tensor) -> _Parameters:
         fit, walk = jump_walk.build(generator, starts)
         return (guide.embed(x), fit), walk
 
@@ -121,47 +124,30 @@ def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
             independence.find_log_density(fit, position),
         )
 
-    def tune_jumps(
-        parameters: tuple[Tensor, MixtureFit], info: Info
-    ) -> tuple[Tensor, MixtureFit]:
-        embedded_x, fit = parameters
-        return embedded_x, independence.tune(fit, info)
-
-    def refit_jumps(
-        generator: Generator, parameters: tuple[Tensor, MixtureFit], draws: Tensor
-    ) -> tuple[Tensor, MixtureFit]:
-        embedded_x, fit = parameters
-        return embedded_x, independence.refit(generator, fit, draws)
-
-    jumps = independence.make_kernel(
-        build,
-        draw,
-        log_density,
-        tune=tune_jumps,
-        refit=refit_jumps,
-        relearn=refit_jumps,
-    )
+    jumps = independence.make_kernel(build, draw, log_density)
     both = mix([jumps, jump_walk.WALK], [1 - _WALK_SHARE, _WALK_SHARE])
+    default = jump_walk.KERNEL
 
-    def tune(
-        parameters: tuple[tuple[Tensor, MixtureFit], Walk], info: Info
-    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
-        return share_mixture(both.tune(parameters, info))
+    def learn(parameters: _Parameters, how: Callable[[Any], Any]) -> _Parameters:
+        """Learn as the default kernel does: of q there is nothing to learn."""
+        (embedded_x, fit), walk = parameters
+        fit, walk = how((fit, walk))
+        return (embedded_x, fit), walk
+
+    def tune(parameters: _Parameters, info: Info) -> _Parameters:
+        return learn(parameters, lambda own: default.tune(own, info))
 
     def refit(
-        generator: Generator,
-        parameters: tuple[tuple[Tensor, MixtureFit], Walk],
-        draws: Tensor,
-    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
-        return share_mixture(both.refit(generator, parameters, draws))
+        generator: Generator, parameters: _Parameters, draws: Tensor
+    ) -> _Parameters:
+        return learn(parameters, lambda own: default.refit(generator, own, draws))
 
-    def share_mixture(
-        parameters: tuple[tuple[Tensor, MixtureFit], Walk],
-    ) -> tuple[tuple[Tensor, MixtureFit], Walk]:
-        (embedded_x, fit), walk = parameters
-        return (embedded_x, fit), walk._replace(mixture=fit.mixture)
+    def relearn(
+        generator: Generator, parameters: _Parameters, draws: Tensor
+    ) -> _Parameters:
+        return learn(parameters, lambda own: default.relearn(generator, own, draws))
 
-    return both._replace(build=build, tune=tune, refit=refit)
+    return both._replace(build=build, tune=tune, refit=refit, relearn=relearn)
 
 
 def _defend(log_q: Tensor, log_own: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class WarmedUp(NamedTuple):
 
     Attributes:
         state: Where the chains stand, shape `(C, B, D)`.
-        parameters: The kernel's frozen parameters.
+        parameters: The kernel's parameters, which a round of draws leaves as they are.
         warmup: Warm-up draws, thinned.
         superchain: Group of each chain for nested R-hat, shape `(C', B)`; None where
             chains are few.

@@ -20,7 +20,8 @@ from sbi_aalr.persistence.run_store import read_run, write_run
 OLD = Path(__file__).with_name("written_by_0_1_0")
 OLD_THETA = [[0.5, 0.3], [0.0, 0.9]]
 OLD_POTENTIAL = [1.1669020652770996, -1.369373083114624]
-OLD_DRAWS = [
+# The same seed gives other draws since, see the changelog: these are of 40613fa.
+DRAWS = [
     [0.611139178276062, 0.2703758180141449],
     [0.34924328327178955, 0.16234228014945984],
 ]
@@ -28,13 +29,13 @@ OLD_FIRST_DRAW = [0.36388060450553894, 0.0022195130586624146]
 OLD_R_HAT = [0.9993059039115906, 0.9966728091239929]
 
 
-def test_posterior_of_the_first_version_loads_and_samples_as_it_did():
+def test_posterior_of_the_first_version_loads_and_samples():
     posterior = MHPosterior.load(OLD)
     potential = posterior.potential(torch.tensor(OLD_THETA))
     assert potential.tolist() == pytest.approx(OLD_POTENTIAL, rel=1e-4)
     short = {"num_chains": 8, "warmup_steps": 10, "max_rhat": None, "min_ess": None}
     draws = posterior.sample((8,), seed=2, show_progress_bars=False, **short)
-    torch.testing.assert_close(draws[:2], torch.tensor(OLD_DRAWS), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(draws[:2], torch.tensor(DRAWS), rtol=1e-3, atol=1e-3)
 
 
 def test_chains_of_the_first_version_are_read_whole():

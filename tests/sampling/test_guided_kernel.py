@@ -14,6 +14,7 @@ from sbi_aalr.mcmc.ahead import advance
 from sbi_aalr.mcmc.kernels import independence
 from sbi_aalr.mcmc.run import run
 from sbi_aalr.mcmc.step import init
+from sbi_aalr.mcmc.student_mixture import log_density
 from sbi_aalr.sampling import guided_kernel
 from sbi_aalr.sampling.guided import Guide
 from sbi_aalr.sampling.guided_kernel import count_warmed_up, guide_kernel
@@ -125,16 +126,38 @@ def test_a_density_of_q_alone_where_chains_stand_is_caught(monkeypatch):
     """Of three calls in a step two are of the draws: they stay as they are."""
     make_kernel = independence.make_kernel
 
-    def forget(build, draw, log_density, **learning):
+    def forget(build, draw, log_density):
         def log_density_of_q(parameters, position):
             return guide.log_density(parameters[0], position)
 
-        return make_kernel(build, draw, log_density_of_q, **learning)
+        return make_kernel(build, draw, log_density_of_q)
 
     guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
     monkeypatch.setattr(independence, "make_kernel", forget)
     monkeypatch.setattr(guided_kernel, "_WALK_SHARE", 0.2)
     assert sample_few() > 2 * LIMIT
+
+
+def test_mixture_learns_from_draws_and_the_walk_in_warm_up_alone():
+    guide = Guide(make_posterior_density())
+    kernel = guide_kernel(guide, X, KERNELS["jump_walk"])
+    before = kernel.build(make_generator(), make_starts())
+    draws = make_starts(seed=1).unsqueeze(0) + 20
+    warmed_up, later = (
+        learn(make_generator(), before, draws)
+        for learn in (kernel.refit, kernel.relearn)
+    )
+    first, in_warm_up, between_rounds = (
+        [
+            log_density(part, draws[0]).mean(dim=0)
+            for part in (fit.mixture, walk.mixture)
+        ]
+        for (_, fit), walk in (before, warmed_up, later)
+    )
+    assert (in_warm_up[0] > first[0] + 1).all()
+    assert torch.equal(in_warm_up[1], in_warm_up[0])
+    assert torch.equal(between_rounds[0], in_warm_up[0])
+    assert torch.equal(between_rounds[1], first[1])
 
 
 def test_few_chains_warm_up_where_little_is_to_be_learned():

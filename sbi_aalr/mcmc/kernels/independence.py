@@ -1,11 +1,11 @@
 """Independence Metropolis-Hastings from a mixture fitted to the target in warm-up.
 
 theta' ~ q, a mixture of multivariate Student t densities that is learned in warm-up for
-each observation, from all chains together, then frozen. It does not depend on where a
-chain stands, so a chain that accepts has forgotten its past and may land in any mode;
-and the proposals of many steps can be drawn and evaluated at once, after which the
-Metropolis-Hastings rule takes them one by one. The heavy tails keep r q-ratios bounded
-where the fit is too narrow.
+each observation, from all chains together, and stays as it is within a round of draws.
+It does not depend on where a chain stands, so a chain that accepts has forgotten its
+past and may land in any mode; and the proposals of many steps can be drawn and
+evaluated at once, after which the Metropolis-Hastings rule takes them one by one. The
+heavy tails keep r q-ratios bounded where the fit is too narrow.
 
 References:
     Tierney (1994), Annals of Statistics 22(4); Andrieu & Thoms (2008) for the fit.
@@ -28,7 +28,6 @@ def make_kernel(
     build: Callable[[Generator, Tensor], Any],
     draw: Callable[[Generator, Any, int], tuple[Tensor, Tensor]],
     log_density: Callable[[Any, Tensor], Tensor],
-    **learning: Any,
 ) -> Kernel:
     """Propose from a density, whatever it is.
 
@@ -37,11 +36,9 @@ def make_kernel(
         draw: `(generator, parameters, num_samples)` -> draws of the density, shape
             `(N, B, D)`, and its log there, `(N, B)`, nats.
         log_density: `(parameters, position)` -> log of the density, `(C, B)`, nats.
-        learning: `tune`, `refit` and `relearn`, as a `Kernel` has them; left out,
-            nothing is learned.
 
     Returns:
-        The kernel.
+        The kernel, which learns nothing.
     """
 
     def propose(
@@ -72,7 +69,7 @@ def make_kernel(
 
         return take
 
-    return Kernel(build, propose, look_ahead=look_ahead, **learning)
+    return Kernel(build, propose, look_ahead=look_ahead)
 
 
 def build(generator: Generator, starts: Tensor) -> MixtureFit:
@@ -108,6 +105,6 @@ def refit(generator: Generator, parameters: MixtureFit, draws: Tensor) -> Mixtur
     return mixture_fit.refit(generator, parameters, draws.flatten(0, 1))
 
 
-KERNEL = make_kernel(
-    build, draw, find_log_density, tune=tune, refit=refit, relearn=refit
+KERNEL = make_kernel(build, draw, find_log_density)._replace(
+    tune=tune, refit=refit, relearn=refit
 )
