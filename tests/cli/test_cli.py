@@ -247,8 +247,10 @@ def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         stderr = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert stderr == "Interrupted: no file is left half-written.\n"
+    assert (stderr, process.returncode) == (
+        "Interrupted: no file is left half-written.\n",
+        130,
+    )
     assert list(out.iterdir()) == []
 
 

@@ -17,7 +17,9 @@ def refuse_quickly(folder, name):
     started = time.process_time()
     with pytest.raises(ValueError, match=name) as caught:
         MHPosterior.load(folder)
-    assert time.process_time() - started < 1
+    # Minutes if it were built. A process with millions of objects takes a second to
+    # look for garbage among them.
+    assert time.process_time() - started < 10
     # Kilobytes.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600

@@ -131,11 +131,11 @@ def test_time_limit_includes_the_held_out_loss():
     class Slow(RatioLoss):
         def of_batch(self, estimator, batch):
             if not estimator.training:
-                time.sleep(0.1)
+                time.sleep(0.2)
             return super().of_batch(estimator, batch)
 
     held_out = [Batch(*draw_pairs(50, seed=i)) for i in range(3)]
-    passes = Repeated(num_batches=200, seconds=0.01)
+    passes = Repeated(num_batches=400, seconds=0.01)
     started = time.perf_counter()
     history = fit(
         build(),
@@ -143,11 +143,11 @@ def test_time_limit_includes_the_held_out_loss():
         recipe=RECIPE,
         loss=Slow(1, info_nce=0.0),
         held_out=held_out,
-        time_limit=1.5,
+        time_limit=3.0,
     )
     assert len(history.validation_losses) == 1 and history.losses
-    # Without seconds left for it, 1.8.
-    assert time.perf_counter() - started < 1.65
+    # Without seconds left for it, 3.6.
+    assert time.perf_counter() - started < 3.35
 
 
 class Interrupted(Repeated):
