@@ -49,6 +49,10 @@ class OneLineErrors(TyperGroup):
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
+                # Where it came into an `exec`, as dataclasses of an import are made by,
+                # `python -m` would end by the signal whatever the exit code, unless
+                # another `exec` went well.
+                exec("")
                 show_problem("Interrupted", "no file is left half-written.", "yellow")
                 raise typer.Exit(130) from None
             except (typer.Exit, typer.Abort, BrokenPipeError):

@@ -254,6 +254,28 @@ def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):
     assert list(out.iterdir()) == []
 
 
+def test_ctrl_c_in_an_import_has_the_same_exit_code(tmp_path):
+    (tmp_path / "stopped.py").write_text(
+        "import typer\n"
+        "from sbi_aalr.cli.errors import OneLineErrors\n"
+        "app = typer.Typer(cls=OneLineErrors)\n"
+        "app.callback()(lambda: None)\n"
+        "app.command('stop')(lambda: exec('raise KeyboardInterrupt'))\n"
+        "app()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "stopped", "stop"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert (ended.stderr, ended.returncode) == (
+        "Interrupted: no file is left half-written.\n",
+        130,
+    )
+
+
 small = typer.Typer(cls=OneLineErrors)
 
 
