@@ -76,7 +76,7 @@ class InvalidSimulationsWarning(AALRWarning):
 
 
 class TuningWarning(AALRWarning):
-    """Tuning was given up, and the plain fit is kept."""
+    """Tuning was given up, and the plain fit is kept; or what tunes was trained on."""
 
 
 class IndefiniteHessianWarning(AALRWarning):

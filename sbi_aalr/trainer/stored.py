@@ -165,7 +165,9 @@ def fit_stored(
             some, data = take_first(theta, x, indices)
             return some.to(device), data.to(device)
 
-        journal.tuner = make_tuner(trainer, attempts, lambda: take(rows))
+        journal.tuner = make_tuner(
+            trainer, attempts, lambda: take(rows), goes_on=not begins
+        )
         if uses_base(trainer):
             history = fit_structures(
                 trainer,

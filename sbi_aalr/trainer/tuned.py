@@ -1,11 +1,13 @@
 """What `AALR.train(tune=...)` tunes, and what the summary says of it."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from sbi_aalr.errors import TuningWarning
 from sbi_aalr.trainer.checkpoints import Checkpoints
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.tuned import Tuner
@@ -21,6 +23,7 @@ def make_tuner(
     trainer: SbiTrainer,
     attempts: Sequence[Sequence[str]],
     take_rows: Callable[[], tuple[Tensor, Tensor]],
+    goes_on: bool,
 ) -> Tuner | None:
     """Make what tunes a trainer's estimators while they are fitted.
 
@@ -28,15 +31,28 @@ def make_tuner(
         trainer: Whose estimators are about to be fitted.
         attempts: Names of what to tune, and of what to tune where that is no better.
         take_rows: Gives the rows that are trained on.
+        goes_on: Whether the estimators have been trained already.
 
     Returns:
         The tuner; None if nothing is to be tuned.
 
     Raises:
         ValueError: If no estimator has what a name tunes, or there are too few rows.
+
+    Warns:
+        TuningWarning: If what tunes has been trained on.
     """
     if not attempts:
         return None
+    if goes_on:
+        warnings.warn(
+            TuningWarning(
+                "Training goes on with weights that may have been trained on rows that "
+                "tune now, so that their loss is too low and too little is penalised. "
+                "Pass `retrain_from_scratch=True` to tune from new weights."
+            ),
+            stacklevel=2,
+        )
     check_enough(len(trainer.train_indices))
     structures = trainer._structures or []
     estimators = [

@@ -36,8 +36,8 @@ _BOUNDS = {
     "theta_noise": (math.log(1e-3), 0.0),
     "x_noise": (math.log(1e-3), 0.0),
 }
-# Steps of the weights before each of the hyperparameters, and fewest of those.
-_INNER_STEPS, _LEAST_STEPS = 3, 30
+# Steps of the weights before each of the hyperparameters.
+_INNER_STEPS = 3
 # Learning rates of the hyperparameters, and of the weights of an augmentation network.
 _RATE, _NETWORK_RATE = 0.2, 0.003
 # Rows that tune in one step; where there are more, they take turns.
@@ -148,7 +148,8 @@ def search_hyperparameters(
         The hyperparameters of the step with the least loss of the rows that tune.
 
     Raises:
-        ValueError: If a loss has no hypergradient, or not a finite one.
+        ValueError: If a loss has no hypergradient, or not a finite one; if the passes
+            or the time are enough for a few steps only.
     """
     model = copy.deepcopy(estimator)
     with seeded(seed):
@@ -156,6 +157,8 @@ def search_hyperparameters(
         knobs = RatioHyperparameters(names, model, rows.theta, rows.x, starts)
     tuned = TunedLoss(loss, knobs)
     size = min(recipe.batch_size, len(rows.training))
+    # As many steps of the weights as the plain fit takes.
+    num_steps = num_passes * (len(rows.training) // size) // _INNER_STEPS
     batches = _repeat(rows, size)
     turns = _cut(rows, recipe.batch_size)
 
@@ -189,7 +192,9 @@ def search_hyperparameters(
         seed=seed,
     )
     first = knobs.summarise()
-    best = _Best(-(-_AVERAGED // len(turns)) * len(turns), model, knobs)
+    averaged = -(-_AVERAGED // len(turns)) * len(turns)
+    _check_steps(num_steps, averaged, "The passes")
+    best = _Best(averaged, model, knobs)
 
     def end_step(*_: object) -> None:
         # Those of the step have been measured, and are about to be left behind.
@@ -197,8 +202,6 @@ def search_hyperparameters(
 
     optimizer.register_step_pre_hook(lambda *_: best.look(losses[-1]))
     optimizer.register_step_post_hook(end_step)
-    steps_a_pass = len(rows.training) // size
-    num_steps = max(_LEAST_STEPS, num_passes * steps_a_pass // _INNER_STEPS)
     knobs.attach(model)
     try:
         history = search.run(
@@ -206,8 +209,19 @@ def search_hyperparameters(
         )
     finally:
         knobs.detach()
+    _check_steps(len(history), averaged, "The time limit")
     best.restore()
     return Found(model, knobs, first, len(history), best.loss)
+
+
+def _check_steps(num_steps: int, least: int, subject: str) -> None:
+    """Raise if there is no mean to tell the best step by."""
+    if num_steps < least:
+        verb = "leaves" if subject.endswith("limit") else "leave"
+        raise ValueError(
+            f"{subject} {verb} {num_steps} steps to tune in, each after {_INNER_STEPS} "
+            f"of the weights, and it takes at least {least}. Train for longer."
+        )
 
 
 class _Best:
@@ -231,8 +245,8 @@ class _Best:
             self._states = [copy.deepcopy(m.state_dict()) for m in self._modules]
 
     def restore(self) -> None:
-        """Put the best step's in place, if there was one."""
-        for module, state in zip(self._modules, self._states, strict=False):
+        """Put the best step's in place."""
+        for module, state in zip(self._modules, self._states, strict=True):
             module.load_state_dict(state)
 
 

@@ -60,7 +60,7 @@ class Augmentation(nn.Module):
         # Odd in the noise, without biases: hence no mean.
         self.of_noise = nn.Linear(self._num_noises, hidden, bias=False)
         self.last = nn.Linear(hidden, width, bias=False)
-        self.to(batch.device)
+        self.to(batch)
         with torch.no_grad():
             nn.init.ones_(self.of_rows.bias)
             size = self.perturb(batch[:256]).square().mean().sqrt()

@@ -1,6 +1,8 @@
 """What a hypergradient is made of, one step after the other."""
 
+import math
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -37,8 +39,8 @@ def differentiate(
         weights: Tensors.
         hyperparameters: Tensors or numbers.
         settings: Checked settings.
-        needs_spectrum: Whether to find the largest eigenvalue where nothing else needs
-            it; without, it and the distance are NaN.
+        needs_spectrum: Whether to find the distance, and the largest eigenvalue where
+            nothing else needs it; they are NaN without.
 
     Returns:
         The hypergradient, and an `Info`.
@@ -53,12 +55,12 @@ def differentiate(
         training = TrainingGradient(
             evaluate("training_loss", training_loss, *given), leaves
         )
-        solution, spectrum = _solve(training, v, settings, needs_spectrum)
+        solution, spectrum, step = _solve(training, v, settings, needs_spectrum)
         mixed = training.multiply_mixed(solution.vector, knobs)
     gradients = _subtract(direct, mixed, knobs)
     check_finite_vector("the hypergradient", join(gradients, knobs))
     _warn_if_indefinite(solution, spectrum, v)
-    info = describe(solution, spectrum, settings, training.norm, leaves)
+    info = describe(solution, spectrum, settings, training.norm, step, leaves)
     return unflatten(gradients), info
 
 
@@ -80,33 +82,54 @@ def _differentiate_validation(
 
 def _solve(
     training: TrainingGradient, v: Tensor, settings: Settings, needs_spectrum: bool
-) -> tuple[Solution, Range | None]:
-    """Solve for v, and find the spectrum of the damped Hessian where it is needed."""
+) -> tuple[Solution, Range | None, float]:
+    """Solve for v; find the spectrum of the damped Hessian, and Newton's step."""
 
     def multiply(vector: Tensor) -> Tensor:
         product = training.multiply_hessian(vector)
         return product.add_(vector, alpha=settings.damping)
 
     inverse, num_terms, scale, _ = settings
+    size, step, spectrum = inverses.find_power_of_two(v), math.nan, None
+    v = v / size
     if inverse == "exact":
-        solution = inverses.solve_exact(inverses.build_matrix(multiply, v), v)
-        _check_solved(solution, v)
-        return solution, solution.curvatures
-    spectrum = None
-    if needs_spectrum or (inverse == "neumann" and scale is None):
-        spectrum = inverses.find_spectrum(multiply, v)
-    if inverse == "conjugate_gradient":
-        solution = inverses.solve_conjugate_gradient(multiply, v, num_terms)
-        _check_begun(solution)
-    elif inverse == "identity":
-        solution = inverses.solve_identity(multiply, v, scale or 1.0)
+        matrix = inverses.build_matrix(multiply, v)
+        solution = inverses.solve_exact(matrix, v)
+        spectrum = solution.curvatures
+        if needs_spectrum:
+            matrix.diagonal().sub_(settings.damping)
+            step = _measure(training, lambda g: inverses.solve_exact(matrix, g))
     else:
-        scale = scale or _choose_scale(spectrum)
-        solution = inverses.solve_neumann(multiply, v, num_terms, scale)
-        if solution.is_growing and not _is_indefinite(solution.curvatures, v):
-            spectrum = spectrum or inverses.find_spectrum(multiply, v)
-        _check_converging(solution, scale, spectrum)
-    return solution, spectrum
+        if needs_spectrum or (inverse == "neumann" and scale is None):
+            spectrum = inverses.find_spectrum(multiply, v)
+        if needs_spectrum:
+            product = training.multiply_hessian
+            step = _measure(
+                training,
+                lambda g: inverses.solve_conjugate_gradient(product, g, num_terms),
+            )
+        if inverse == "conjugate_gradient":
+            solution = inverses.solve_conjugate_gradient(multiply, v, num_terms)
+            _check_begun(solution)
+        elif inverse == "identity":
+            solution = inverses.solve_identity(multiply, v, scale or 1.0)
+        else:
+            scale = scale or _choose_scale(spectrum)
+            solution = inverses.solve_neumann(multiply, v, num_terms, scale)
+            if solution.is_growing and not _is_indefinite(solution.curvatures, v):
+                spectrum = spectrum or inverses.find_spectrum(multiply, v)
+            _check_converging(solution, scale, spectrum)
+    _check_solved(solution, v, is_exact=inverse == "exact")
+    return solution._replace(vector=solution.vector * size), spectrum, step
+
+
+def _measure(training: TrainingGradient, solve: Callable[[Tensor], Solution]) -> float:
+    """Norm of Newton's step; infinite where it does not lead down."""
+    size = inverses.find_power_of_two(training.gradient)
+    step = solve(training.gradient / size)
+    if step.num_terms == 0 and step.residual > 0:
+        return math.inf
+    return size * float(step.vector.norm())
 
 
 def _choose_scale(spectrum: Range | None) -> float:
@@ -137,12 +160,17 @@ def _check_converging(solution: Solution, scale: float, spectrum: Range | None) 
         )
 
 
-def _check_solved(solution: Solution, v: Tensor) -> None:
-    if solution.residual > torch.finfo(v.dtype).eps ** (1 / 3):
+def _check_solved(solution: Solution, v: Tensor, is_exact: bool) -> None:
+    """Raise if the Hessian has no inverse where one is needed."""
+    least, greatest = solution.curvatures
+    is_short = is_exact and solution.residual > inverses.get_unreachable(v)
+    if is_short or solution.doubt > 1:
         raise ValueError(
             "The Hessian of `training_loss` is singular where the held-out loss has a "
-            f"gradient: a share of {solution.residual:.3g} of it is out of reach. Set "
-            "`damping`, or penalise the weights."
+            f"gradient, as far as {v.dtype} can tell: its curvatures are from "
+            f"{least:.3g} to {greatest:.3g}, and a share of {solution.residual:.3g} of "
+            "that gradient is out of reach. Set `damping`, penalise the weights, or "
+            "compute in float64."
         )
 
 

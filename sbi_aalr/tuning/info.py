@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sbi_aalr.checks import (
@@ -14,7 +15,7 @@ from sbi_aalr.checks import (
 from sbi_aalr.tuning.inverses import Range, Solution
 
 INVERSES = ("neumann", "conjugate_gradient", "identity", "exact")
-# Of the distance to the optimum that the gradient tells, relative to the weights.
+# Of the distance to the optimum, relative to the weights.
 _STATIONARY = 1e-3
 
 
@@ -50,8 +51,10 @@ class Info(NamedTuple):
         least_curvature: Least $u^T H u / u^T u$ of all u met; negative if H is
             indefinite.
         gradient_norm: Norm of the gradient of the training loss.
-        distance: What that gradient says of the distance to the optimum, at least:
-            its norm by the largest eigenvalue, as a share of the norm of the weights.
+        distance: How far the optimum seems to be: the norm of Newton's step
+            $H^{-1} g$ for that gradient g, as a share of the norm of the weights. It is
+            solved for as exactly as v is, by conjugate gradients unless the inverse is
+            exact, and is too small where those leave much.
         is_stationary: Whether that share is at most 0.001, so that the theorem holds.
     """
 
@@ -69,25 +72,23 @@ def describe(
     spectrum: Range | None,
     settings: Settings,
     gradient_norm: float,
+    step: float,
     leaves: list[Tensor],
 ) -> Info:
     """Sum up what was found, of the Hessian without damping."""
-    largest = distance = math.nan
-    curvatures = solution.curvatures
+    curvatures = solution.curvatures.join(spectrum or Range())
+    size = math.hypot(*(float(w.detach().norm(dtype=torch.float64)) for w in leaves))
+    distance = step / size if size else math.inf
+    largest = math.nan
     if spectrum is not None:
-        curvatures = curvatures.join(spectrum)
-        is_negative = -spectrum.least > spectrum.greatest
-        largest = spectrum.least if is_negative else spectrum.greatest
-        largest -= settings.damping
-        size = abs(largest) * math.hypot(*(float(w.detach().norm()) for w in leaves))
-        distance = gradient_norm / size if size else math.inf
-        distance = 0.0 if gradient_norm == 0 else distance
+        ends = [end - settings.damping for end in spectrum]
+        largest = max(ends, key=abs)
     return Info(
         residual=solution.residual,
         terms_used=solution.num_terms,
         largest_eigenvalue=largest,
         least_curvature=curvatures.least - settings.damping,
         gradient_norm=gradient_norm,
-        distance=distance,
-        is_stationary=distance <= _STATIONARY,
+        distance=0.0 if gradient_norm == 0 else distance,
+        is_stationary=gradient_norm == 0 or distance <= _STATIONARY,
     )

@@ -5,8 +5,12 @@ $\alpha$ gives when it is started at zero: what is left after k terms,
 $(I - \alpha A)^k v = v - A p_k$, is the next term and the residual at once. It
 converges for a positive definite A with $\alpha < 2 / \lambda_{\max}$, and all that can
 go wrong shows in the residual. `identity` puts I in the place of the inverse. Conjugate
-gradients take the best step of each direction. `exact` builds A column by column and is
-for small problems.
+gradients take the best step of each direction; of their vectors a mean is kept whose
+residual never grows, as theirs does without end where A is singular. `exact` builds A
+column by column and is for small problems.
+
+References:
+    Zhou & Walker (1994), SIAM Journal on Scientific Computing 15(2), for that mean.
 """
 
 import math
@@ -26,6 +30,9 @@ MOST_PRODUCTS = 30
 # multiple of a power of the machine epsilon: 1e-4 in float32, 1e-10 in float64.
 _ROUNDING, _POWER = 4.0, 2 / 3
 _EIGENVALUE_TOLERANCE = 1e-5
+# Machine epsilons of the largest curvature below which there is none, and of the
+# largest eigenvalue, by the root of their number, below which an eigenvalue is zero.
+_FLAT, _EXACT_DIGITS = 10, 4
 _FOLLOWED_TERMS = 20
 
 
@@ -58,6 +65,8 @@ class Solution(NamedTuple):
         num_terms: Products with A that went into p, or terms of the series.
         curvatures: Least and greatest $u^T A u / u^T u$ of all u met.
         is_growing: Whether the series was left because its terms began to grow.
+        doubt: By how much p may be wrong for eigenvalues that rounding hides, as a
+            share of its norm; infinite if A is singular.
     """
 
     vector: Tensor
@@ -65,6 +74,7 @@ class Solution(NamedTuple):
     num_terms: int
     curvatures: Range
     is_growing: bool = False
+    doubt: float = 0.0
 
 
 def find_spectrum(
@@ -115,9 +125,24 @@ def _draw_vector(like: Tensor) -> Tensor:
     return (vector / vector.norm()).to(like)
 
 
+def get_unreachable(like: Tensor) -> float:
+    """Share of v that counts as out of reach of a singular matrix."""
+    return torch.finfo(like.dtype).eps ** (1 / 3)
+
+
+def _compare(rest: Tensor, norm: float) -> float:
+    """Norm of what is left as a share; 0 of nothing."""
+    return float(rest.norm()) / norm if norm else 0.0
+
+
 def get_rounding(like: Tensor) -> float:
     """Share of a norm or of the largest eigenvalue that is put down to rounding."""
     return _ROUNDING * torch.finfo(like.dtype).eps ** _POWER
+
+
+def find_power_of_two(v: Tensor) -> float:
+    """A power of two by which v has entries of about 1, so that no square overflows."""
+    return 2.0 ** math.frexp(float(v.abs().max()))[1]
 
 
 def solve_neumann(
@@ -172,23 +197,37 @@ def solve_conjugate_gradient(multiply: Product, v: Tensor, num_terms: int) -> So
         multiply: Maps u `(W,)` to A u.
         v: What to multiply with the inverse, shape `(W,)`.
         num_terms: Largest number of steps; fewer if the residual vanishes.
+
+    Returns:
+        The solution, of a residual that is at most 1.
     """
-    norm = float(v.norm())
-    vector, rest = torch.zeros_like(v), v
+    epsilon, norm = torch.finfo(v.dtype).eps, float(v.norm())
+    vector, rest = kept, kept_rest = torch.zeros_like(v), v
     direction, square = v, norm**2
     curvatures, used = Range(), 0
-    while used < num_terms and square > (torch.finfo(v.dtype).eps * norm) ** 2:
+    # Where the residual has grown so far, nothing is left of the digits of v.
+    while used < num_terms and (epsilon * norm) ** 2 < square < norm**2 / epsilon:
         product = multiply(direction)
-        bend = float(direction @ product)
-        curvatures = curvatures.add(bend / float(direction @ direction))
-        if not bend > 0:
+        bend = float(direction @ product) / float(direction @ direction)
+        curvatures = curvatures.add(bend)
+        if bend <= _FLAT * epsilon * curvatures.size:
             break
-        step = square / bend
+        step = square / (bend * float(direction @ direction))
         vector, rest = vector + step * direction, rest - step * product
+        change = rest - kept_rest
+        share = -float(kept_rest @ change) / (float(change @ change) or 1.0)
+        kept = kept + share * (vector - kept)
+        kept_rest = kept_rest + share * change
         previous, square = square, float(rest @ rest)
         direction = rest + (square / previous) * direction
         used += 1
-    return Solution(vector, square**0.5 / norm if norm else 0.0, used, curvatures)
+    if used:
+        kept_rest = v - multiply(kept)
+    residual = _compare(kept_rest, norm)
+    # A direction of no curvature, or one by which the residual went beyond all bounds.
+    is_flat = used < num_terms and curvatures.least > -get_rounding(v) * curvatures.size
+    is_flat = is_flat and residual > get_unreachable(v)
+    return Solution(kept, residual, used, curvatures, doubt=math.inf if is_flat else 0)
 
 
 def solve_identity(multiply: Product, v: Tensor, scale: float) -> Solution:
@@ -239,11 +278,21 @@ def solve_exact(matrix: Tensor, v: Tensor) -> Solution:
         The solution; its curvatures are the least and the greatest eigenvalue.
     """
     values, vectors = torch.linalg.eigh(matrix.double())
-    is_zero = values.abs() <= values.abs().max() * len(v) * torch.finfo(v.dtype).eps
+    # As far as eigenvalues move if every entry is off by a few last digits.
+    noise = _EXACT_DIGITS * len(v) ** 0.5 * torch.finfo(v.dtype).eps
+    least = float(values.abs().max()) * noise
+    is_zero = values.abs() <= least
     inverses = torch.where(is_zero, 0.0, 1 / torch.where(is_zero, 1.0, values))
     target = v.double()
-    vector = vectors @ (inverses * (vectors.T @ target))
-    norm = float(target.norm())
-    residual = float((target - matrix.double() @ vector).norm()) / norm if norm else 0.0
-    curvatures = Range(float(values[0]), float(values[-1]))
-    return Solution(vector.to(v), residual, len(v), curvatures)
+    parts = vectors.T @ target
+    vector = (vectors @ (inverses * parts)).to(v)
+    rest = target - matrix.double() @ vector.double()
+    # An eigenvalue that was left out may be just below the least that counts.
+    missing = float(parts[is_zero].norm()) / (least or 1.0)
+    return Solution(
+        vector,
+        _compare(rest, float(target.norm())),
+        len(v),
+        Range(float(values[0]), float(values[-1])),
+        doubt=missing / (float(vector.norm()) or 1.0),
+    )

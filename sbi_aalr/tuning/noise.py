@@ -87,6 +87,7 @@ class DropoutRates(nn.Module):
         weight = next(model.parameters(), torch.zeros(()))
         self.logits = nn.Parameter(torch.tensor(rates, device=weight.device).logit())
         self._handles: list = []
+        self._in_place: list[nn.Dropout] = []
 
     def attach(self, model: nn.Module) -> None:
         """Take the place of the dropout of a model, until `detach`.
@@ -101,6 +102,10 @@ class DropoutRates(nn.Module):
                 f"`model` must have {len(self.logits)} dropout layers like the one "
                 f"that the rates were made for, got {len(layers)}."
             )
+        # One that works in place leaves nothing of its input.
+        self._in_place = [layer for layer in layers if layer.inplace]
+        for layer in self._in_place:
+            layer.inplace = False
         for index, layer in enumerate(layers):
 
             def add_noise(
@@ -119,6 +124,8 @@ class DropoutRates(nn.Module):
         """Give the model its own dropout back."""
         while self._handles:
             self._handles.pop().remove()
+        while self._in_place:
+            self._in_place.pop().inplace = True
 
     def compute_rates(self) -> Tensor:
         """The rates, one for each layer, between 0 and 1."""
@@ -142,4 +149,10 @@ def check_rows(batch: object) -> None:
         raise ValueError(
             "`batch` must have rows and columns, at least 2 rows, got shape "
             f"{tuple(batch.shape)}."
+        )
+    bad = int((~torch.isfinite(batch)).flatten(1).any(dim=1).sum())
+    if bad:
+        raise ValueError(
+            f"`batch` must be finite, got NaN or infinity in {bad} of {len(batch)} "
+            "rows. Leave those out."
         )

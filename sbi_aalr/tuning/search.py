@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from sbi_aalr.checks import check_positive_float, check_positive_int, check_seed
 from sbi_aalr.errors import DivergenceError, IndefiniteHessianWarning
 from sbi_aalr.networks.residual import full_precision
-from sbi_aalr.seeding import seeded
+from sbi_aalr.seeding import derive_seed, seeded
 from sbi_aalr.tuning.differentiation import differentiate
 from sbi_aalr.tuning.info import Info, Settings
 from sbi_aalr.tuning.saved_search import read_state, write_state
@@ -166,20 +166,22 @@ class Search:
         num_steps = check_positive_int("num_steps", num_steps)
         if time_limit is not None:
             time_limit = check_positive_float("time_limit", time_limit)
-        self._check_held_out_loss()
         first = len(self.history) + 1
         end = time.perf_counter() + (time_limit or math.inf)
         bar = tqdm(range(num_steps), "Tuning", disable=not show_progress_bars)
         try:
-            for _ in bar:
-                if time.perf_counter() >= end:
-                    break
-                with seeded(self._seed + len(self.history)):
-                    self.history.append(self._take_step())
-                if len(self.history) == first:
-                    # At the start some weights are zero, which can hide noise.
-                    self._check_held_out_loss()
-                bar.set_postfix(validation=f"{self.history[-1].validation_loss:.3g}")
+            with torch.inference_mode(False), torch.enable_grad():
+                self._check_held_out_loss()
+                for _ in bar:
+                    if time.perf_counter() >= end:
+                        break
+                    with seeded(derive_seed(self._seed, len(self.history))):
+                        self.history.append(self._take_step())
+                    if len(self.history) == first:
+                        # At the start some weights are zero, which can hide noise.
+                        self._check_held_out_loss()
+                    loss = self.history[-1].validation_loss
+                    bar.set_postfix(validation=f"{loss:.3g}")
         finally:
             bar.close()
             self._set_training(False)
@@ -232,8 +234,8 @@ class Search:
     def _check_held_out_loss(self) -> None:
         """Raise if the held-out loss has noise of its own."""
         values = []
-        for offset in range(2):
-            with seeded(self._seed + offset), torch.enable_grad():
+        for number in range(2):
+            with seeded(derive_seed(self._seed, number)):
                 loss = evaluate("validation_loss", self._compute_validation_loss)
                 values.append(float(loss.detach()))
         if values[0] != values[1]:
@@ -285,7 +287,7 @@ class Search:
                 )
 
         settings = self._settings
-        size = abs(self._eigenvalue + settings.damping)
+        size = abs(self._eigenvalue) + settings.damping
         is_due = len(self.history) % self._spectrum_every == 0 or not size > 0
         if settings.inverse == "neumann" and not is_due:
             with contextlib.suppress(DivergenceError):

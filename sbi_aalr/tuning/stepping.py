@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from sbi_aalr.checks import check_positive_float
 from sbi_aalr.tuning.training_gradient import evaluate
@@ -113,6 +113,11 @@ def check_optimizers(
         raise TypeError(
             f"`{name}` must be a torch optimizer or several, got "
             f"{type(value).__name__}."
+        )
+    if any(isinstance(one, LBFGS) for one in optimizers):
+        raise TypeError(
+            f"`{name}` must step by one gradient, but LBFGS evaluates the loss itself. "
+            "Use torch.optim.Adam or another."
         )
     stepped = [p for one in optimizers for g in one.param_groups for p in g["params"]]
     wanted = {id(p) for p in parameters}

@@ -24,7 +24,8 @@ class TrainingGradient:
         ValueError: If it does not depend on a weight, or its gradient is not finite.
 
     Attributes:
-        norm: Norm of the gradient.
+        gradient: The gradient, shape `(W,)`.
+        norm: Its norm.
     """
 
     def __init__(self, loss: Tensor, weights: Sequence[Tensor]) -> None:
@@ -44,7 +45,8 @@ class TrainingGradient:
         self._is_curved = [g.requires_grad for g in gradients]
         vector = join(gradients, weights)
         check_finite_vector("the gradient of `training_loss`", vector)
-        self.norm = float(vector.norm())
+        self.gradient = vector
+        self.norm = float(vector.norm(dtype=torch.float64))
 
     def multiply_hessian(self, vector: Tensor) -> Tensor:
         r"""Product of $\partial^2 L / \partial w \partial w^T$ with a vector `(W,)`."""

@@ -88,6 +88,9 @@ def _prepare_leaf(name: str, value: Tensor | Real) -> Tensor:
             f"`{name}` must be finite, got NaN or infinity in {bad} of "
             f"{value.numel()} entries."
         )
+    if value.is_inference():
+        # Of these autograd keeps nothing.
+        value = value.clone()
     if value.is_leaf and value.requires_grad:
         return value
     return value.detach().requires_grad_()

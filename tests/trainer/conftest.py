@@ -9,7 +9,7 @@ from sbi_aalr.training import correct, tuning_search
 @pytest.fixture
 def hasty_search(monkeypatch):
     """Few steps of the search, and few of the stack."""
-    monkeypatch.setattr(tuning_search, "_LEAST_STEPS", 5)
+    monkeypatch.setattr(tuning_search, "_AVERAGED", 1)
     monkeypatch.setattr("sbi_aalr.training.offset._NUM_STEPS", 20)
     monkeypatch.setattr("sbi_aalr.training.assemble._NUM_CONTRASTS", 16)
     monkeypatch.setattr("sbi_aalr.training.assemble._OFFSET_CONTRASTS", 8)

@@ -9,6 +9,7 @@ from trainers import get_estimator, make_trainer, weights
 from tunable import NUM_ROWS, SHORT, get_report, keep, make
 
 from sbi_aalr import AALR, MHPosterior
+from sbi_aalr.errors import TuningWarning
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.simulators import GaussianLinear, TwoMoons
 from sbi_aalr.trainer.tuned import DEFAULT_ATTEMPTS
@@ -50,7 +51,8 @@ def test_what_is_kept_is_the_plain_fit_or_the_tuned_one(base, monkeypatch):
         found[is_kept] = get_estimator_of(trainer, True)
         [entry] = trainer.summary["tuning"]
         assert entry["is_kept"] == is_kept
-        assert all(report["is_kept"] == is_kept for report in entry["structures"])
+        kept = [report["is_kept"] for report in entry["structures"]]
+        assert any(kept) == is_kept
     # Bit for bit, so that a guard that says no costs time and nothing else.
     assert torch.equal(weights(found[False]), weights(plain))
     assert not torch.equal(weights(found[True]), weights(plain))
@@ -221,7 +223,8 @@ def test_training_goes_on_with_other_things_tuned(monkeypatch):
     keep(monkeypatch)
     trainer = make()
     trainer.train(tune=("octaves",), **SHORT)
-    trainer.train(tune=("weight_decay",), resume_training=True, **SHORT)
+    with pytest.warns(TuningWarning, match="rows that tune now.*retrain_from_scratch"):
+        trainer.train(tune=("weight_decay",), resume_training=True, **SHORT)
     assert [entry["names"] for entry in trainer.summary["tuning"]] == [
         ["octaves"],
         ["weight_decay"],

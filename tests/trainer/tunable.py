@@ -6,7 +6,7 @@ from sbi_aalr import networks
 from sbi_aalr.training import tuned
 
 NUM_ROWS = 300
-SHORT = {"max_num_epochs": 2, "seed": 1}
+SHORT = {"max_num_epochs": 15, "seed": 1}
 SMALL = networks.two_towers(16, 1, dropout=0.2, num_octaves=2)
 
 

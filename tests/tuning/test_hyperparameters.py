@@ -112,6 +112,17 @@ def test_dropout_rates_give_the_moments_of_dropout():
     assert kept == pytest.approx([0, 10])
 
 
+def test_dropout_in_place_is_replaced_like_any_other():
+    model = nn.Sequential(nn.Identity(), nn.Dropout(0.5, inplace=True)).train()
+    rates = DropoutRates(model, start=1e-6)
+    rates.attach(model)
+    ones = torch.ones(1, 1_000)
+    assert 0 < float((model(ones) - 1).abs().max().detach()) < 0.01
+    rates.detach()
+    assert float((model(ones.clone()) == 0).float().mean()) > 0.4
+    assert model[1].inplace
+
+
 def test_dropout_rates_are_one_a_block():
     estimator, _, _ = build_towers()
     assert DropoutRates(estimator).compute_rates().shape == (2,)
@@ -153,6 +164,25 @@ def test_augmentation_moves_no_row_on_average():
         moved = (augment(many) - many) / augment.scale.spread
     assert (moved.std(dim=0) > 0.1).all()
     assert (moved.mean(dim=0).abs() < 5 * moved.std(dim=0) / 200).all()
+
+
+def test_augmentation_has_the_type_of_its_rows():
+    rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
+    torch.set_default_dtype(torch.float64)
+    try:
+        augment = Augmentation(rows)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert augment(rows).dtype == torch.float32
+    assert Augmentation(rows.double())(rows.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("make", [ColumnNoise, Augmentation])
+def test_rows_that_are_not_finite_are_refused(make):
+    rows = torch.ones(5, 2)
+    rows[1, 0] = math.nan
+    with pytest.raises(ValueError, match=r"`batch` must be finite.*in 1 of 5 rows"):
+        make(rows)
 
 
 def test_augmentation_takes_rows_of_any_shape():

@@ -1,6 +1,7 @@
 """What `Info` tells of a hypergradient, and what is no silent number."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -47,8 +48,8 @@ def test_info_tells_of_weights_that_are_not_fitted():
         RIDGE.validation_loss, RIDGE.training_loss, (start,), (RIDGE.log_penalties,)
     )
     assert not info.is_stationary
-    # The distance is told from below.
-    assert 0.05 < info.distance < float(1 / start.norm())
+    # A step of Newton's is all there is to go where the loss is a parabola.
+    assert info.distance == pytest.approx(float(1 / start.norm()))
 
 
 def test_held_out_loss_at_its_optimum_has_no_hypergradient():
@@ -64,6 +65,83 @@ def test_held_out_loss_at_its_optimum_has_no_hypergradient():
             inverse=inverse,
         )
         assert float(gradient[0].abs().max()) == info.residual == 0
+
+
+@pytest.mark.parametrize("inverse", ["neumann", "identity", "exact"])
+def test_flat_direction_is_far_from_stationary(inverse):
+    """The largest eigenvalue says nothing of how far it is along the others."""
+
+    def training_loss(weights, hyperparameters):
+        steep, flat = weights[0]
+        return 5e5 * (steep - 1) ** 2 + (flat - hyperparameters[0]) ** 2
+
+    def validation_loss(weights, hyperparameters):
+        return weights[0][1] ** 2
+
+    for flat, is_stationary in ((2.5, False), (1.0, True)):
+        weights = torch.tensor([1.0, flat], dtype=torch.float64)
+        _, info = hypergradient_with_info(
+            validation_loss, training_loss, [weights], [1.0], inverse=inverse
+        )
+        assert info.is_stationary == is_stationary
+        assert info.distance == pytest.approx((flat - 1) / (1 + flat**2) ** 0.5)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.6, 5.0])
+def test_damping_is_no_part_of_what_is_told_of_the_hessian(damping):
+    def training_loss(weights, hyperparameters):
+        u, v = weights[0]
+        return v**2 - 1.5 * u**2 - hyperparameters[0] * (u + v)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IndefiniteHessianWarning)
+        _, info = hypergradient_with_info(
+            lambda w, h: w[0].sum(),
+            training_loss,
+            [torch.tensor([-1 / 3, 0.6], dtype=torch.float64)],
+            [1.0],
+            inverse="exact",
+            damping=damping,
+        )
+    assert info.largest_eigenvalue == pytest.approx(-3)
+    assert info.distance == pytest.approx(0.1 / (1 / 9 + 0.36) ** 0.5)
+
+
+@pytest.mark.parametrize("inverse", ["conjugate_gradient", "exact"])
+def test_residual_is_that_of_what_is_used(inverse):
+    """In float32 the residual that a recurrence carries along is far too small."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(8, 8, generator=generator, dtype=torch.float64)
+    rotation = torch.linalg.qr(noise).Q
+    values = torch.logspace(0, -5, 8, dtype=torch.float64)
+    hessian = (rotation @ values.diag() @ rotation.T).float()
+    v = torch.randn(8, generator=generator)
+    (vector,), info = hypergradient_with_info(
+        lambda w, h: v @ w[0],
+        lambda w, h: w[0] @ hessian @ w[0] / 2 - w[0] @ h[0],
+        [torch.ones(8)],
+        [hessian @ torch.ones(8)],
+        inverse=inverse,
+        num_terms=2_000,
+    )
+    rest = v.double() - hessian.double() @ vector.double()
+    truth = float(rest.norm() / v.norm())
+    assert truth > 1e-5 and info.residual == pytest.approx(truth, rel=0.5)
+
+
+@pytest.mark.parametrize("size", [1e22, 1e-22])
+@pytest.mark.parametrize("inverse", ["neumann", "conjugate_gradient", "exact"])
+def test_size_of_the_held_out_loss_does_not_matter(inverse, size):
+    gradient, info = hypergradient_with_info(
+        lambda w, h: size * w[0].sum(),
+        lambda w, h: (w[0][0] ** 2 + 2 * w[0][1] ** 2) / 2 - h[0] * w[0].sum(),
+        [torch.tensor([1.0, 0.5])],
+        [1.0],
+        inverse=inverse,
+        num_terms=100,
+    )
+    assert float(gradient[0]) == pytest.approx(1.5 * size, rel=1e-5)
+    assert info.residual < 1e-5
 
 
 # What goes wrong.

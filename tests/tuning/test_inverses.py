@@ -1,5 +1,7 @@
 """Inverses and power iteration on matrices that are known."""
 
+import math
+
 import pytest
 import torch
 
@@ -99,6 +101,45 @@ def test_conjugate_gradients_stop_before_negative_curvature():
     _, multiply = rotate(4.0, 1.0, -0.5)
     solution = solve_conjugate_gradient(multiply, V, 50)
     assert solution.num_terms < 3 and solution.curvatures.least < 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_terms", [1, 3, 5, 6, 8, 25, 1_000])
+def test_conjugate_gradients_do_not_explode_where_there_is_no_inverse(dtype, num_terms):
+    values = torch.tensor([1.0, 0.7, 0.4, 0.3, 0.2, 0.0, 0.0, 0.0], dtype=dtype)
+    v = torch.linspace(-1, 2, 8, dtype=dtype)
+    solution = solve_conjugate_gradient(lambda u: values * u, v, num_terms)
+    unreachable = float(v[5:].norm() / v.norm())
+    assert unreachable * 0.999 < solution.residual <= 1
+    assert float(solution.vector.norm()) < 100
+    # What it stopped by is told; before that, the residual says that much is left.
+    assert (solution.doubt == math.inf) == (solution.num_terms < num_terms)
+    if num_terms >= 25:
+        assert solution.doubt == math.inf
+        assert solution.residual == pytest.approx(unreachable, rel=1e-3)
+
+
+@pytest.mark.parametrize("num_terms", [1, 5, 10, 20])
+def test_residual_of_conjugate_gradients_never_grows(num_terms):
+    values = torch.logspace(0, -6, 40, dtype=torch.float64)
+    v = torch.ones(40, dtype=torch.float64)
+    found = [
+        solve_conjugate_gradient(lambda u: values * u, v, k)
+        for k in (num_terms, num_terms + 1)
+    ]
+    assert 1 > found[0].residual >= found[1].residual > 0.1
+    assert found[0].doubt == 0
+
+
+def test_exact_says_where_rounding_hides_what_matters():
+    values = torch.linspace(0.5, 1, 50)
+    values[0] = 2e-6
+    v = torch.zeros(50)
+    v[1], v[0] = 1.0, 0.003
+    hidden = solve_exact(values.diag(), v)
+    assert hidden.residual < 0.005 and hidden.doubt > 100
+    seen = solve_exact(values.diag().double(), v.double())
+    assert seen.doubt == 0 and float(seen.vector[0]) == pytest.approx(1_500, rel=1e-3)
 
 
 def test_identity_tells_what_it_leaves():

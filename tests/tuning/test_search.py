@@ -183,6 +183,33 @@ def test_time_limit_ends_a_search():
 # The scale.
 
 
+@pytest.mark.parametrize("switch_off", [torch.no_grad, torch.inference_mode])
+def test_search_works_where_gradients_are_switched_off(switch_off):
+    search, same = build(), build()
+    with switch_off():
+        history = search.run(3)
+    assert [s.validation_loss for s in history] == [
+        s.validation_loss for s in same.run(3)
+    ]
+
+
+def test_seeds_next_to_each_other_have_nothing_in_common():
+    def collect(seed):
+        drawn = set()
+
+        def training_loss():
+            drawn.add(float(torch.rand(())))
+            return search._model.weight.square().sum()
+
+        search = build(seed=seed, training_loss=training_loss)
+        with pytest.raises(ValueError, match="do neither"):
+            search.run(1)
+        return drawn
+
+    drawn = collect(0), collect(1)
+    assert len(drawn[0]) > 4 and not drawn[0] & drawn[1]
+
+
 def test_spectrum_is_measured_now_and_then(monkeypatch):
     scales = []
     correct = search_module.differentiate

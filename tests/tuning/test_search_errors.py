@@ -62,6 +62,11 @@ def test_modules_and_optimizers_are_checked():
         Search(model, knobs, *losses, optimizer=3, hyperparameter_optimizer=[])
 
 
+def test_optimizer_that_needs_the_loss_itself_is_refused():
+    with pytest.raises(TypeError, match=r"`hyperparameter_optimizer` .* LBFGS"):
+        build(optimizer=torch.optim.LBFGS)
+
+
 def test_learning_rate_is_no_hyperparameter():
     model, knobs = nn.Linear(1, 1), nn.ParameterList([torch.tensor(0.1)])
     search = Search(
