@@ -16,6 +16,13 @@ from sbi_aalr.networks import residual
 _STORED = json.loads(Path(__file__).with_name("numbers.json").read_text())
 # Muon and gated blocks round to bfloat16, which other processors do in another way.
 _ROUNDED = {"train_streamed", "train_streamed_in_passes", "train_stored"}
+# One step that is accepted in the place of another is enough to make chains go elsewhere.
+_CHAOTIC = {
+    "train_truncated",
+    "sample_differential_evolution",
+    "sample_hmc",
+    "sample_batched",
+}
 # That a store holds the run is tested where it is written.
 _LONG = {"sample_batched_to_store"}
 
@@ -35,6 +42,8 @@ def test_same_seed_gives_the_stored_numbers(name):
     stored_here = residual.has_quick_bfloat16("cpu")
     if name == "sample_trials" and not stored_here:
         pytest.skip("its network was trained on a processor that multiplies bfloat16")
+    if name in _CHAOTIC and not stored_here:
+        pytest.skip("its chains were run on a processor that rounds in another way")
     names, tolerance = list(_STORED[name]), 1e-3
     if name in _ROUNDED and not stored_here:
         names, tolerance = ["loss"], 0.1
