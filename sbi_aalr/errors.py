@@ -75,6 +75,14 @@ class InvalidSimulationsWarning(AALRWarning):
     """Simulations with NaN or infinity were left out of training."""
 
 
+class OtherPriorWarning(AALRWarning):
+    """Simulated parameters do not follow the prior that was given."""
+
+
+class FewHeldOutWarning(AALRWarning):
+    """So few simulations are held out that nothing can be chosen by them."""
+
+
 class TuningWarning(AALRWarning):
     """Tuning was given up, and the plain fit is kept; or what tunes was trained on."""
 

@@ -9,7 +9,8 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import nn
 
 from sbi_aalr.networks import posterior_mixture
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 
 
 class FunctionNet(nn.Module):

@@ -15,6 +15,7 @@ from sbi_aalr.comparison.cost import read_peak_memory, reset_peak_memory
 from sbi_aalr.comparison.methods import Method, fit_network, rebuild
 from sbi_aalr.comparison.tasks import Task
 from sbi_aalr.files import read_sealed, read_tensors, write_sealed, write_tensors
+from sbi_aalr.networks import Stack
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.seeding import seeded
 
@@ -69,8 +70,10 @@ def fit_once(
 def _write(folder: Path, fitted: FittedNetwork, task: Task) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     network = fitted.network
-    # A network with a name knows how it was built, which can depend on more than rows.
-    if isinstance(network, RatioEstimator) and hasattr(network, "classifier_name"):
+    # A stack and a network with a name know how they were built, which can depend on
+    # more than rows.
+    has_name = hasattr(network, "classifier_name") or isinstance(network, Stack)
+    if isinstance(network, RatioEstimator) and has_name:
         MHPosterior.from_estimator(network, task.prior).save(folder)
     else:
         write_tensors(folder / _WEIGHTS, network.state_dict())

@@ -27,11 +27,20 @@ def covariance_cholesky(draws: Tensor) -> Tensor:
     A small ridge in units of each parameter's variance keeps it positive definite when
     draws are few or lie in a plane.
     """
+    factor, info = torch.linalg.cholesky_ex(_find_covariance(draws))
+    if not bool((info > 0).any()):
+        return factor
+    # Of chains that ran away squares are infinite.
+    size = draws.abs().amax(dim=0).clamp_min(torch.finfo(draws.dtype).tiny)
+    return size.unsqueeze(-1) * torch.linalg.cholesky(_find_covariance(draws / size))
+
+
+def _find_covariance(draws: Tensor) -> Tensor:
     centred = (draws - draws.mean(dim=0)).movedim(0, 1)
     covariance = centred.mT @ centred / max(draws.shape[0] - 1, 1)
     variance = covariance.diagonal(dim1=-2, dim2=-1)
     variance = torch.where(variance > 0, variance, torch.ones_like(variance))
-    return torch.linalg.cholesky(covariance + _RIDGE * torch.diag_embed(variance))
+    return covariance + _RIDGE * torch.diag_embed(variance)
 
 
 def optimal_scale(starts: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from sbi_aalr.networks.ensemble import average_log_ratios
 from sbi_aalr.networks.stack import Mended, Offset, Stack
 from sbi_aalr.persistence.network_weights import MOST_NUMBERS, build_for_weights
 from sbi_aalr.persistence.posterior_settings import EMBEDDED
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.training.assemble import is_proposal
 from sbi_aalr.training.classifiers import NamedBuilder, resolve_classifier
 from sbi_aalr.training.members import DENSITIES, Materials, Member, build_member

@@ -18,7 +18,7 @@ from sbi_aalr.posterior.last_run import LastRun
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 from sbi_aalr.posterior.saving import save
 from sbi_aalr.posterior.sbi_settings import change_settings
-from sbi_aalr.posterior.transform import make_transform
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.seeding import generators_kept
 
 
@@ -89,7 +89,7 @@ class MHPosterior(LastRun):
         check_prior("prior", prior, width)
         device = str(next(estimator.parameters()).device)
         potential_fn = RatioBasedPotential(estimator, prior, device=device)
-        return cls(potential_fn, prior, make_transform(prior, device), **settings)
+        return cls(potential_fn, prior, find_transform(prior, device), **settings)
 
     def save(self, folder: str | Path) -> Path:
         """Write the posterior to a folder: safetensors and JSON, no pickle.

@@ -33,10 +33,10 @@ from sbi_aalr.posterior.proposal import check_proposal
 from sbi_aalr.posterior.sample_run import sample_run
 from sbi_aalr.posterior.sbi_settings import change_settings
 from sbi_aalr.posterior.target import make_target
-from sbi_aalr.posterior.transform import make_transform
 from sbi_aalr.posterior.trials import warn_about_trials
 from sbi_aalr.sampling.normaliser import Normaliser, PriorDraws
 from sbi_aalr.sampling.plan import check_memory, make_plan
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.sample import pick_draws, warn_if_collapsed
 from sbi_aalr.sampling.target import Target
@@ -68,7 +68,7 @@ class SbiPosterior(NeuralPosterior):
         if self._x is not None:
             self._x = self._check_x(self._x)
         if theta_transform is None:
-            self.theta_transform = make_transform(self.proposal, self._device)
+            self.theta_transform = find_transform(self.proposal, self._device)
         self.parameters = parameters
         self._names = find_parameter_names(parameter_names, self.proposal, self._dim)
         self._prior_draws: PriorDraws | None = None
@@ -239,7 +239,7 @@ class SbiPosterior(NeuralPosterior):
         self._prior_draws = None
         self.potential_fn.to(self._device)
         self.proposal = move_distribution_to_device(self.proposal, self._device)
-        self.theta_transform = make_transform(self.proposal, self._device)
+        self.theta_transform = find_transform(self.proposal, self._device)
         if self._x is not None:
             self._x = self._x.to(self._device)
         return self

@@ -1,12 +1,8 @@
-"""What is known of a prior: its log-density anywhere, and a space without bounds."""
-
-import warnings
+"""The log-density of a prior, minus infinity wherever the prior is not."""
 
 import torch
-from sbi.utils.sbiutils import mcmc_transform
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.distributions.transforms import Transform
 
 from sbi_aalr.checks import is_in_support
 
@@ -56,19 +52,3 @@ class LogPrior:
         log_prob = self._prior.log_prob(safe)
         log_density = torch.where(valid & ~log_prob.isnan(), log_prob, -torch.inf)
         return log_density.reshape(theta.shape[:-1])
-
-
-def find_transform(prior: Distribution) -> Transform:
-    """The transform from prior units to unconstrained space, on the prior's device.
-
-    Args:
-        prior: Distribution of parameters of shape `(D,)`.
-    """
-    with torch.random.fork_rng(devices=[]):
-        # The same for the same prior: sbi draws where it has no mean.
-        torch.manual_seed(0)
-        device = prior.sample((1,)).device
-        with warnings.catch_warnings():
-            # Where a prior has no support, sbi says that it goes by its spread.
-            warnings.simplefilter("ignore", UserWarning)
-            return mcmc_transform(prior, device=device)

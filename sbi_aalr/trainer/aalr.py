@@ -16,11 +16,11 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from sbi_aalr.checks import check_device, check_positive_int
 from sbi_aalr.seeding import generators_kept
+from sbi_aalr.trainer.begin import check_use
 from sbi_aalr.trainer.checkpoints import SECONDS_BETWEEN, Checkpoints
 from sbi_aalr.trainer.loading import load_trainer
 from sbi_aalr.trainer.no_tracker import check_logging
 from sbi_aalr.trainer.saving import save_trainer
-from sbi_aalr.trainer.sbi_trainer import check_loss_arguments
 from sbi_aalr.trainer.simulating import SimulatingTrainer
 from sbi_aalr.trainer.stored import NO_LIMIT, fit_stored
 from sbi_aalr.training.classifiers import resolve_classifier
@@ -57,12 +57,15 @@ class AALR(SimulatingTrainer):
         base: Densities to stack with the towers, of theta given x (`"posterior"`), of
             x given theta (`"likelihood"`), or both (`"auto"`); None for towers alone;
             or an estimator or posterior of sbi's NPE or NLE, as one more of them.
+            Where `prior` is left out, or `classifier` or `loss` is chosen, `"auto"`
+            means the network alone.
         exchangeable: Whether data `(N, T, E)` are T i.i.d. trials each.
         embedding_net_x: Net of the scaled data; must give `(N, F)`.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a name is unknown, or names do not fit.
+        ValueError: If a name is unknown, or names do not fit; if another base than
+            `"auto"` is asked for where there can be none.
 
     References:
         Hermans, Begy & Louppe (2020), *Likelihood-free MCMC with Amortized Approximate
@@ -100,6 +103,7 @@ class AALR(SimulatingTrainer):
             device=check_device("device", device),
             **log,
         )
+        check_use(self)
 
     def train(
         self,
@@ -177,7 +181,7 @@ class AALR(SimulatingTrainer):
             TuningWarning: If something could not be tuned.
             UserWarning: If `max_num_epochs` ended the training.
         """
-        check_loss_arguments(loss_kwargs)
+        _check_loss_arguments(loss_kwargs)
         if training_batch_size is not None:
             training_batch_size = check_positive_int(
                 "training_batch_size", training_batch_size
@@ -268,3 +272,12 @@ class AALR(SimulatingTrainer):
         }
         trainer: Self = load_trainer(cls, folder, given)
         return trainer
+
+
+def _check_loss_arguments(loss_kwargs: object) -> None:
+    """Raise unless sbi would take the arguments of its loss too."""
+    if not isinstance(loss_kwargs, LossArgsNRE_A | None):
+        raise TypeError(
+            "`loss_kwargs` must be LossArgsNRE_A or None, got "
+            f"{type(loss_kwargs).__name__}. It is not used; leave it out."
+        )

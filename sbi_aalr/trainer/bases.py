@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+import torch
 from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.neural_nets.estimators.base import ConditionalDensityEstimator
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -13,6 +14,8 @@ from sbi_aalr.networks.given_density import wrap_density
 from sbi_aalr.sampling.log_prior import LogPrior
 
 BASES = ("auto", "posterior", "likelihood")
+# Simulations of which all pairs tell the side of a density.
+_NUM_TOLD = 400
 _SIDES = {"posterior_estimator": "posterior", "likelihood_estimator": "likelihood"}
 
 
@@ -53,8 +56,7 @@ def wrap_base(
     """Make a ratio estimator of a density that sbi has trained.
 
     Where its side is not known, shapes say which it is of; where both have one shape,
-    the side that gives the simulations the higher log-ratio on average does, with pairs
-    that do not belong together as the measure.
+    it is the side that finds the parameters of data among others.
 
     Args:
         base: What `check_base` returned for it.
@@ -88,9 +90,17 @@ def wrap_base(
     return max(wrapped, key=lambda estimator: _tell_apart(estimator, theta, x))
 
 
+@torch.no_grad()
 def _tell_apart(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> float:
-    """How well it tells pairs that belong together from others, nats."""
-    rows = slice(0, 200)
-    theta, x = theta[rows], x[rows]
-    joint, other = estimator(theta, x), estimator(theta.roll(1, 0), x)
-    return float((joint - other).clamp(-50, 50).mean())
+    """How well it finds the parameters of data among those of others, nats.
+
+    That is minus InfoNCE, which no function of the data changes, as the wrong constant
+    of a likelihood, and which any function of the parameters makes worse.
+    """
+    theta, x = theta[:_NUM_TOLD], x[:_NUM_TOLD]
+    count = len(theta)
+    every_theta = theta.repeat_interleave(count, dim=0)
+    every_x = x.repeat(count, *[1] * (x.ndim - 1))
+    log_ratio = estimator(every_theta, every_x).reshape(count, count)
+    log_ratio = log_ratio.nan_to_num(-50.0).clamp(-50, 50)
+    return float((log_ratio.diagonal() - log_ratio.logsumexp(dim=0)).mean())

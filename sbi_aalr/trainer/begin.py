@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.networks.coordinates import ThetaCoordinates
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.trainer.bases import wrap_base
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
@@ -29,11 +30,25 @@ def uses_base(trainer: SbiTrainer) -> bool:
     return trainer._base is not None and trainer._prior is not None and is_free
 
 
+def check_use(trainer: SbiTrainer) -> None:
+    """Raise if a base was asked for that would not be used."""
+    base = trainer._base
+    if base in (None, "auto") or uses_base(trainer):
+        return
+    given = repr(base) if isinstance(base, str) else "a density"
+    if trainer._prior is None:
+        rule, remedy = "needs `prior`, which is divided by", "Pass the prior"
+    else:
+        rule = "is for the default `classifier` and `loss`, with which it is stacked"
+        remedy = "Leave those out"
+    raise ValueError(f"`base` {rule}, got {given}. {remedy}, or `base=None`.")
+
+
 def begin_structures(
     trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry, num_simulations: int
 ) -> None:
     """Give the trainer new structures, built from first rows."""
-    prior = _find_prior(trainer)
+    prior = find_prior(trainer)
     net = trainer._embedding_net_x
     if trainer._exchangeable and x.ndim != 3:
         raise ValueError(
@@ -76,14 +91,14 @@ def correct_densities(trainer: SbiTrainer) -> None:
     What is left after failures were left out follows that one, and so do densities that
     were fitted to it; see `sbi_aalr.sampling.validity`.
     """
-    log_prior = LogPrior(_find_prior(trainer))
+    log_prior = LogPrior(find_prior(trainer))
     for structure in trainer._structures or []:
         coordinates = structure.estimator.embedding_net_theta
         if isinstance(coordinates, ThetaCoordinates):
             coordinates.log_prior = log_prior
 
 
-def _find_prior(trainer: SbiTrainer) -> Any:
+def find_prior(trainer: SbiTrainer) -> Any:
     """The prior that the trainer's simulations were drawn from, cuts aside."""
     prior: Any = trainer._prior
     prior = prior.prior if isinstance(prior, TruncatedPrior) else prior

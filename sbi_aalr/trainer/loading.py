@@ -18,7 +18,8 @@ from sbi_aalr.persistence.posterior_settings import shorten
 from sbi_aalr.persistence.prior_json import decode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import TRAINER
 from sbi_aalr.persistence.trainer_files import read_trainer
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.stored_rows import StoredRows

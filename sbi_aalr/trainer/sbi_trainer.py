@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 import torch
 from sbi.inference.posteriors.base_posterior import NeuralPosterior
 from sbi.inference.posteriors.posterior_parameters import PosteriorParameters
-from sbi.inference.trainers._contracts import LossArgsNRE_A
 from sbi.inference.trainers.nre.nre_base import RatioEstimatorTrainer
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.sbi_types import Tracker
@@ -78,9 +77,11 @@ class SbiTrainer(RatioEstimatorTrainer):
     _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
     _truncated_prior: Distribution | None = None
-    # Parameters that failed, of each store; how often those of the last fit succeed.
+    # Parameters that failed, of each store; how often those of the last fit succeed,
+    # and whether those follow the prior.
     _failures: tuple[Tensor, ...] = ()
     _validity: Validity | None = None
+    _follows_prior: bool = True
 
     def _keep(
         self,
@@ -289,12 +290,3 @@ class SbiTrainer(RatioEstimatorTrainer):
     def _loss(self, theta: Tensor, x: Tensor, num_atoms: int) -> Tensor:
         """Refuse: sbi's own loop, which would call this, trains nothing here."""
         raise NotImplementedError("`RatioLoss` says what is trained on.")
-
-
-def check_loss_arguments(loss_kwargs: object) -> None:
-    """Raise unless sbi would take the arguments of its loss too."""
-    if not isinstance(loss_kwargs, LossArgsNRE_A | None):
-        raise TypeError(
-            "`loss_kwargs` must be LossArgsNRE_A or None, got "
-            f"{type(loss_kwargs).__name__}. It is not used; leave it out."
-        )

@@ -1,6 +1,7 @@
 """The structures of a trainer, and the stack that is made of them."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -8,10 +9,16 @@ import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
+from sbi_aalr.errors import FewHeldOutWarning
 from sbi_aalr.networks import Stack
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.training.assemble import LEAST_HELD_OUT, Assembled, assemble
+from sbi_aalr.training.assemble import (
+    LEAST_HELD_OUT,
+    Assembled,
+    assemble,
+    is_proposal,
+)
 from sbi_aalr.training.contrasts import Pool
 from sbi_aalr.training.history import History
 from sbi_aalr.training.members import Member
@@ -108,16 +115,23 @@ def put_stack(
 
     Returns:
         The stack, and how it came to be; None where too few rows are held out.
+
+    Warns:
+        FewHeldOutWarning: If too few rows are held out to choose by.
     """
     held_out = source.held_out()
     estimators = [s.estimator.eval() for s in structures]
-    if len(held_out[0]) < LEAST_HELD_OUT:
-        trainer._neural_net = estimators[-1]
-        return None
     base = trainer._base
     usable = [
-        base != "likelihood" or s.member is None or s.is_of_data for s in structures
+        s.member is None
+        or s.is_of_data
+        or s.member.name == "given_density"
+        or (base != "likelihood" and trainer._follows_prior)
+        for s in structures
     ]
+    if len(held_out[0]) < LEAST_HELD_OUT:
+        _put_simplest(trainer, structures, usable, len(held_out[0]))
+        return None
     training = source.training()
     device = held_out[1].device
     seed = int(torch.randint(2**31, ()))
@@ -130,10 +144,36 @@ def put_stack(
             training,
             torch.Generator(device).manual_seed(seed),
             seconds,
+            trainer._follows_prior,
         )
     )
     trainer._neural_net = assembled.stack
     return assembled
+
+
+def _put_simplest(
+    trainer: SbiTrainer, structures: list[Structure], usable: list[bool], num_rows: int
+) -> None:
+    """Put what can hardly be fitted badly: a density that was given, or the first."""
+    names = [one.member.name if one.member else "two_towers" for one in structures]
+    place = usable.index(True)
+    if "given_density" in names:
+        place = names.index("given_density")
+    estimators = [one.estimator for one in structures]
+    weights = torch.zeros(len(estimators))
+    weights[place] = 1.0
+    proposal = next(one for one in estimators if is_proposal(one))
+    device = next(proposal.parameters()).device
+    trainer._neural_net = Stack(estimators, weights, proposal=proposal).to(device)
+    warnings.warn(
+        FewHeldOutWarning(
+            f"{num_rows} rows are held out, and it takes {LEAST_HELD_OUT} to choose "
+            f"between estimators, so the simplest is kept alone: {names[place]}. "
+            "Simulate more, or raise `validation_fraction`.",
+            num_rows,
+        ),
+        stacklevel=2,
+    )
 
 
 def describe_structures(

@@ -30,6 +30,7 @@ from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import measure_validity, shuffle_rows, take_first
 from sbi_aalr.trainer.stacking import Source
 from sbi_aalr.trainer.structures import fit_structures
+from sbi_aalr.trainer.theta_check import check_theta
 from sbi_aalr.trainer.tuned import make_tuner, read_attempts, record_tuning
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StoredPasses
@@ -116,6 +117,7 @@ def fit_stored(
                 seed=seed,
             )
         trainer._validity = measure_validity(trainer)
+        check_theta(trainer, theta)
         begins = journal.note("begins", has_to_begin(trainer, retrain_from_scratch))
         if not begins:
             check_fits(trainer._neural_net, theta, x)

@@ -68,6 +68,7 @@ def assemble(
     training: tuple[Tensor, Tensor],
     generator: torch.Generator,
     seconds: float | None = None,
+    follows_prior: bool = True,
 ) -> Assembled:
     """Stack fitted structures by what they say about held-out pairs.
 
@@ -79,6 +80,8 @@ def assemble(
         training: Pairs that they were trained on, for the offset.
         generator: Source of randomness, on the device of the pairs.
         seconds: About how long it may take; None for as long as it takes.
+        follows_prior: Whether the pool does. Where not, contrasts all come from it, as
+            those of densities would have no known weight, and no offset is fitted.
 
     Returns:
         The stack.
@@ -86,7 +89,8 @@ def assemble(
     clock = Clock(seconds)
     is_short = seconds is not None and seconds < _FEW_SECONDS
     theta, x = (rows[:_MOST_HELD_OUT] for rows in held_out)
-    proposals = [s for s in structures if is_proposal(s)]
+    densities = [s for s in structures if is_proposal(s)]
+    proposals = densities if follows_prior else []
     joint = torch.stack([evaluate(s, theta[None], x)[0] for s in structures])
     each = len(structures) * len(theta)
     if seconds is not None:
@@ -114,7 +118,7 @@ def assemble(
     sizes = [sum(p.numel() for p in structures[i].parameters()) for i in allowed]
     weights[allowed] = find_weights(evidence.take(allowed), sizes).cpu()
     order = [
-        losses[i] if s in proposals else torch.inf for i, s in enumerate(structures)
+        losses[i] if s in densities else torch.inf for i, s in enumerate(structures)
     ]
     proposal = structures[int(torch.tensor(order).argmin())]
     stack = Stack(structures, weights, proposal=proposal).to(theta.device)
@@ -142,6 +146,8 @@ def assemble(
             mended, gain = found
             loss, weights = loss - gain, seen
             stack = Stack(structures, weights, None, proposal, mended)
+    if not follows_prior:
+        return Assembled(stack.to(theta.device), weights, losses.cpu(), loss)
     wanted = min(_OFFSET_ROWS, len(training[0]))
     affordable = clock.afford(wanted, _OFFSET_CONTRASTS * num_used, _OFFSET_SHARE)
     offset_rows = max(_LEAST_OFFSET_ROWS, affordable)

@@ -13,6 +13,10 @@ _LEAST_WEIGHT = 0.03
 # By how much a member must mend the held-out loss: nats, and standard errors.
 _LEAST_GAIN = 2e-3
 _LEAST_EVIDENCE = 1.0
+# What weights may sum to, about, beyond one. Each member is a ratio by itself, so that
+# their sum is the inverse temperature of the whole: where few rows are held out, more
+# than one is over-confidence, and less mends that of members that over-fit.
+_MOST_EXCESS = 0.1
 # What a single small member may cost in the place of all, however large the error: that
 # of few rows, or of losses with outliers, hides too much.
 _MOST_COST = 0.02
@@ -62,10 +66,11 @@ def measure_loss(evidence: Evidence, weights: Tensor) -> Tensor:
 def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
     """Find non-negative weights with the least loss, which is convex in them.
 
-    Members that add too little are left out, least useful first, so that what is
-    evaluated when sampling stays small. In the end one member takes the place of all
-    that are left if it is smaller and hardly worse: where a closed form is right, a
-    network that comes out as good has only noise to add.
+    By few rows their sum is hardly more than one, whatever the loss. Members that add
+    too little are left out, least useful first, so that what is evaluated when sampling
+    stays small. In the end one member takes the place of all that are left if it is
+    smaller and hardly worse: where a closed form is right, a network that comes out as
+    good has only noise to add.
 
     Args:
         evidence: What the members say.
@@ -120,11 +125,13 @@ def _minimise(evidence: Evidence) -> Tensor:
     def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
         weights = torch.tensor(values, requires_grad=True)
         with torch.enable_grad():
-            loss = measure_loss(evidence, weights).mean()
+            excess = (weights.sum() - 1).clamp_min(0) / _MOST_EXCESS
+            # A prior, which many rows outweigh.
+            loss = measure_loss(evidence, weights).mean() + excess**2 / (2 * num_rows)
             (gradient,) = torch.autograd.grad(loss, weights)
         return float(loss.detach()), gradient.numpy()
 
-    count = len(evidence.joint)
+    count, num_rows = evidence.joint.shape
     start = np.full(count, 1 / count)
     found = minimize(
         evaluate, start, jac=True, method="L-BFGS-B", bounds=[(0.0, 2.0)] * count

@@ -49,3 +49,13 @@ def test_scale_is_that_of_roberts_gelman_and_gilks(dim, expected):
     assert optimal_scale(torch.zeros(10, 2, dim)).tolist() == pytest.approx(
         [expected] * 2
     )
+
+
+def test_covariance_of_chains_that_ran_away_is_finite():
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.randn(50, 2, 3, generator=generator)
+    # Of the second observation; its squares and their sums are infinite in float32.
+    far = draws * torch.tensor([[[1.0], [3e37]]])
+    factor = covariance_cholesky(far)
+    near = covariance_cholesky(draws)
+    torch.testing.assert_close(factor, near * torch.tensor([1.0, 3e37]).view(2, 1, 1))

@@ -15,7 +15,8 @@ from sbi_aalr.networks.coordinates import (
     choose_logarithms,
     find_steps,
 )
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 
 NUM_DRAWS = 20_000
 

@@ -11,7 +11,8 @@ from torch import nn
 from sbi_aalr.networks import is_separable, likelihood_mixture, posterior_mixture
 from sbi_aalr.networks.density import component_weights, draw_theta
 from sbi_aalr.sampling.guided import Guide
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 
 NUM_ROWS = 10_000
 BOX = BoxUniform(torch.tensor([-1.0]), torch.tensor([3.0]))

@@ -8,7 +8,8 @@ from sbi_aalr import MHPosterior
 from sbi_aalr.networks import Stack
 from sbi_aalr.networks.correction import Correction, CorrectionInput
 from sbi_aalr.networks.stack import Mended, Offset
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.training.classifiers import NamedBuilder
 from sbi_aalr.training.members import Materials, Member, build_member
 

@@ -16,7 +16,7 @@ from sbi_aalr.networks import residual
 _STORED = json.loads(Path(__file__).with_name("numbers.json").read_text())
 # Muon and gated blocks round to bfloat16, which other processors do in another way.
 _ROUNDED = {"train_streamed", "train_streamed_in_passes", "train_stored"}
-# One step that is accepted in the place of another is enough to make chains go elsewhere.
+# One step that is accepted in the place of another is enough for chains to part.
 _CHAOTIC = {
     "train_truncated",
     "sample_differential_evolution",

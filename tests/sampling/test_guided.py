@@ -21,8 +21,9 @@ from sbi_aalr.sampling.guided import (
     find_guided_starts,
 )
 from sbi_aalr.sampling.guided_kernel import LEAST_SHARE, WARMUP_THIN, follow
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.plan import make_plan
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.settings import Settings
 
 QUIET = {"show_progress_bars": False}

@@ -22,6 +22,7 @@ from torch import nn
 from trainers import append, get_estimator, make_trainer
 
 from sbi_aalr import AALR, networks
+from sbi_aalr.errors import FewHeldOutWarning
 from sbi_aalr.networks import Stack, is_separable
 from sbi_aalr.networks.density import draw_theta
 from sbi_aalr.training.ratio_loss import RatioLoss
@@ -225,6 +226,7 @@ def test_truncated_rounds_stack_too():
     assert (draws.std(dim=0) / spread - 1).abs().max() < 0.25
 
 
+@pytest.mark.filterwarnings("ignore:.*rows are held out")
 @pytest.mark.parametrize("num_rows", [4, 20, 60])
 def test_few_simulations_are_enough_for_something(num_rows):
     trainers = [
@@ -235,3 +237,16 @@ def test_few_simulations_are_enough_for_something(num_rows):
         with torch.no_grad():
             found = get_estimator(trainer)(*draw_pairs(20, seed=9)[::2])
         assert torch.isfinite(found).all()
+
+
+def test_closed_form_is_kept_where_too_few_rows_are_held_out():
+    """Towers of sixty simulations would know next to nothing."""
+    trainer = append(make_trainer("two_towers", base="auto"), 60)
+    with pytest.warns(FewHeldOutWarning, match="6 rows are held out.*posterior_mix"):
+        trainer.train(seed=1, max_num_epochs=10)
+    posterior = trainer.build_posterior()
+    x_o = torch.tensor([[0.5, -0.5]])
+    draws = posterior.sample((2_000,), x_o, seed=1, show_progress_bars=False)
+    mean, deviation = exact_posterior(x_o)
+    assert torch.allclose(draws.mean(dim=0), mean, atol=0.4)
+    assert torch.allclose(draws.std(dim=0), torch.tensor(deviation), rtol=0.3)

@@ -5,7 +5,8 @@ import torch
 from linear_gaussian import PRIOR, draw_pairs
 from torch import nn
 
-from sbi_aalr.sampling.log_prior import LogPrior, find_transform
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.training.assemble import is_proposal
 from sbi_aalr.training.members import (
     DENSITIES,

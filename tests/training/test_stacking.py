@@ -10,6 +10,7 @@ from linear_gaussian import draw_pairs, log_ratio
 
 from sbi_aalr.networks import likelihood_mixture
 from sbi_aalr.training import assemble as assembling
+from sbi_aalr.training import stacking
 from sbi_aalr.training.assemble import assemble
 from sbi_aalr.training.contrasts import Pool, draw_contrasts, evaluate
 from sbi_aalr.training.stacking import Evidence, find_weights, measure_loss
@@ -81,8 +82,9 @@ def test_nothing_is_as_good_as_zeros_where_nothing_was_learnt(pairs):
     assert float(weights.max()) < 0.15
 
 
-def test_members_that_know_half_each_are_added(pairs):
-    evidence = collect(pairs, first, zeros, second)
+def test_members_that_know_half_each_are_added():
+    theta, _, x = draw_pairs(5 * NUM_ROWS, seed=1)
+    evidence = collect((theta, x), first, zeros, second)
     weights = weigh(evidence)
     assert weights[1] == 0
     assert weights[[0, 2]].tolist() == pytest.approx([1, 1], abs=0.3)
@@ -256,3 +258,23 @@ def test_stacking_on_a_slow_machine_keeps_its_time(monkeypatch):
     # All that is wanted would take eleven seconds.
     assert time.perf_counter() - began < 6.0
     assert int(assembled.losses.argmin()) == 0 and assembled.weights[0] > 0
+
+
+def test_few_rows_do_not_say_that_weights_should_sum_to_more_than_one(
+    pairs, monkeypatch
+):
+    """A ratio that is too weak is strengthened, if rows are enough to know it by."""
+
+    def weak(theta, x):
+        return log_ratio(theta, x) / 3
+
+    theta, x = pairs
+    few, many = (collect((theta[:count], x[:count]), weak) for count in (12, NUM_ROWS))
+    assert 1 < float(weigh(few)[0]) < 1.2
+    assert float(weigh(many)[0]) > 1.4
+    monkeypatch.setattr(stacking, "_MOST_EXCESS", math.inf)
+    assert float(weigh(few)[0]) > 1.3
+    # Less than one is left as it is found: members of few simulations over-fit.
+    monkeypatch.undo()
+    strong = collect((theta[:12], x[:12]), lambda theta, x: 3 * log_ratio(theta, x))
+    assert float(weigh(strong)[0]) < 0.7

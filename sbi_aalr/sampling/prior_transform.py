@@ -13,27 +13,32 @@ from torch.distributions.transforms import (
     Transform,
 )
 
-from sbi_aalr.seeding import seeded
+from sbi_aalr.seeding import generators_kept, seeded
 
 _NUM_DRAWS = 1_000
 _QUANTILES = (0.1587, 0.5, 0.8413)
 
 
-def make_transform(prior: Any, device: Any = "cpu") -> Transform:
-    """Make the transform of parameters `(N, D)` to unconstrained space.
+def find_transform(prior: Any, device: Any = None) -> Transform:
+    """Find the transform of parameters `(N, D)` to unconstrained space.
 
     It is sbi's, but for priors that sbi's fails for: those whose mean or variance does
-    not exist, as of Cauchy's or Student's distribution, and mixtures.
+    not exist, as of Cauchy's or Student's distribution, and mixtures. It is the same
+    for the same prior.
 
     Args:
         prior: The prior.
-        device: Where parameters are.
+        device: Where parameters are; None for where the prior is.
 
     Returns:
         The transform.
     """
+    if device is None:
+        with generators_kept():
+            device = prior.sample(torch.Size((1,))).device
     try:
-        with warnings.catch_warnings():
+        # sbi draws where a prior has no mean.
+        with seeded(0), warnings.catch_warnings():
             # Where a prior has no support, sbi says that it goes by its spread.
             warnings.simplefilter("ignore", UserWarning)
             return mcmc_transform(prior, device=device)
