@@ -48,7 +48,7 @@ def begin_structures(
     trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry, num_simulations: int
 ) -> None:
     """Give the trainer new structures, built from first rows."""
-    prior = find_prior(trainer)
+    prior = _find_prior(trainer)
     net = trainer._embedding_net_x
     if trainer._exchangeable and x.ndim != 3:
         raise ValueError(
@@ -91,14 +91,14 @@ def correct_densities(trainer: SbiTrainer) -> None:
     What is left after failures were left out follows that one, and so do densities that
     were fitted to it; see `sbi_aalr.sampling.validity`.
     """
-    log_prior = LogPrior(find_prior(trainer))
+    log_prior = LogPrior(_find_prior(trainer))
     for structure in trainer._structures or []:
         coordinates = structure.estimator.embedding_net_theta
         if isinstance(coordinates, ThetaCoordinates):
             coordinates.log_prior = log_prior
 
 
-def find_prior(trainer: SbiTrainer) -> Any:
+def _find_prior(trainer: SbiTrainer) -> Any:
     """The prior that the trainer's simulations were drawn from, cuts aside."""
     prior: Any = trainer._prior
     prior = prior.prior if isinstance(prior, TruncatedPrior) else prior

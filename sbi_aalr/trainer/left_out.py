@@ -8,8 +8,8 @@ from torch import Tensor
 from sbi_aalr.errors import InvalidSimulationsWarning
 
 
-def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows whose x is finite, with a warning of the others."""
+def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows whose x is finite, and the theta of others, with a warning."""
     valid = torch.isfinite(x).flatten(1).all(dim=1)
     num_invalid = int((~valid).sum())
     if num_invalid == len(x):
@@ -21,11 +21,11 @@ def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         warnings.warn(
             InvalidSimulationsWarning(
                 f"{num_invalid} of {len(x)} simulations have NaN or infinity in `x` "
-                "and were left out. The posterior is systematically wrong wherever "
-                "such are common; better give them a finite value of their own.",
+                "and were left out. `build_posterior` corrects for where such are "
+                "common; the ratio alone is systematically wrong there.",
                 num_invalid / len(x),
             ),
             # Past `append_simulations`, to whoever called it.
             stacklevel=3,
         )
-    return theta[valid], x[valid]
+    return theta[valid], x[valid], theta[~valid]

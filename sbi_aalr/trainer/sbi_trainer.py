@@ -123,7 +123,8 @@ class SbiTrainer(RatioEstimatorTrainer):
                 are read as they are needed, and whose failures the posterior corrects.
             x: Data simulated from them, shape `(N, *event_shape)`; None for a store.
             exclude_invalid_x: Leave out rows of `x` with NaN or infinity. The ratio is
-                then systematically wrong wherever such rows are common.
+                then systematically wrong wherever such rows are common, for which the
+                posterior corrects, as for failures of a store.
             from_round: Round the simulations come from; 0 means from the prior.
             algorithm: Name for sbi's messages, of which there are none.
             data_device: Where to keep the data, by default the training device.
@@ -154,7 +155,9 @@ class SbiTrainer(RatioEstimatorTrainer):
         prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
         theta, x = check_simulations(theta, x, exclude_invalid_x, earlier, prior)
         if exclude_invalid_x:
-            theta, x = leave_out_invalid(theta, x)
+            theta, x, failed = leave_out_invalid(theta, x)
+            if len(failed):
+                self._failures = (*self._failures, failed.cpu())
         # Not by sbi's own method: it warns of z-scoring, which there is none of here.
         self._theta_roundwise.append(theta.to(device))
         self._x_roundwise.append(x.to(device))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.errors import OtherPriorWarning
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.seeding import seeded
-from sbi_aalr.trainer.begin import find_prior, uses_base
+from sbi_aalr.trainer.begin import uses_base
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 
 _NUM_DRAWS = 20_000
@@ -70,7 +71,11 @@ def check_theta(trainer: SbiTrainer, theta: Tensor) -> None:
     # What is left of a prior that was cut follows it there.
     if not uses_base(trainer) or trainer._cut is not None:
         return
-    trainer._follows_prior = follows_prior(theta, find_prior(trainer))
+    # What failed was drawn, too.
+    drawn = torch.cat([theta.cpu(), *trainer._failures])
+    prior: Any = trainer._prior
+    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+    trainer._follows_prior = follows_prior(drawn, prior)
     if trainer._follows_prior or any(trainer._data_round_index):
         return
     warnings.warn(

@@ -10,7 +10,11 @@ from torch import nn
 from torch.distributions import Normal
 
 from sbi_aalr import AALR, MHPosterior
-from sbi_aalr.errors import CallOrderError, InvalidSimulationsWarning
+from sbi_aalr.errors import (
+    CallOrderError,
+    InvalidSimulationsWarning,
+    OtherPriorWarning,
+)
 from sbi_aalr.networks import Stack
 from sbi_aalr.sampling import ValidPrior
 from sbi_aalr.simulation import SimulationStore, fill_store
@@ -118,6 +122,23 @@ def build_rich(theta, x):
             return self.quadratic(rows) + self.free(rows[:, 2:3])
 
     return RatioEstimator(Net(), theta.shape[1:], x.shape[1:])
+
+
+def test_posterior_is_corrected_for_rows_that_are_left_out():
+    torch.manual_seed(1)
+    theta = PRIOR.sample((6_000,))
+    x = fail_where_large(theta)
+    trainer = AALR(PRIOR, base="posterior", show_progress_bars=False)
+    with pytest.warns(InvalidSimulationsWarning, match="`build_posterior` corrects"):
+        trainer.append_simulations(theta, x, exclude_invalid_x=True)
+    with warnings.catch_warnings():
+        # Those that are left do not follow the prior, but all together do.
+        warnings.simplefilter("error", OtherPriorWarning)
+        train(trainer, max_num_epochs=12)
+    posterior = trainer.build_posterior()
+    assert isinstance(posterior.proposal, ValidPrior)
+    draws = posterior.sample((2_000,), X_O, seed=1, show_progress_bars=False)
+    assert float(draws[:, 0].mean()) == pytest.approx(exact_mean(), abs=0.08)
 
 
 def test_posterior_is_corrected_for_what_failed_and_stays_so_on_disk(tmp_path):
