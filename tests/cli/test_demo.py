@@ -61,7 +61,7 @@ def test_files_are_those_named_and_no_other(result):
 
 def test_report_of_a_demo_knows_the_truth(result, hasty, unpictured, tmp_path):
     page = tmp_path / "page.html"
-    report_folder(result.files[0].parent, page, num_simulations=500)
+    report_folder(result.files[0].parent, page, num_simulations=200)
     words = read_words(page)
     assert "truth" in words and "-2.9" in words
     assert "Not run" not in words
