@@ -21,11 +21,12 @@ def simulate(num_rows, seed):
 @pytest.mark.parametrize(("kind", "side"), [(NPE, "posterior"), (NLE, "likelihood")])
 def test_side_is_told_where_theta_and_x_have_one_shape(kind, side):
     """Both readings of this Gaussian tell pairs from others equally well on average."""
+    torch.manual_seed(1)
     trainer = kind(PRIOR, density_estimator="mdn", show_progress_bars=False)
     density = trainer.append_simulations(*simulate(1_000, 1)).train(max_num_epochs=20)
     base = check_base(density)
     sides = {
-        wrap_base(base, PRIOR, *simulate(400, seed)).net._side for seed in range(2, 8)
+        wrap_base(base, PRIOR, *simulate(900, seed)).net._side for seed in range(2, 6)
     }
     assert sides == {side}
 
