@@ -262,6 +262,11 @@ def cut_prior(
     return TruncatedPrior(prior, (cut,))
 
 
+def take_off_cuts(prior: Any) -> Any:
+    """The prior itself, where it has been cut; None stays None."""
+    return prior.prior if isinstance(prior, TruncatedPrior) else prior
+
+
 def warn_if_other(prior: object, x: Tensor, stacklevel: int = 2) -> None:
     """Warn if a prior was cut for another observation than those that are asked about.
 

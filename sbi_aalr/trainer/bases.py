@@ -1,6 +1,5 @@
 """What a user may pass as `base`: a name, or what sbi has trained."""
 
-import itertools
 from copy import deepcopy
 from typing import Any
 
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 from sbi_aalr.checks import check_choice
 from sbi_aalr.networks.given_density import wrap_density
 from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.training.contrasts import evaluate
 
 BASES = ("auto", "posterior", "likelihood")
-# Simulations of which all pairs tell the side of a density, and how often so many.
-_NUM_OTHERS, _PARTS = 300, 4
+# Simulations that tell the side of a density, all pairs of so many at a time.
+_NUM_TOLD, _NUM_OTHERS = 1_200, 300
 _SIDES = {"posterior_estimator": "posterior", "likelihood_estimator": "likelihood"}
 
 
@@ -91,23 +91,18 @@ def wrap_base(
     return max(wrapped, key=lambda estimator: _tell_apart(estimator, theta, x))
 
 
-@torch.no_grad()
 def _tell_apart(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> float:
     """How well it finds the parameters of data among those of others, nats.
 
     That is minus InfoNCE, which no function of the data changes, as the wrong constant
     of a likelihood, and which any function of the parameters makes worse.
     """
-    parts = zip(theta.split(_NUM_OTHERS), x.split(_NUM_OTHERS), strict=True)
-    scores = [_find_own(estimator, *part) for part in itertools.islice(parts, _PARTS)]
+    scores = []
+    for start in range(0, min(len(theta), _NUM_TOLD), _NUM_OTHERS):
+        rows = slice(start, start + _NUM_OTHERS)
+        # Every theta with every x, `(n, n)`.
+        pairs = theta[rows].unsqueeze(1).expand(-1, len(theta[rows]), -1)
+        log_ratio = evaluate(estimator, pairs, x[rows])
+        log_ratio = log_ratio.nan_to_num(-50.0).clamp(-50, 50)
+        scores.append(log_ratio.diagonal() - log_ratio.logsumexp(dim=0))
     return float(torch.cat(scores).mean())
-
-
-def _find_own(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> Tensor:
-    """Log-share of the own parameters of each x among all, shape `(N,)`, nats."""
-    count = len(theta)
-    every_theta = theta.repeat_interleave(count, dim=0)
-    every_x = x.repeat(count, *[1] * (x.ndim - 1))
-    log_ratio = estimator(every_theta, every_x).reshape(count, count)
-    log_ratio = log_ratio.nan_to_num(-50.0).clamp(-50, 50)
-    return log_ratio.diagonal() - log_ratio.logsumexp(dim=0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from sbi_aalr.networks.coordinates import ThetaCoordinates
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.prior_transform import find_transform
-from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.truncated_prior import take_off_cuts
 from sbi_aalr.trainer.bases import wrap_base
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import correct_prior
@@ -100,6 +100,4 @@ def correct_densities(trainer: SbiTrainer) -> None:
 
 def _find_prior(trainer: SbiTrainer) -> Any:
     """The prior that the trainer's simulations were drawn from, cuts aside."""
-    prior: Any = trainer._prior
-    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
-    return correct_prior(trainer, prior)
+    return correct_prior(trainer, take_off_cuts(trainer._prior))

@@ -93,7 +93,6 @@ class FitBeside:
         arrivals = self._receive()
         theta, x = self._open(arrivals, settings.time_limit)
         trainer._truncated_prior = trainer._validity = None
-        trainer._follows_prior = True
         entry = find_entry(self._num_simulations, settings.time_limit)
         if journal.note("begins", has_to_begin(trainer, retrain_from_scratch)):
             begin_anew(trainer, theta, x, entry, self._num_simulations)

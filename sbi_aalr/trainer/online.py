@@ -128,7 +128,7 @@ def fit_online(
             trainer._ratio_loss.num_contrasts if trainer._ratio_loss else None,
             settings.time_limit,
         )
-        trainer._validity, trainer._follows_prior = None, True
+        trainer._validity = None
         theta, _, x = opening.batch
         total = num_simulations * count_ranks()
         entry = find_entry(total, settings.time_limit)

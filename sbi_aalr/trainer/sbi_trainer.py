@@ -33,7 +33,7 @@ from sbi_aalr.errors import CallOrderError
 from sbi_aalr.networks.builder import check_embedding_nets
 from sbi_aalr.posterior import MHPosterior, MHPosteriorParameters
 from sbi_aalr.posterior.sbi_settings import choose_settings
-from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.truncated_prior import take_off_cuts
 from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.simulation import SimulationStore
@@ -77,11 +77,9 @@ class SbiTrainer(RatioEstimatorTrainer):
     _split: tuple[Tensor, ...] | None = None
     # What the prior was cut to, where the estimator fitted last is for one observation.
     _truncated_prior: Distribution | None = None
-    # Parameters that failed, of each store; how often those of the last fit succeed,
-    # and whether those follow the prior.
+    # Parameters that failed, of each store; how often those of the last fit succeed.
     _failures: tuple[Tensor, ...] = ()
     _validity: Validity | None = None
-    _follows_prior: bool = True
 
     def _keep(
         self,
@@ -150,9 +148,8 @@ class SbiTrainer(RatioEstimatorTrainer):
         if data_device is not None:
             device = check_device("data_device", data_device)
         earlier = (self._theta_roundwise[:1] + self._x_roundwise[:1]) or None
-        prior: Any = self._prior
         # At the edge of a cut, ratios that are rounded decide.
-        prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+        prior = take_off_cuts(self._prior)
         theta, x = check_simulations(theta, x, exclude_invalid_x, earlier, prior)
         if exclude_invalid_x:
             theta, x, failed = leave_out_invalid(theta, x)

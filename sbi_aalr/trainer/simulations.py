@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from sbi_aalr.checks import check_inside, check_row_shapes
 from sbi_aalr.errors import CallOrderError
-from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior, take_off_cuts
 from sbi_aalr.sampling.validity import Validity, ValidPrior
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.stored_rows import StoredRows
@@ -57,8 +57,7 @@ def append_store(
         shapes.append(trainer._x_roundwise[0].shape[1:])
         empty = torch.empty(0, *theta_shape), torch.empty(0, *x_shape)
         check_row_shapes(*empty, shapes, "the simulations appended before")
-    prior: Any = trainer._prior
-    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
+    prior = take_off_cuts(trainer._prior)
     if prior is not None:
         check_inside("theta", theta, prior)
     trainer._theta_roundwise.append(theta.to(trainer._device))

@@ -35,11 +35,13 @@ class Source(NamedTuple):
         open: Batch size -> passes to train on, and held-out batches.
         training: All pairs that are trained on, once there are any.
         held_out: All pairs that are not.
+        follows_prior: Whether their parameters follow the trainer's prior.
     """
 
     open: Callable[[int], tuple[Passes, Iterable[Batch]]]
     training: Callable[[], tuple[Tensor, Tensor]]
     held_out: Callable[[], tuple[Tensor, Tensor]]
+    follows_prior: bool = True
 
 
 class Structure(NamedTuple):
@@ -56,9 +58,14 @@ class Structure(NamedTuple):
     sees_all: bool = False
 
     @property
+    def name(self) -> str:
+        """What it is called in the summary."""
+        return "two_towers" if self.member is None else self.member.name
+
+    @property
     def is_of_data(self) -> bool:
         """Whether it is a density of the data given parameters."""
-        return self.member is not None and self.member.name == "likelihood_mixture"
+        return self.name == "likelihood_mixture"
 
 
 def keep_better(
@@ -121,14 +128,9 @@ def put_stack(
     """
     held_out = source.held_out()
     estimators = [s.estimator.eval() for s in structures]
-    base = trainer._base
-    usable = [
-        s.member is None
-        or s.is_of_data
-        or s.member.name == "given_density"
-        or (base != "likelihood" and trainer._follows_prior)
-        for s in structures
-    ]
+    # Own densities of theta learn the posterior under what theta follows.
+    takes_them = trainer._base != "likelihood" and source.follows_prior
+    usable = [takes_them or s.name != "posterior_mixture" for s in structures]
     if len(held_out[0]) < LEAST_HELD_OUT:
         _put_simplest(trainer, structures, usable, len(held_out[0]))
         return None
@@ -144,7 +146,7 @@ def put_stack(
             training,
             torch.Generator(device).manual_seed(seed),
             seconds,
-            trainer._follows_prior,
+            source.follows_prior,
         )
     )
     trainer._neural_net = assembled.stack
@@ -155,16 +157,16 @@ def _put_simplest(
     trainer: SbiTrainer, structures: list[Structure], usable: list[bool], num_rows: int
 ) -> None:
     """Put what can hardly be fitted badly: a density that was given, or the first."""
-    names = [one.member.name if one.member else "two_towers" for one in structures]
+    names = [one.name for one in structures]
     place = usable.index(True)
     if "given_density" in names:
         place = names.index("given_density")
     estimators = [one.estimator for one in structures]
     weights = torch.zeros(len(estimators))
     weights[place] = 1.0
-    proposal = next(one for one in estimators if is_proposal(one))
-    device = next(proposal.parameters()).device
-    trainer._neural_net = Stack(estimators, weights, proposal=proposal).to(device)
+    proposal = next((one for one in estimators if is_proposal(one)), None)
+    stack = Stack(estimators, weights, proposal=proposal)
+    trainer._neural_net = stack.to(trainer._device)
     warnings.warn(
         FewHeldOutWarning(
             f"{num_rows} rows are held out, and it takes {LEAST_HELD_OUT} to choose "
@@ -202,9 +204,9 @@ def describe_structures(
     runners_up = [one for one in offered if one.estimator not in known]
     tried = []
     for structure in [*own, *runners_up]:
-        member, history = structure.member, known.get(structure.estimator)
+        history = known.get(structure.estimator)
         entry: dict[str, Any] = {
-            "structure": "two_towers" if member is None else member.name,
+            "structure": structure.name,
             "settings": getattr(structure.estimator, "classifier_settings", None),
             "num_weights": sum(p.numel() for p in structure.estimator.parameters()),
         }

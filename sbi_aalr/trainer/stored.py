@@ -117,7 +117,6 @@ def fit_stored(
                 seed=seed,
             )
         trainer._validity = measure_validity(trainer)
-        check_theta(trainer, theta)
         begins = journal.note("begins", has_to_begin(trainer, retrain_from_scratch))
         if not begins:
             check_fits(trainer._neural_net, theta, x)
@@ -173,7 +172,12 @@ def fit_stored(
         if uses_base(trainer):
             history = fit_structures(
                 trainer,
-                Source(load, lambda: take(rows), lambda: take(trainer.val_indices)),
+                Source(
+                    load,
+                    lambda: take(rows),
+                    lambda: take(trainer.val_indices),
+                    check_theta(trainer, theta),
+                ),
                 recipe,
                 settings,
                 journal,

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from sbi_aalr.errors import OtherPriorWarning
-from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.sampling.truncated_prior import take_off_cuts
 from sbi_aalr.seeding import seeded
-from sbi_aalr.trainer.begin import uses_base
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 
 _NUM_DRAWS = 20_000
@@ -57,27 +56,27 @@ def follows_prior(theta: Tensor, prior: Any) -> bool:
     return min(p_values) > _FALSE_ALARM_RATE / len(p_values)
 
 
-def check_theta(trainer: SbiTrainer, theta: Tensor) -> None:
+def check_theta(trainer: SbiTrainer, theta: Tensor) -> bool:
     """Find out whether densities of theta given data can be used in the trainer's fit.
 
     Args:
-        trainer: Whose `_follows_prior` to set.
+        trainer: Whose prior is meant, and whose failures were drawn with theta.
         theta: Parameters of the simulations to train on, shape `(N, D)`.
+
+    Returns:
+        Whether the parameters follow the prior.
 
     Warns:
         OtherPriorWarning: If not, unless they are said to come from another round.
     """
-    trainer._follows_prior = True
     # What is left of a prior that was cut follows it there.
-    if not uses_base(trainer) or trainer._cut is not None:
-        return
-    # What failed was drawn, too.
+    if trainer._cut is not None:
+        return True
     drawn = torch.cat([theta.cpu(), *trainer._failures])
-    prior: Any = trainer._prior
-    prior = prior.prior if isinstance(prior, TruncatedPrior) else prior
-    trainer._follows_prior = follows_prior(drawn, prior)
-    if trainer._follows_prior or any(trainer._data_round_index):
-        return
+    if follows_prior(drawn, take_off_cuts(trainer._prior)):
+        return True
+    if any(trainer._data_round_index):
+        return False
     warnings.warn(
         OtherPriorWarning(
             "theta does not follow the prior that was given, so that densities of "
@@ -87,3 +86,4 @@ def check_theta(trainer: SbiTrainer, theta: Tensor) -> None:
         ),
         stacklevel=2,
     )
+    return False

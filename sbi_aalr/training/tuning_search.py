@@ -193,7 +193,7 @@ def search_hyperparameters(
     )
     first = knobs.summarise()
     averaged = -(-_AVERAGED // len(turns)) * len(turns)
-    _check_steps(num_steps, averaged, "The passes")
+    _check_steps(num_steps, averaged, "The passes leave")
     best = _Best(averaged, model, knobs)
 
     def end_step(*_: object) -> None:
@@ -209,17 +209,16 @@ def search_hyperparameters(
         )
     finally:
         knobs.detach()
-    _check_steps(len(history), averaged, "The time limit")
+    _check_steps(len(history), averaged, "The time limit leaves")
     best.restore()
     return Found(model, knobs, first, len(history), best.loss)
 
 
-def _check_steps(num_steps: int, least: int, subject: str) -> None:
+def _check_steps(num_steps: int, least: int, leaves: str) -> None:
     """Raise if there is no mean to tell the best step by."""
     if num_steps < least:
-        verb = "leaves" if subject.endswith("limit") else "leave"
         raise ValueError(
-            f"{subject} {verb} {num_steps} steps to tune in, each after {_INNER_STEPS} "
+            f"{leaves} {num_steps} steps to tune in, each after {_INNER_STEPS} "
             f"of the weights, and it takes at least {least}. Train for longer."
         )
 

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from sbi_aalr.errors import DivergenceError, IndefiniteHessianWarning
 from sbi_aalr.tuning import inverses
 from sbi_aalr.tuning.info import Info, Settings, describe
-from sbi_aalr.tuning.inverses import Range, Solution
+from sbi_aalr.tuning.inverses import Solution
+from sbi_aalr.tuning.spectrum import Range, find_spectrum, get_rounding
 from sbi_aalr.tuning.training_gradient import (
     Loss,
     TrainingGradient,
@@ -84,52 +86,58 @@ def _solve(
     training: TrainingGradient, v: Tensor, settings: Settings, needs_spectrum: bool
 ) -> tuple[Solution, Range | None, float]:
     """Solve for v; find the spectrum of the damped Hessian, and Newton's step."""
+    size = inverses.find_power_of_two(v)
+    v, product = v / size, training.multiply_hessian
+    is_exact = settings.inverse == "exact"
+    if is_exact:
+        eigen = inverses.take_apart(inverses.build_matrix(product, v))
+        damped = eigen._replace(values=eigen.values + settings.damping)
+        solution = inverses.solve_exact(damped, v)
+        spectrum: Range | None = solution.curvatures
+        solve = partial(inverses.solve_exact, eigen)
+    else:
+        solution, spectrum = _solve_by_products(training, v, settings, needs_spectrum)
+        terms = settings.num_terms
+        solve = partial(inverses.solve_conjugate_gradient, product, num_terms=terms)
+    _check_solved(solution, v, is_exact)
+    step = _measure_step(training.gradient, solve) if needs_spectrum else math.nan
+    return solution._replace(vector=solution.vector * size), spectrum, step
+
+
+def _measure_step(gradient: Tensor, solve: Callable[[Tensor], Solution]) -> float:
+    """Norm of Newton's step; infinite where it does not lead down."""
+    size = inverses.find_power_of_two(gradient)
+    step = solve(gradient / size)
+    if step.num_terms == 0 and step.residual > 0:
+        return math.inf
+    return size * float(step.vector.norm())
+
+
+def _solve_by_products(
+    training: TrainingGradient, v: Tensor, settings: Settings, needs_spectrum: bool
+) -> tuple[Solution, Range | None]:
+    """Solve for v, and find the spectrum of the damped Hessian where it is needed."""
 
     def multiply(vector: Tensor) -> Tensor:
         product = training.multiply_hessian(vector)
         return product.add_(vector, alpha=settings.damping)
 
     inverse, num_terms, scale, _ = settings
-    size, step, spectrum = inverses.find_power_of_two(v), math.nan, None
-    v = v / size
-    if inverse == "exact":
-        matrix = inverses.build_matrix(multiply, v)
-        solution = inverses.solve_exact(matrix, v)
-        spectrum = solution.curvatures
-        if needs_spectrum:
-            matrix.diagonal().sub_(settings.damping)
-            step = _measure(training, lambda g: inverses.solve_exact(matrix, g))
+    spectrum = None
+    if needs_spectrum or (inverse == "neumann" and scale is None):
+        spectrum = find_spectrum(multiply, v)
+    if inverse == "conjugate_gradient":
+        solution = inverses.solve_conjugate_gradient(multiply, v, num_terms)
+        _check_begun(solution)
+    elif inverse == "identity":
+        solution = inverses.solve_identity(multiply, v, scale or 1.0)
     else:
-        if needs_spectrum or (inverse == "neumann" and scale is None):
-            spectrum = inverses.find_spectrum(multiply, v)
-        if needs_spectrum:
-            product = training.multiply_hessian
-            step = _measure(
-                training,
-                lambda g: inverses.solve_conjugate_gradient(product, g, num_terms),
-            )
-        if inverse == "conjugate_gradient":
-            solution = inverses.solve_conjugate_gradient(multiply, v, num_terms)
-            _check_begun(solution)
-        elif inverse == "identity":
-            solution = inverses.solve_identity(multiply, v, scale or 1.0)
-        else:
-            scale = scale or _choose_scale(spectrum)
-            solution = inverses.solve_neumann(multiply, v, num_terms, scale)
-            if solution.is_growing and not _is_indefinite(solution.curvatures, v):
-                spectrum = spectrum or inverses.find_spectrum(multiply, v)
-            _check_converging(solution, scale, spectrum)
-    _check_solved(solution, v, is_exact=inverse == "exact")
-    return solution._replace(vector=solution.vector * size), spectrum, step
-
-
-def _measure(training: TrainingGradient, solve: Callable[[Tensor], Solution]) -> float:
-    """Norm of Newton's step; infinite where it does not lead down."""
-    size = inverses.find_power_of_two(training.gradient)
-    step = solve(training.gradient / size)
-    if step.num_terms == 0 and step.residual > 0:
-        return math.inf
-    return size * float(step.vector.norm())
+        scale = scale or _choose_scale(spectrum)
+        solution = inverses.solve_neumann(multiply, v, num_terms, scale)
+        if solution.is_growing and not _is_indefinite(solution.curvatures, v):
+            spectrum = spectrum or find_spectrum(multiply, v)
+        _check_converging(solution, scale, spectrum)
+    return solution, spectrum
 
 
 def _choose_scale(spectrum: Range | None) -> float:
@@ -186,7 +194,7 @@ def _check_begun(solution: Solution) -> None:
 
 def _is_indefinite(curvatures: Range, v: Tensor) -> bool:
     """Whether a curvature is below zero by more than rounding."""
-    return curvatures.least < -inverses.get_rounding(v) * curvatures.size
+    return curvatures.least < -get_rounding(v) * curvatures.size
 
 
 def _warn_if_indefinite(solution: Solution, spectrum: Range | None, v: Tensor) -> None:

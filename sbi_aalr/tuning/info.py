@@ -12,7 +12,8 @@ from sbi_aalr.checks import (
     check_positive_float,
     check_positive_int,
 )
-from sbi_aalr.tuning.inverses import Range, Solution
+from sbi_aalr.tuning.inverses import Solution
+from sbi_aalr.tuning.spectrum import Range
 
 INVERSES = ("neumann", "conjugate_gradient", "identity", "exact")
 # Of the distance to the optimum, relative to the weights.
@@ -79,6 +80,7 @@ def describe(
     curvatures = solution.curvatures.join(spectrum or Range())
     size = math.hypot(*(float(w.detach().norm(dtype=torch.float64)) for w in leaves))
     distance = step / size if size else math.inf
+    distance = 0.0 if gradient_norm == 0 else distance
     largest = math.nan
     if spectrum is not None:
         ends = [end - settings.damping for end in spectrum]
@@ -89,6 +91,6 @@ def describe(
         largest_eigenvalue=largest,
         least_curvature=curvatures.least - settings.damping,
         gradient_norm=gradient_norm,
-        distance=0.0 if gradient_norm == 0 else distance,
-        is_stationary=gradient_norm == 0 or distance <= _STATIONARY,
+        distance=distance,
+        is_stationary=distance <= _STATIONARY,
     )

@@ -14,46 +14,19 @@ References:
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Product = Callable[[Tensor], Tensor]
+from sbi_aalr.tuning.spectrum import Product, Range, get_rounding
 
 # The largest matrix that `exact` builds, in rows: 100 MB in float32.
 MOST_EXACT = 5_000
-# Products that it takes at most to find the largest eigenvalue.
-MOST_PRODUCTS = 30
-# By which a norm or an eigenvalue may be off for no other reason than rounding, as a
-# multiple of a power of the machine epsilon: 1e-4 in float32, 1e-10 in float64.
-_ROUNDING, _POWER = 4.0, 2 / 3
-_EIGENVALUE_TOLERANCE = 1e-5
 # Machine epsilons of the largest curvature below which there is none, and of the
 # largest eigenvalue, by the root of their number, below which an eigenvalue is zero.
 _FLAT, _EXACT_DIGITS = 10, 4
 _FOLLOWED_TERMS = 20
-
-
-class Range(NamedTuple):
-    """The least and the greatest of some numbers; infinite if there are none."""
-
-    least: float = float("inf")
-    greatest: float = float("-inf")
-
-    @property
-    def size(self) -> float:
-        """The largest absolute value."""
-        return max(abs(self.least), abs(self.greatest))
-
-    def add(self, value: float) -> "Range":
-        """Take one number more."""
-        return self.join(Range(value, value))
-
-    def join(self, other: "Range") -> "Range":
-        """Take the numbers of another one, too."""
-        return Range(min(self.least, other.least), max(self.greatest, other.greatest))
 
 
 class Solution(NamedTuple):
@@ -77,54 +50,6 @@ class Solution(NamedTuple):
     doubt: float = 0.0
 
 
-def find_spectrum(
-    multiply: Product, like: Tensor, most_products: int = MOST_PRODUCTS
-) -> Range:
-    """Find the least and the greatest eigenvalue of A, each from inside.
-
-    It is power iteration that forgets nothing of what it saw (Lanczos' recurrence): the
-    eigenvalues of A among the first k vectors come from a tridiagonal matrix, and only
-    the last two vectors are kept.
-
-    Args:
-        multiply: Maps u `(W,)` to A u.
-        like: A vector of the shape, type and device of u.
-        most_products: Largest number of products with A.
-    """
-    vector, previous = _draw_vector(like), torch.zeros_like(like)
-    diagonal: list[float] = []
-    beside: list[float] = []
-    spectrum = Range(0.0, 0.0)
-    while len(diagonal) < most_products:
-        product = multiply(vector)
-        diagonal.append(float(vector @ product))
-        known, spectrum = spectrum, _find_ritz_values(diagonal, beside)
-        rest = product - diagonal[-1] * vector
-        if beside:
-            rest -= beside[-1] * previous
-        length, size = float(rest.norm()), spectrum.size
-        is_settled = abs(size - known.size) <= _EIGENVALUE_TOLERANCE * size
-        if length <= get_rounding(like) * size or is_settled:
-            break
-        previous, vector = vector, rest / length
-        beside.append(length)
-    return spectrum
-
-
-def _find_ritz_values(diagonal: list[float], beside: list[float]) -> Range:
-    matrix = torch.tensor(diagonal, dtype=torch.float64).diag()
-    sides = torch.tensor(beside, dtype=torch.float64)
-    values = torch.linalg.eigvalsh(matrix + sides.diag(1) + sides.diag(-1))
-    return Range(float(values[0]), float(values[-1]))
-
-
-def _draw_vector(like: Tensor) -> Tensor:
-    """Draw a unit vector without touching anybody's generator."""
-    generator = torch.Generator().manual_seed(0)
-    vector = torch.randn(like.shape, generator=generator, dtype=torch.float64)
-    return (vector / vector.norm()).to(like)
-
-
 def get_unreachable(like: Tensor) -> float:
     """Share of v that counts as out of reach of a singular matrix."""
     return torch.finfo(like.dtype).eps ** (1 / 3)
@@ -135,14 +60,9 @@ def _compare(rest: Tensor, norm: float) -> float:
     return float(rest.norm()) / norm if norm else 0.0
 
 
-def get_rounding(like: Tensor) -> float:
-    """Share of a norm or of the largest eigenvalue that is put down to rounding."""
-    return _ROUNDING * torch.finfo(like.dtype).eps ** _POWER
-
-
 def find_power_of_two(v: Tensor) -> float:
     """A power of two by which v has entries of about 1, so that no square overflows."""
-    return 2.0 ** math.frexp(float(v.abs().max()))[1]
+    return math.ldexp(0.5, math.frexp(float(v.abs().max()))[1])
 
 
 def solve_neumann(
@@ -208,11 +128,11 @@ def solve_conjugate_gradient(multiply: Product, v: Tensor, num_terms: int) -> So
     # Where the residual has grown so far, nothing is left of the digits of v.
     while used < num_terms and (epsilon * norm) ** 2 < square < norm**2 / epsilon:
         product = multiply(direction)
-        bend = float(direction @ product) / float(direction @ direction)
-        curvatures = curvatures.add(bend)
-        if bend <= _FLAT * epsilon * curvatures.size:
+        bend, length = float(direction @ product), float(direction @ direction)
+        curvatures = curvatures.add(bend / length)
+        if bend <= _FLAT * epsilon * curvatures.size * length:
             break
-        step = square / (bend * float(direction @ direction))
+        step = square / bend
         vector, rest = vector + step * direction, rest - step * product
         change = rest - kept_rest
         share = -float(kept_rest @ change) / (float(change @ change) or 1.0)
@@ -267,17 +187,34 @@ def build_matrix(multiply: Product, like: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-def solve_exact(matrix: Tensor, v: Tensor) -> Solution:
+class Eigen(NamedTuple):
+    """A symmetric matrix A, taken apart, in float64.
+
+    Attributes:
+        values: Eigenvalues, least first, shape `(W,)`.
+        vectors: Eigenvectors in its columns, shape `(W, W)`.
+    """
+
+    values: Tensor
+    vectors: Tensor
+
+
+def take_apart(matrix: Tensor) -> Eigen:
+    """Find eigenvalues and eigenvectors of A, shape `(W, W)`."""
+    return Eigen(*torch.linalg.eigh(matrix.double()))
+
+
+def solve_exact(eigen: Eigen, v: Tensor) -> Solution:
     """Solve by the eigenvalues of A, leaving out those that are zero.
 
     Args:
-        matrix: A, shape `(W, W)`.
+        eigen: A, whose entries were computed in the type of v.
         v: What to multiply with the inverse, shape `(W,)`.
 
     Returns:
         The solution; its curvatures are the least and the greatest eigenvalue.
     """
-    values, vectors = torch.linalg.eigh(matrix.double())
+    values, vectors = eigen
     # As far as eigenvalues move if every entry is off by a few last digits.
     noise = _EXACT_DIGITS * len(v) ** 0.5 * torch.finfo(v.dtype).eps
     least = float(values.abs().max()) * noise
@@ -286,7 +223,7 @@ def solve_exact(matrix: Tensor, v: Tensor) -> Solution:
     target = v.double()
     parts = vectors.T @ target
     vector = (vectors @ (inverses * parts)).to(v)
-    rest = target - matrix.double() @ vector.double()
+    rest = target - vectors @ (values * (vectors.T @ vector.double()))
     # An eigenvalue that was left out may be just below the least that counts.
     missing = float(parts[is_zero].norm()) / (least or 1.0)
     return Solution(

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sbi_aalr.checks import check_fraction, check_positive_float
+from sbi_aalr.checks import check_finite, check_fraction, check_positive_float
 from sbi_aalr.networks.scale import Scale
 
 
@@ -150,9 +150,4 @@ def check_rows(batch: object) -> None:
             "`batch` must have rows and columns, at least 2 rows, got shape "
             f"{tuple(batch.shape)}."
         )
-    bad = int((~torch.isfinite(batch)).flatten(1).any(dim=1).sum())
-    if bad:
-        raise ValueError(
-            f"`batch` must be finite, got NaN or infinity in {bad} of {len(batch)} "
-            "rows. Leave those out."
-        )
+    check_finite("batch", batch)
