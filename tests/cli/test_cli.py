@@ -1,29 +1,16 @@
 """The command line, in this process where it can be and in a real one where not."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
-import warnings
 
 import pytest
-import typer
 import xarray as xr
-from typer.testing import CliRunner
+from calls import call
 
 from sbi_aalr import AALR, __version__
-from sbi_aalr.cli.app import OneLineErrors, app
-from sbi_aalr.errors import ConvergenceWarning
 from sbi_aalr.simulators import SLCP
 
-COMMAND = [sys.executable, "-m", "sbi_aalr.cli"]
-ENVIRONMENT = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
 HEAVY = {"torch", "sbi", "xarray", "matplotlib", "arviz_base", "arviz_stats"}
-
-
-def call(*arguments, command=app):
-    return CliRunner().invoke(command, list(map(str, arguments)), env=ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")
@@ -225,88 +212,3 @@ def test_sample_replaces_nothing(run, tmp_path, rows):
         result = call("sample", run, "--x", x, "--out", out)
         assert result.exit_code == 1 and "`out` must" in result.stderr
         assert out.read_bytes() == before
-
-
-def test_ctrl_c_while_training_leaves_nothing_behind(tmp_path):
-    out = tmp_path / "slcp"
-    # A process started from one that ignores SIGINT would ignore it as well.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(
-            [*COMMAND, "demo", "--out", str(out)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with process:
-        assert process.stdout.readline().startswith("Fitting AALR on 1,000,000")
-        # Before the first step; later there is something to keep.
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        stderr = process.communicate(timeout=60)[1]
-    assert (stderr, process.returncode) == (
-        "Interrupted: no file is left half-written.\n",
-        130,
-    )
-    assert list(out.iterdir()) == []
-
-
-def test_ctrl_c_in_an_import_has_the_same_exit_code(tmp_path):
-    (tmp_path / "stopped.py").write_text(
-        "import typer\n"
-        "from sbi_aalr.cli.errors import OneLineErrors\n"
-        "app = typer.Typer(cls=OneLineErrors)\n"
-        "app.callback()(lambda: None)\n"
-        "app.command('stop')(lambda: exec('raise KeyboardInterrupt'))\n"
-        "app()\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-m", "stopped", "stop"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-    )
-    assert (ended.stderr, ended.returncode) == (
-        "Interrupted: no file is left half-written.\n",
-        130,
-    )
-
-
-small = typer.Typer(cls=OneLineErrors)
-
-
-@small.command()
-def stop():
-    raise KeyboardInterrupt
-
-
-@small.command()
-def warn():
-    warnings.warn(ConvergenceWarning("R-hat is 2.\nDo more.", 2.0), stacklevel=1)
-
-
-@small.command()
-def slip():
-    raise KeyError("a bug of ours")
-
-
-def test_ctrl_c_is_one_line_and_exit_code_130():
-    result = call("stop", command=small)
-    assert result.exit_code == 130
-    assert result.stderr.startswith("Interrupted") and result.stderr.count("\n") == 1
-
-
-def test_warning_is_one_line():
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        result = call("warn", command=small)
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "Warning: R-hat is 2. Do more.\n"
-
-
-def test_bug_keeps_its_traceback():
-    assert isinstance(call("slip", command=small).exception, KeyError)

@@ -262,20 +262,6 @@ def test_chains_of_every_size_make_a_page(shape, num_pictures):
         assert verdict.state == "bad"
 
 
-def test_browser_checks_catch_what_they_must(browser, tmp_path):
-    path = tmp_path / "bad.html"
-    path.write_text(
-        "<body style='background:#fff'><p style='width:900px;color:#ddd'>pale</p>"
-        "<img src='nowhere.png' alt='lost'><script>nonsense()</script></body>"
-    )
-    show(browser, path, width=PHONE)
-    assert "P." in list_overflowing(browser)
-    assert list_broken_pictures(browser) == ["lost"]
-    assert list_poor_contrasts(browser)[0][0] == "pale"
-    assert any("nonsense is not defined" in line for line in read_console(browser))
-    assert any("nowhere.png" in url for url in list_requests(browser))
-
-
 def test_wide_figures_say_on_a_phone_that_they_scroll(browser, page):
     for width, is_shown in ((PHONE, True), (DESKTOP, False)):
         show(browser, page, width=width)
