@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.ahead import advance
@@ -29,7 +29,7 @@ def warm_up(
     *,
     kernel: Kernel,
     num_steps: int,
-    num_chains: int | None = None,
+    points: Tensor | None = None,
     thin: int = 1,
     block: int | None = None,
     on_step: Callable[[int], object] | None = None,
@@ -42,8 +42,7 @@ def warm_up(
         log_prob_fn: Log-density, nats.
         kernel: The kernel to adapt.
         num_steps: Number of warm-up steps; zero keeps what the starts say.
-        num_chains: Chains that are moved, the first of the starts, while the kernel is
-            built from all of them; by default all are.
+        points: What the kernel is built from, shape `(P, B, D)`; by default the starts.
         thin: Keep every `thin`-th warm-up draw, or the last of each block of steps that
             the kernel makes at once where that is longer.
         block: Most steps to make at once; None for as many as suit the kernel.
@@ -52,8 +51,7 @@ def warm_up(
     Returns:
         The state reached, the frozen parameters and the warm-up draws.
     """
-    parameters = kernel.build(generator, state.position)
-    state = State(*(field[:num_chains] for field in state))
+    parameters = kernel.build(generator, state.position if points is None else points)
     ends = sorted({round(fraction * num_steps) for fraction in _REFIT_AT} - {0})
     stride = max(1, num_steps // (4 * _DRAWS_PER_WINDOW))
     block = min(block_size(kernel), block or _BLOCK)

@@ -22,7 +22,7 @@ from sbi_aalr.networks.density import draw_embedded
 from sbi_aalr.types import LogProbFn
 
 # Draws of q for each observation.
-NUM_DRAWS = 1_000
+NUM_DRAWS = 500
 # Draws of the prior that are weighed beside them: those of most weight, and as many
 # that stand for the others.
 _MOST_CANDIDATES = 500

@@ -36,7 +36,7 @@ _Parameters: TypeAlias = tuple[tuple[Tensor, MixtureFit], Walk]
 # Steps of the other kernel among ten.
 _SHARE = 0.2
 # Beside the default kernel: draws of its mixture among those of both, and its walk.
-_DEFENSIVE_SHARE, _WALK_SHARE = 0.2, 0.04
+_DEFENSIVE_SHARE, _WALK_SHARE = 0.4, 0.04
 
 # Draws of the target that a draw of q must be worth, at least, to propose.
 LEAST_SHARE = 0.05

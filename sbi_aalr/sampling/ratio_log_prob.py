@@ -18,6 +18,8 @@ from sbi_aalr.types import LogProbFn
 # 156 GFLOP/s on 1,000 rows, which fit the cache, and at 80 on 10,000; a GPU wants many.
 _BLOCK_ENTRIES = {"cpu": 2**18}
 _BLOCK_ENTRIES_ELSEWHERE = 2**26
+# Rows in a block at most: the layers that embed parameters may be wider than the head.
+_BLOCK_ROWS = {"cpu": 2**11}
 # Rows that a network takes hardly longer for than for a few.
 _CHEAP_ROWS = 128
 
@@ -41,6 +43,7 @@ class RatioLogProb:
         self._log_prior = log_prior
         self._parts = take_apart(estimator)
         self._entries = _BLOCK_ENTRIES.get(x.device.type, _BLOCK_ENTRIES_ELSEWHERE)
+        self._most_rows = _BLOCK_ROWS.get(x.device.type, self._entries)
         weights = [p for p in estimator.net.parameters() if p.ndim == 2]
         self._width = max((len(weight) for weight in weights), default=1)
         with torch.no_grad():
@@ -58,7 +61,7 @@ class RatioLogProb:
         observations, trials = x.shape[:2]
         self._x = x
         row = trials * max(self._width, x[0, 0].numel())
-        self._block = max(1, self._entries // row)
+        self._block = min(self._most_rows, max(1, self._entries // row))
         repeats = -(-self._block // observations) + 1
         self._tiled = x.repeat(repeats, *[1] * (x.ndim - 1))
 

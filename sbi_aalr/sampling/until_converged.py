@@ -100,11 +100,11 @@ def warm_up_chains(
     num_chains = plan.num_chains
     state, parameters, warmup = warm_up(
         generator,
-        init(starts, log_prob_fn),
+        init(starts[:population], log_prob_fn),
         log_prob_fn,
         kernel=plan.kernel,
         num_steps=plan.settings.warmup_steps,
-        num_chains=population,
+        points=starts,
         thin=plan.thin,
         block=block,
         on_step=on_step,
