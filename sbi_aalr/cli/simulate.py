@@ -42,7 +42,8 @@ def simulate(
     """Fill a store with simulations, on all cores or on a cluster.
 
     The same command goes on where it was stopped, by a kill too: what is in the store
-    is not simulated again. With a larger number of simulations it adds to them.
+    is not simulated again. With a larger number of simulations it adds to them; another
+    seed adds as many of its own.
     Simulations that raise, hang, return NaN or kill their process are set aside with
     their parameters and what went wrong.
     """
@@ -86,6 +87,9 @@ def simulate(
             on_batch=show,
         )
     show_line(
-        f"{out} holds {account.num_simulations:,} simulations, of which "
+        f"{out} holds {account.num_simulations:,} simulations of seed {seed}, of which "
         f"{account.num_failures:,} failed."
     )
+    usable = len(store)
+    if usable != account.num_simulations - account.num_failures:
+        show_line(f"With those of other seeds it holds {usable:,} that did not fail.")

@@ -157,8 +157,9 @@ def _draw_indices(
     if torch.isinf(top).any():
         observation = int(torch.isinf(top).nonzero()[0])
         raise ValueError(
-            f"None of {log_weight.shape[0]} prior draws has a finite log-ratio for "
-            f"observation {observation}. Check `x` and the estimator."
+            f"None of {log_weight.shape[0]} prior draws has a finite log-density for "
+            f"observation {observation}. Check `x` and what is sampled, or raise "
+            "`num_candidates` where the posterior is so narrow."
         )
     log_weight = log_weight - top
     # The largest of weight-shifted Gumbel noise is a draw; the C largest are a draw

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions.transforms import Transform
 
 from sbi_aalr.networks.regression import regress
-from sbi_aalr.networks.scale import Scale
+from sbi_aalr.networks.scale import Scale, sort_trials
 
 # A column with fewer different values than this share of its rows is one of counts.
 _FEW_VALUES = 0.5
@@ -112,7 +112,7 @@ class XCoordinates(nn.Module):
         self, x: Tensor, logarithmic: Tensor, is_exchangeable: bool = False
     ) -> None:
         super().__init__()
-        self._is_exchangeable = is_exchangeable
+        self.is_exchangeable = is_exchangeable
         x = x.flatten(0, 1) if is_exchangeable else x
         self.scale = Scale(x, logarithmic)
         self.register_buffer("step", find_steps(x))
@@ -120,8 +120,9 @@ class XCoordinates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map data `(N, *event_shape)` to `(N, E + 1)`, or `(N, T (E + 1))`."""
-        rows, trials = len(x), x.shape[1] if self._is_exchangeable else 1
-        x = x.flatten(0, 1) if self._is_exchangeable else x
+        rows, trials = len(x), x.shape[1] if self.is_exchangeable else 1
+        # In the order that other structures see, whose residuals stand beside.
+        x = sort_trials(x).flatten(0, 1) if self.is_exchangeable else x
         if self.training and bool(self.step.any()):
             x = x + self.step * (torch.rand(x.shape, device=x.device) - 0.5)
         inner = self.whiten(self.scale(x).flatten(1))

@@ -29,7 +29,11 @@ _CLIP = 3.0
 # How many waves there may be, over all features.
 _MOST_WAVES = 256
 # Buffers that only some rows ask for.
-_OPTIONAL = {"remainder": torch.float32, "logarithmic": torch.bool}
+_OPTIONAL = {
+    "remainder": torch.float32,
+    "logarithmic": torch.bool,
+    "sorted": torch.bool,
+}
 
 
 class Scale(nn.Module):
@@ -53,10 +57,12 @@ class Scale(nn.Module):
 
     location: Tensor
     spread: Tensor
-    # What float32 leaves of the location, and which features are logarithms. Both are
-    # None where no feature needs them, and then not among the weights.
+    # What float32 leaves of the location, which features are logarithms, and whether
+    # rows of trials are sorted. They are None where no feature needs them, and then not
+    # among the weights.
     remainder: Tensor | None
     logarithmic: Tensor | None
+    sorted: Tensor | None
 
     def __init__(self, batch: Tensor, logarithmic: Tensor | None = None) -> None:
         super().__init__()
@@ -80,17 +86,24 @@ class Scale(nn.Module):
         self.register_buffer("spread", spread.float())
         self.register_buffer("remainder", remainder.float() if is_needed else None)
         self.register_buffer("logarithmic", logarithmic if logarithmic.any() else None)
+        self.register_buffer("sorted", None)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Scale rows, shape `(N, *event_shape)`, to order one."""
         if not rows.is_floating_point():
             rows = rows.double()
+        if self.sorted is not None:
+            rows = sort_trials(rows)
         if self.logarithmic is not None:
             rows = _take_logarithms(rows, self.logarithmic)
         centred = rows - self.location
         if self.remainder is not None:
             centred = centred - self.remainder
         return (centred / self.spread).to(self.location.dtype)
+
+    def sort_rows(self) -> None:
+        """Sort the T trials of rows `(N, T, E)` first, whose order means nothing."""
+        self.sorted = torch.ones_like(self.location, dtype=torch.bool)
 
     def sees_rounding(self, rows: Tensor) -> bool:
         """Whether rows, `(N, *event_shape)`, would look different as float32."""
@@ -113,6 +126,25 @@ class Scale(nn.Module):
                 raise ValueError(f"`{prefix}{name}` does not fit its `location`.")
             setattr(self, name, buffer)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def sort_trials(x: Tensor) -> Tensor:
+    """Sort the trials of each row by their first number; ties by the next.
+
+    Args:
+        x: Data of T trials each, shape `(N, T, E)`.
+
+    Returns:
+        The same trials in order.
+
+    Example:
+        >>> sort_trials(torch.tensor([[[2.0, 0.0], [1.0, 5.0], [1.0, 3.0]]])).tolist()
+        [[[1.0, 3.0], [1.0, 5.0], [2.0, 0.0]]]
+    """
+    for column in reversed(range(x.shape[2])):
+        order = x[..., column].argsort(dim=1, stable=True)
+        x = x.gather(1, order.unsqueeze(2).expand_as(x))
+    return x
 
 
 def find_scale(embedding_net: nn.Module) -> Scale | None:

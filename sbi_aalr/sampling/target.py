@@ -172,9 +172,13 @@ class CallableLogProb:
 
     def pair_with(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         """The same log-density at parameters `(K, D)` that all observations share."""
-        return lambda index: self.select(index)(
-            theta.unsqueeze(1).expand(-1, len(index), -1)
-        )
+
+        def pair(index: Tensor) -> Tensor:
+            values = self.select(index)(theta.unsqueeze(1).expand(-1, len(index), -1))
+            _check_numbers(values, theta)
+            return values
+
+        return pair
 
     def __call__(self, position: Tensor) -> Tensor:
         """Evaluate positions, shape `(C, B, D)` -> `(C, B)`, nats."""
@@ -190,5 +194,36 @@ class CallableLogProb:
             column = self._potential(
                 safe[:, observation], track_gradients=torch.is_grad_enabled()
             )
-            columns.append(column.reshape(-1))
+            columns.append(_check_form(column, safe[:, observation]))
         return torch.stack(columns, dim=1).where(inside, -torch.inf)
+
+
+def _check_form(values: object, theta: Tensor) -> Tensor:
+    """Return what a potential gave for parameters `(N, D)`, shape `(N,)`, or raise."""
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            "`potential_fn` must return a tensor, a number for each row of theta, got "
+            f"{type(values).__name__}."
+        )
+    if values.shape not in ((len(theta),), (len(theta), 1)):
+        raise ValueError(
+            f"`potential_fn` must return {len(theta)} numbers, (N,), for {len(theta)} "
+            f"rows of theta, got shape {tuple(values.shape)}. Sum over the last "
+            "dimension alone, as by `.sum(dim=-1)`."
+        )
+    return values.reshape(-1).to(theta.dtype)
+
+
+def _check_numbers(values: Tensor, theta: Tensor) -> None:
+    """Raise if values `(K, B)` of a potential at draws of the prior are no numbers.
+
+    Chains may go where a potential overflows; draws of the prior should not.
+    """
+    bad = values.isnan() | values.isposinf()
+    if bad.any():
+        row, observation = bad.nonzero()[0].tolist()
+        raise ValueError(
+            "`potential_fn` must return numbers, or minus infinity where there is no "
+            f"density, got {float(values[row, observation])} for theta = "
+            f"{theta[row].tolist()}."
+        )

@@ -18,7 +18,8 @@ from sbi_aalr.checks import check_type
 from sbi_aalr.errors import OtherObservationWarning
 from sbi_aalr.networks.pairs import fix_observations
 
-_BLOCK_ROWS = 2**17
+# Proposals at once: twice as many each time, from few where few are wanted.
+_FEWEST_ROWS, _BLOCK_ROWS = 2**10, 2**17
 # A network is evaluated on blocks that stay in the cache.
 _NETWORK_ROWS = 2_000
 _MOST_DRAWS = 10**9
@@ -152,6 +153,7 @@ class TruncatedPrior(Distribution):
         wanted = shape.numel()
         pieces: list[Tensor] = []
         found = proposed = 0
+        rows = max(wanted, _FEWEST_ROWS)
         with tqdm(
             total=wanted,
             desc="Drawing inside the cuts",
@@ -170,12 +172,14 @@ class TruncatedPrior(Distribution):
                         f"were asked for. That took {seconds:.3g} s. Truncate in fewer "
                         "rounds, or give a larger `time_limit` where there is one."
                     )
-                theta = self._propose(_BLOCK_ROWS)
+                rows = min(rows, _BLOCK_ROWS)
+                theta = self._propose(rows)
                 kept = theta[self.keeps(theta)]
                 self.num_proposed += len(theta)
                 self.num_accepted += len(kept)
                 proposed += len(theta)
                 found += len(kept)
+                rows *= 2
                 pieces.append(kept)
                 bar.update(min(len(kept), wanted - bar.n))
         return torch.cat(pieces)[:wanted].reshape(*shape, -1)

@@ -1,11 +1,15 @@
 """The structures that a fit of the default recipe begins with."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 from sbi_aalr.networks.coordinates import ThetaCoordinates
+from sbi_aalr.networks.trials import build_without_order
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.truncated_prior import take_off_cuts
@@ -50,12 +54,6 @@ def begin_structures(
     """Give the trainer new structures, built from first rows."""
     prior = _find_prior(trainer)
     net = trainer._embedding_net_x
-    if trainer._exchangeable and x.ndim != 3:
-        raise ValueError(
-            "`exchangeable` must be False unless data are T trials of E numbers each, "
-            f"(N, T, E), got data of shape {tuple(x.shape)}. Give a single number a "
-            "last dimension: `x.unsqueeze(-1)`."
-        )
     materials = Materials(find_transform(prior), LogPrior(prior), net)
     base, trials = trainer._base, trainer._exchangeable
     name = base if isinstance(base, str) else "auto"
@@ -66,7 +64,7 @@ def begin_structures(
         for member in list_members(name, count, *rows, net is not None, trials):
             if sees_all and member.name != "likelihood_mixture":
                 continue
-            density = build_member(member, materials, *rows).to(trainer._device)
+            density = _build(trainer, partial(build_member, member, materials), *rows)
             structures.append(Structure(member, density, sees_all))
 
     if trainer._cut_off is not None:
@@ -80,9 +78,33 @@ def begin_structures(
         given = Member("given_density", {}, None)
         estimator = wrap_base(base, prior, theta, x).to(trainer._device)
         structures.append(Structure(given, estimator))
-    towers = build_network(trainer._build_neural_net, theta, x, entry)
-    structures.append(Structure(None, towers.to(trainer._device)))
+    structures.append(Structure(None, begin_network(trainer, theta, x, entry)))
     trainer._structures = structures
+
+
+def begin_network(
+    trainer: SbiTrainer, theta: Tensor, x: Tensor, entry: Entry
+) -> RatioEstimator:
+    """Build a new network of the trainer's kind from first rows."""
+    build = partial(build_network, trainer._build_neural_net, entry=entry)
+    return _build(trainer, build, theta, x)
+
+
+def _build(
+    trainer: SbiTrainer,
+    build: Callable[[Tensor, Tensor], RatioEstimator],
+    theta: Tensor,
+    x: Tensor,
+) -> RatioEstimator:
+    if not trainer._exchangeable:
+        return build(theta, x).to(trainer._device)
+    if x.ndim != 3:
+        raise ValueError(
+            "`exchangeable` must be False unless data are T trials of E numbers each, "
+            f"(N, T, E), got data of shape {tuple(x.shape)}. Give a single number a "
+            "last dimension: `x.unsqueeze(-1)`."
+        )
+    return build_without_order(build, theta, x).to(trainer._device)
 
 
 def correct_densities(trainer: SbiTrainer) -> None:

@@ -18,10 +18,9 @@ from torch import Tensor
 from sbi_aalr.networks import is_separable
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation.batches import Batch
-from sbi_aalr.trainer.begin import begin_structures, uses_base
+from sbi_aalr.trainer.begin import begin_network, begin_structures, uses_base
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.training.classifiers import build_network
 from sbi_aalr.training.history import History
 from sbi_aalr.training.passes import Passes
 from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss
@@ -88,8 +87,7 @@ def begin_anew(
     if uses_base(trainer):
         begin_structures(trainer, theta, x, entry, num_simulations)
         return
-    network = build_network(trainer._build_neural_net, theta, x, entry)
-    trainer._neural_net = network.to(trainer._device)
+    trainer._neural_net = begin_network(trainer, theta, x, entry)
 
 
 def get_loss(trainer: SbiTrainer) -> RatioLoss:

@@ -106,6 +106,15 @@ def keep_better(
     return fitted
 
 
+def may_be_used(trainer: SbiTrainer, source: Source, structure: Structure) -> bool:
+    """Whether the stack may have a structure for more than to propose.
+
+    Own densities of theta learn the posterior under what theta follows.
+    """
+    takes_them = trainer._base != "likelihood" and source.follows_prior
+    return takes_them or structure.name != "posterior_mixture"
+
+
 def put_stack(
     trainer: SbiTrainer,
     source: Source,
@@ -128,9 +137,7 @@ def put_stack(
     """
     held_out = source.held_out()
     estimators = [s.estimator.eval() for s in structures]
-    # Own densities of theta learn the posterior under what theta follows.
-    takes_them = trainer._base != "likelihood" and source.follows_prior
-    usable = [takes_them or s.name != "posterior_mixture" for s in structures]
+    usable = [may_be_used(trainer, source, structure) for structure in structures]
     if len(held_out[0]) < LEAST_HELD_OUT:
         _put_simplest(trainer, structures, usable, len(held_out[0]))
         return None

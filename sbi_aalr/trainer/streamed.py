@@ -56,6 +56,7 @@ def fit_streamed(
         prior = read_prior(trainer._prior)
         store = streaming.open_store()
         known = None if store is None else store.describe()["seed"]
+        given = seed
         if seed is None:
             seed = int(torch.randint(_LARGEST, ())) if known is None else known
         run = journal.note("run", seed)
@@ -68,6 +69,7 @@ def fit_streamed(
             num_simulations=num_simulations,
             num_passes=num_passes,
             retrain_from_scratch=retrain_from_scratch,
+            seed=given,
             on_error=streaming.on_error,
             streams=True,
         )

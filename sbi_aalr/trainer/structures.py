@@ -22,6 +22,7 @@ from sbi_aalr.trainer.stacking import (
     Structure,
     describe_structures,
     keep_better,
+    may_be_used,
     put_stack,
 )
 from sbi_aalr.training.density_loss import DensityLoss
@@ -181,7 +182,8 @@ def finish_structures(
         `history`, with the interruption if there was one now.
 
     Raises:
-        ValueError: If the time was up before the first step.
+        KeyboardInterrupt: If it came before anything of use had been fitted.
+        ValueError: If the time was up before that.
     """
     structures: list[Structure] = trainer._structures or []
     if history is None or not any(h is not None and h.losses for h in histories):
@@ -190,6 +192,13 @@ def finish_structures(
             f"{settings.time_limit}, which were over before. Give more seconds."
         )
     fitted = keep_better(structures, histories)
+    if not any(may_be_used(trainer, source, structure) for structure in fitted):
+        history.raise_interruption()
+        raise ValueError(
+            "`time_limit` must be long enough to train the towers, without which these "
+            f"simulations give nothing of use, got {settings.time_limit}. Give more "
+            "seconds."
+        )
     losers = [
         s._replace(estimator=others[s.estimator])
         for s in fitted

@@ -38,6 +38,8 @@ from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.recipe import TrainingSettings
 from sbi_aalr.types import Simulator
 
+_LEAST_A_ROUND = 20
+
 
 def fit_truncated(
     trainer: SbiTrainer,
@@ -69,6 +71,12 @@ def fit_truncated(
     """
     num_simulations = check_positive_int("num_simulations", num_simulations)
     num_rounds = check_positive_int("num_rounds", num_rounds)
+    if num_simulations < _LEAST_A_ROUND * num_rounds:
+        raise ValueError(
+            f"`num_simulations` must be at least {_LEAST_A_ROUND} for each of the "
+            f"{num_rounds} rounds, got {num_simulations}. Simulate more, or make "
+            "`num_rounds` less."
+        )
     epsilon = check_fraction("epsilon", epsilon)
     if trainer._prior is None:
         raise CallOrderError(

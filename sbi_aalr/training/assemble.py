@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sbi_aalr.networks.builder import float32_by_default
 from sbi_aalr.networks.stack import Offset, Stack
+from sbi_aalr.networks.trials import follow_order
 from sbi_aalr.training.clock import Clock
 from sbi_aalr.training.contrasts import (
     Contrasts,
@@ -157,6 +158,7 @@ def assemble(
     )
     net = getattr(proposal.embedding_net_x, "embedding_net", None)
     offset = Offset(x_training, net).to(theta.device)
+    follow_order(offset, stack.embedding_net_x)
     with torch.enable_grad():
         is_useful = fit_offset(offset, x_training, normalisers, clock.left)
     if is_useful:

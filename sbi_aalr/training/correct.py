@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from sbi_aalr.networks.correction import Correction, CorrectionInput
 from sbi_aalr.networks.stack import Mended, Stack
+from sbi_aalr.networks.trials import follow_order
 from sbi_aalr.training.contrasts import Contrasts, evaluate
 from sbi_aalr.training.optimisers import build_optimizers
 from sbi_aalr.training.recipe import Recipe
@@ -63,6 +64,7 @@ def fit_correction(
         CorrectionInput(training.x, net),
         Correction(list(stack.net.heads)),
     )
+    follow_order(mended.x, stack.embedding_net_x)
     parts = nn.ModuleList(mended).to(device)
     logits, others = _add_up(stack, training), _add_up(stack, held_out)
     before = _lose(others)

@@ -93,8 +93,10 @@ def test_command_fills_a_store_and_sets_failures_aside(folder):
     assert found["prior"]["type"] == "BoxUniform"
     assert found["num_failures"] == (store.failures.theta[:, 0] > 0.8).sum() > 0
     assert store.validate() + found["num_failures"] == 60
-    assert f"holds 60 simulations, of which {found['num_failures']} failed" in (
-        result.output
+    assert (
+        f"holds 60 simulations of seed 1, of which {found['num_failures']} failed"
+        in (result.output)
+        and "other seeds" not in result.output
     )
     assert "set aside" in result.output
     result = call("fail", **{"num-simulations": 80})
@@ -105,6 +107,11 @@ def test_command_fills_a_store_and_sets_failures_aside(folder):
             for n in ("num_simulations", "num_failures")
         )
         == 80
+    )
+    result = call("fail", **{"num-simulations": 40, "seed": 2})
+    assert "holds 40 simulations of seed 2" in result.output
+    assert f"it holds {len(SimulationStore('sims.zarr')):,} that did not" in (
+        result.output
     )
 
 

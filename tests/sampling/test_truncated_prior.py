@@ -47,6 +47,13 @@ def test_draws_are_prior_draws_inside_the_cut():
     assert ((draws.mean(0) - every.mean(0)).abs() > limit).all()
 
 
+def test_one_draw_takes_few_proposals():
+    truncated = make_truncated(epsilon=0.2)
+    before = truncated.num_proposed
+    assert truncated.sample().shape == (2,)
+    assert truncated.num_proposed - before < 10_000
+
+
 def test_cut_keeps_all_but_epsilon_of_the_posterior():
     draws = draw_posterior(50_000)
     for epsilon in (0.01, 0.2):

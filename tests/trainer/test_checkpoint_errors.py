@@ -44,6 +44,24 @@ def test_checkpoint_of_another_call_is_refused(change, name, tmp_path):
         )
 
 
+def test_stream_of_another_seed_is_refused(tmp_path):
+    kept = {"checkpoint": tmp_path, "on_error": "skip"}
+    first = train_online(kept)
+    for other in (2, None):
+        with pytest.raises(ValueError, match="`seed` was 1 and is"):
+            train_online(kept, seed=other)
+    again = train_online(kept)
+    pairs = draw_pairs(9, 1)[::2]
+    assert torch.equal(first._neural_net(*pairs), again._neural_net(*pairs))
+
+
+def test_stream_without_a_seed_goes_on(tmp_path):
+    kept = {"checkpoint": tmp_path, "on_error": "skip"}
+    first, again = train_online(kept, seed=None), train_online(kept, seed=None)
+    pairs = draw_pairs(9, 1)[::2]
+    assert torch.equal(first._neural_net(*pairs), again._neural_net(*pairs))
+
+
 def test_checkpoint_of_other_simulations_is_refused(tmp_path):
     kept = {"checkpoint": tmp_path}
     train(kept)

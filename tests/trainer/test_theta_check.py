@@ -15,6 +15,7 @@ from torch.distributions import (
 
 from sbi_aalr import AALR
 from sbi_aalr.errors import OtherPriorWarning
+from sbi_aalr.trainer import structures
 from sbi_aalr.trainer.theta_check import follows_prior
 
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of epochs")
@@ -112,3 +113,25 @@ def test_rounds_say_so_themselves_and_need_no_warning():
         trainer.train(seed=1, max_num_epochs=2)
     # One may be kept for what it leaves, without a say.
     assert max(collect_weights(trainer, "posterior_mixture")) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::sbi_aalr.errors.OtherPriorWarning")
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_without_towers_there_is_nothing_of_use(is_interrupted, monkeypatch):
+    """Densities of theta alone would give the posterior under another prior."""
+    choose = structures.choose_fit
+
+    def choose_or_end(trainer, structure, *others):
+        if structure.member is None:
+            raise KeyboardInterrupt
+        return choose(trainer, structure, *others)
+
+    monkeypatch.setattr(structures, "choose_fit", choose_or_end)
+    if not is_interrupted:
+        monkeypatch.setattr(structures.History, "raise_interruption", lambda _: None)
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    trainer.append_simulations(*draw_proposed(40))
+    error = KeyboardInterrupt if is_interrupted else ValueError
+    with pytest.raises(error, match=None if is_interrupted else "train the towers"):
+        trainer.train(seed=1, max_num_epochs=2)
+    assert trainer._neural_net is None and "recipe" not in trainer.summary

@@ -150,6 +150,8 @@ def test_wrong_observation_is_named_before_the_first_round(x_o, error, message):
 def test_wrong_simulator_of_rounds_is_named():
     with pytest.raises(TypeError, match="`simulator` must be callable, got int"):
         make_trainer().train_truncated(3, X_O)
+    with pytest.raises(ValueError, match="`num_simulations` must be at least 20 for"):
+        make_trainer().train_truncated(simulate, X_O, 90, num_rounds=5)
 
 
 def test_rounds_without_prior_are_named():
