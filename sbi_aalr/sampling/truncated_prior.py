@@ -152,8 +152,7 @@ class TruncatedPrior(Distribution):
         shape = Size(sample_shape)
         wanted = shape.numel()
         pieces: list[Tensor] = []
-        found = proposed = 0
-        rows = max(wanted, _FEWEST_ROWS)
+        found, proposed, rows = 0, 0, max(wanted, _FEWEST_ROWS)
         with tqdm(
             total=wanted,
             desc="Drawing inside the cuts",
@@ -172,14 +171,12 @@ class TruncatedPrior(Distribution):
                         f"were asked for. That took {seconds:.3g} s. Truncate in fewer "
                         "rounds, or give a larger `time_limit` where there is one."
                     )
-                rows = min(rows, _BLOCK_ROWS)
-                theta = self._propose(rows)
+                theta = self._propose(min(rows, _BLOCK_ROWS))
                 kept = theta[self.keeps(theta)]
                 self.num_proposed += len(theta)
                 self.num_accepted += len(kept)
-                proposed += len(theta)
+                proposed, rows = proposed + len(theta), 2 * rows
                 found += len(kept)
-                rows *= 2
                 pieces.append(kept)
                 bar.update(min(len(kept), wanted - bar.n))
         return torch.cat(pieces)[:wanted].reshape(*shape, -1)
