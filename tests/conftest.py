@@ -40,7 +40,7 @@ def posterior(estimator):
 @pytest.fixture
 def hasty(monkeypatch):
     """Measure coverage with chains too short to trust, where it is not the point."""
-    settings = {**SHORT, "num_chains": 5, "num_candidates": 100}
+    settings = {**SHORT, "num_chains": 5, "num_candidates": 1_000}
     del settings["show_progress_bars"]
     monkeypatch.setattr("sbi_aalr.report.run_report.QUICK", settings)
 

@@ -122,7 +122,10 @@ class Scale(nn.Module):
         for name, dtype in _OPTIONAL.items():
             buffer = state_dict.get(prefix + name)
             found = buffer is None or (buffer.shape, buffer.dtype)
-            if found not in (True, (self.location.shape, dtype)):
+            fits = found in (True, (self.location.shape, dtype))
+            # Rows that are no trials cannot be sorted.
+            is_sorting = name == "sorted" and buffer is not None
+            if not fits or (is_sorting and self.location.ndim != 2):
                 raise ValueError(f"`{prefix}{name}` does not fit its `location`.")
             setattr(self, name, buffer)
         super()._load_from_state_dict(state_dict, prefix, *arguments)

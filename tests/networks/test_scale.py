@@ -143,3 +143,27 @@ def test_logarithms_are_saved_and_forgotten_with_the_weights(rows):
         scaled.load_state_dict(saved.state_dict())
         assert torch.equal(scaled(rows.unsqueeze(1)), saved(rows.unsqueeze(1)))
     assert len(Scale(torch.randn(50, 1)).state_dict()) == 2
+
+
+def test_trials_are_sorted_and_stay_so_with_the_weights():
+    rows = torch.randint(3, (50, 4, 2), generator=torch.Generator().manual_seed(0))
+    rows = rows.float()
+    sorting, loaded = Scale(rows), Scale(rows)
+    plain = sorting(rows)
+    sorting.sort_rows()
+    assert torch.equal(sorting(rows), sorting(rows.flip(1)))
+    assert not torch.equal(sorting(rows), plain)
+    # The same trials, in another order.
+    for before, after in zip(plain, sorting(rows), strict=True):
+        assert sorted(map(tuple, before.tolist())) == sorted(map(tuple, after.tolist()))
+    loaded.load_state_dict(sorting.state_dict())
+    assert torch.equal(loaded(rows), sorting(rows))
+    loaded.load_state_dict(Scale(rows).state_dict())
+    assert torch.equal(loaded(rows), plain)
+
+
+def test_rows_that_are_no_trials_are_not_sorted():
+    vectors = Scale(torch.randn(50, 3))
+    tampered = {**vectors.state_dict(), "sorted": torch.ones(3, dtype=torch.bool)}
+    with pytest.raises(ValueError, match="`sorted` does not fit"):
+        vectors.load_state_dict(tampered)

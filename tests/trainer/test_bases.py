@@ -25,9 +25,7 @@ def test_side_is_told_where_theta_and_x_have_one_shape(kind, side):
     trainer = kind(PRIOR, density_estimator="mdn", show_progress_bars=False)
     density = trainer.append_simulations(*simulate(1_000, 1)).train(max_num_epochs=20)
     base = check_base(density)
-    sides = {
-        wrap_base(base, PRIOR, *simulate(900, seed)).net._side for seed in range(2, 6)
-    }
+    sides = {wrap_base(base, PRIOR, *simulate(900, seed)).net._side for seed in (2, 3)}
     assert sides == {side}
 
 

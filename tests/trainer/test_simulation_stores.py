@@ -124,9 +124,10 @@ def build_rich(theta, x):
     return RatioEstimator(Net(), theta.shape[1:], x.shape[1:])
 
 
+@pytest.mark.usefixtures("hasty_stack")
 def test_posterior_is_corrected_for_rows_that_are_left_out():
     torch.manual_seed(1)
-    theta = PRIOR.sample((6_000,))
+    theta = PRIOR.sample((4_000,))
     x = fail_where_large(theta)
     trainer = AALR(PRIOR, base="posterior", show_progress_bars=False)
     with pytest.warns(InvalidSimulationsWarning, match="`build_posterior` corrects"):
@@ -134,7 +135,7 @@ def test_posterior_is_corrected_for_rows_that_are_left_out():
     with warnings.catch_warnings():
         # Those that are left do not follow the prior, but all together do.
         warnings.simplefilter("error", OtherPriorWarning)
-        train(trainer, max_num_epochs=12)
+        train(trainer, max_num_epochs=8)
     posterior = trainer.build_posterior()
     assert isinstance(posterior.proposal, ValidPrior)
     draws = posterior.sample((2_000,), X_O, seed=1, show_progress_bars=False)
