@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sbi_aalr.checks import check_type
 from sbi_aalr.networks.mlp import count_features
-from sbi_aalr.networks.pairs import is_plain, is_separable
+from sbi_aalr.networks.pairs import is_plain, is_separable, match
 
 
 class Together(nn.ModuleList):
@@ -39,7 +39,7 @@ class _MeanHead(nn.Module):
     def forward(self, embedded: Tensor) -> Tensor:
         width = sum(self._sizes[0])
         return self._average(
-            lambda head, *pair: head(torch.cat(pair, dim=-1)),
+            lambda head, *pair: match(head, *pair).unsqueeze(-1),
             embedded[..., :width],
             embedded[..., width:],
         )

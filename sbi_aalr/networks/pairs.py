@@ -7,11 +7,12 @@ pairs. An estimator with a forward of its own is evaluated as it is.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Parts(NamedTuple):
@@ -42,17 +43,31 @@ def take_apart(estimator: RatioEstimator) -> Parts:
     """
     if not is_plain(estimator):
         return Parts(_keep, _keep, estimator, None)
-    net = estimator.net
-
-    def combine(theta: Tensor, x: Tensor) -> Tensor:
-        return net(torch.cat((theta, x), dim=-1)).squeeze(-1)
-
     return Parts(
         estimator.embedding_net_theta,
         estimator.embedding_net_x,
-        combine,
-        getattr(net, "all_pairs", None),
+        partial(match, estimator.net),
+        getattr(estimator.net, "all_pairs", None),
     )
+
+
+def match(head: nn.Module, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+    """Log-ratios row by row, `(N, F)` and `(N, G)` -> `(N,)`, nats.
+
+    Heads that have a `match` of their own spare a copy of all embeddings.
+    """
+    if isinstance(head, Matches):
+        return head.match(embedded_theta, embedded_x)
+    return head(torch.cat((embedded_theta, embedded_x), dim=-1)).squeeze(-1)
+
+
+@runtime_checkable
+class Matches(Protocol):
+    """A head that takes the two embeddings as they are."""
+
+    def match(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+        """Log-ratios row by row, `(N, F)` and `(N, G)` -> `(N,)`, nats."""
+        ...
 
 
 def is_plain(estimator: RatioEstimator) -> bool:

@@ -26,6 +26,7 @@ from sbi_aalr.networks.correction import Correction, CorrectionInput
 from sbi_aalr.networks.ensemble import Together, measure_sizes
 from sbi_aalr.networks.mixture import MixtureHead
 from sbi_aalr.networks.mlp import count_features
+from sbi_aalr.networks.pairs import match
 from sbi_aalr.networks.residual import ResidualStack
 from sbi_aalr.networks.scale import Encode, Scale
 
@@ -127,14 +128,17 @@ class StackHead(nn.Module):
         """Log-ratios of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`, nats."""
         rows = embedded.flatten(0, -2)
         width = sum(self._theta_sizes)
-        theta = rows[:, :width].split(self._theta_sizes, dim=1)
-        x = rows[:, width:].split(self._x_sizes, dim=1)
-        total = x[-1] + self._add(
-            lambda head, *pair: head(torch.cat(pair, dim=1)), theta, x
-        )
-        if self.correction is not None:
-            total = total + self._correct(theta, x)
+        total = self.match(rows[:, :width], rows[:, width:])
         return total.reshape(*embedded.shape[:-1], 1)
+
+    def match(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+        """Log-ratios row by row, `(N, ...)` twice -> `(N,)`, nats."""
+        theta = embedded_theta.split(self._theta_sizes, dim=1)
+        x = embedded_x.split(self._x_sizes, dim=1)
+        total = x[-1].squeeze(1) + self._add(match, theta, x)
+        if self.correction is not None:
+            total = total + self._correct(theta, x).squeeze(1)
+        return total
 
     def all_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
         """Log-ratios of every pair, `(N, ...)` and `(M, ...)` -> `(N, M)`, nats."""

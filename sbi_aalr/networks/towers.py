@@ -35,6 +35,8 @@ _LARGEST_LOG_SCALE = 8.0
 class SeparableHead(nn.Module):
     """The logit of two embeddings: their scaled product and an offset of each.
 
+    A subclass with another logit overrides both `match` and `all_pairs`.
+
     Args:
         num_features: Features in each product, F; an embedding has F + 1 numbers, the
             offset last.
@@ -54,10 +56,14 @@ class SeparableHead(nn.Module):
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Logits of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`."""
-        size = self.num_features
-        theta, x = embedded.split(size + 1, dim=-1)
-        product = (theta[..., :size] * x[..., :size]).sum(dim=-1, keepdim=True)
-        return product * size**-0.5 + theta[..., size:] + x[..., size:]
+        theta, x = embedded.split(self.num_features + 1, dim=-1)
+        return self.match(theta, x).unsqueeze(-1)
+
+    def match(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+        """Logits row by row, `(N, F + 1)` twice -> `(N,)`, nats."""
+        size, theta, x = self.num_features, embedded_theta, embedded_x
+        product = (theta[..., :size] * x[..., :size]).sum(dim=-1)
+        return product * size**-0.5 + theta[..., size] + x[..., size]
 
     def all_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
         """Logits of every pair by one matrix product.

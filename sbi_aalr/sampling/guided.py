@@ -19,6 +19,7 @@ from torch.distributions.transforms import Transform
 
 from sbi_aalr.mcmc.starts import resample_own_candidates
 from sbi_aalr.networks.density import draw_embedded
+from sbi_aalr.networks.pairs import match
 from sbi_aalr.types import LogProbFn
 
 # Draws of q for each observation.
@@ -88,8 +89,8 @@ class Guide:
         rows = theta.flatten(0, 1)
         embedded_theta = self._proposal.embedding_net_theta(rows)
         tiled = embedded_x.repeat(len(theta), 1)
-        log_ratio = self._proposal.net(torch.cat((embedded_theta, tiled), dim=1))
-        return self._add_prior(log_ratio[:, 0], rows).view(theta.shape[:2])
+        log_ratio = match(self._proposal.net, embedded_theta, tiled)
+        return self._add_prior(log_ratio, rows).view(theta.shape[:2])
 
     def _add_prior(self, log_ratio: Tensor, theta: Tensor) -> Tensor:
         """From a log-ratio to a log-density in the units that are sampled in."""

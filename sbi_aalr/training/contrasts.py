@@ -22,6 +22,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 from sbi_aalr.networks.density import draw_theta
+from sbi_aalr.networks.pairs import match
 
 # Share of the contrasts that come from the prior, so that none is without any.
 _PRIOR_SHARE = 0.1
@@ -121,7 +122,7 @@ def evaluate(estimator: RatioEstimator, theta: Tensor, x: Tensor) -> Tensor:
         embedded_x = estimator.embedding_net_x(rows)
         embedded_theta = estimator.embedding_net_theta(thetas.flatten(0, 1))
         tiled = embedded_x.repeat(num_contrasts, 1)
-        logits = estimator.net(torch.cat((embedded_theta, tiled), dim=1))
+        logits = match(estimator.net, embedded_theta, tiled)
         columns.append(logits.reshape(num_contrasts, len(rows)))
     return torch.cat(columns, dim=1)
 
