@@ -112,7 +112,7 @@ class XCoordinates(nn.Module):
         self, x: Tensor, logarithmic: Tensor, is_exchangeable: bool = False
     ) -> None:
         super().__init__()
-        self.is_exchangeable = is_exchangeable
+        self._is_exchangeable = is_exchangeable
         x = x.flatten(0, 1) if is_exchangeable else x
         self.scale = Scale(x, logarithmic)
         self.register_buffer("step", find_steps(x))
@@ -120,9 +120,11 @@ class XCoordinates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map data `(N, *event_shape)` to `(N, E + 1)`, or `(N, T (E + 1))`."""
-        rows, trials = len(x), x.shape[1] if self.is_exchangeable else 1
-        # In the order that other structures see, whose residuals stand beside.
-        x = sort_trials(x).flatten(0, 1) if self.is_exchangeable else x
+        rows, trials = len(x), x.shape[1] if self._is_exchangeable else 1
+        if self.scale.sorted is not None:
+            # In the order that other structures see, beside whom its residuals stand.
+            x = sort_trials(x)
+        x = x.flatten(0, 1) if self._is_exchangeable else x
         if self.training and bool(self.step.any()):
             x = x + self.step * (torch.rand(x.shape, device=x.device) - 0.5)
         inner = self.whiten(self.scale(x).flatten(1))

@@ -68,7 +68,7 @@ class Condition(nn.Module):
         self.scale = Scale(condition)
         self.embedding_net = None
         self.encode: nn.Module
-        features = self._find_features(condition)
+        features = self._find_features(self.scale(condition))
         if embedding_net is not None:
             self.embedding_net = copy.deepcopy(embedding_net).float()
             self.encode = nn.Identity()
@@ -98,19 +98,19 @@ class Condition(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         """Map rows of the condition to packed components; see `mixture.pack`."""
-        features = self._find_features(condition)
+        scaled = self.scale(condition)
         if self.embedding_net is None:
-            regression = features @ self.slope + self.intercept
-            inputs = self.encode(self.scale(condition).flatten(1))
+            regression = self._find_features(scaled) @ self.slope + self.intercept
+            inputs = self.encode(scaled.flatten(1))
         else:
             regression = self.intercept.expand(len(condition), -1)
-            inputs = self.embedding_net(self.scale(condition))
+            inputs = self.embedding_net(scaled)
         if self.body is None:
             return self.layer(inputs.new_zeros(len(inputs), 1), regression)
         return self.layer(self.body(inputs).float(), regression)
 
-    def _find_features(self, condition: Tensor) -> Tensor:
-        return self.scale(condition).flatten(1).clamp(-_CLIP, _CLIP)
+    def _find_features(self, scaled: Tensor) -> Tensor:
+        return scaled.flatten(1).clamp(-_CLIP, _CLIP)
 
 
 def _build_perceptron(

@@ -37,12 +37,9 @@ class _MeanHead(nn.Module):
         ]
 
     def forward(self, embedded: Tensor) -> Tensor:
-        width = sum(self._sizes[0])
-        return self._average(
-            lambda head, *pair: match(head, *pair).unsqueeze(-1),
-            embedded[..., :width],
-            embedded[..., width:],
-        )
+        width, rows = sum(self._sizes[0]), embedded.flatten(0, -2)
+        mean = self._average(match, rows[:, :width], rows[:, width:])
+        return mean.reshape(*embedded.shape[:-1], 1)
 
     def _average(
         self, evaluate: Callable[..., Tensor], theta: Tensor, x: Tensor

@@ -108,10 +108,10 @@ class MixtureHead(nn.Module):
     def forward(self, embedded: Tensor) -> Tensor:
         """Log-ratios of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`, nats."""
         rows = embedded.flatten(0, -2)
-        log_ratio = self.match(*rows.split(self._sizes, dim=1))
+        log_ratio = self.row_pairs(*rows.split(self._sizes, dim=1))
         return log_ratio.reshape(*embedded.shape[:-1], 1)
 
-    def match(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+    def row_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
         """Log-ratios row by row, `(N, ...)` twice -> `(N,)`, nats."""
         return self._log_density(*self._order(embedded_theta, embedded_x))
 

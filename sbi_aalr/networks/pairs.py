@@ -7,8 +7,8 @@ pairs. An estimator with a forward of its own is evaluated as it is.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -54,20 +54,25 @@ def take_apart(estimator: RatioEstimator) -> Parts:
 def match(head: nn.Module, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
     """Log-ratios row by row, `(N, F)` and `(N, G)` -> `(N,)`, nats.
 
-    Heads that have a `match` of their own spare a copy of all embeddings.
+    Heads that have `row_pairs` spare a copy of all embeddings.
     """
-    if isinstance(head, Matches):
-        return head.match(embedded_theta, embedded_x)
+    kind: Any = type(head)
+    if _has_row_pairs(kind):
+        row_pairs: Any = head.row_pairs
+        log_ratio: Tensor = row_pairs(embedded_theta, embedded_x)
+        return log_ratio
     return head(torch.cat((embedded_theta, embedded_x), dim=-1)).squeeze(-1)
 
 
-@runtime_checkable
-class Matches(Protocol):
-    """A head that takes the two embeddings as they are."""
-
-    def match(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
-        """Log-ratios row by row, `(N, F)` and `(N, G)` -> `(N,)`, nats."""
-        ...
+@cache
+def _has_row_pairs(kind: Any) -> bool:
+    """Whether it has `row_pairs`, not inherited beside a `forward` of its own."""
+    for parent in kind.__mro__:
+        if "row_pairs" in vars(parent):
+            return True
+        if "forward" in vars(parent):
+            return False
+    return False
 
 
 def is_plain(estimator: RatioEstimator) -> bool:

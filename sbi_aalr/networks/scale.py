@@ -92,7 +92,8 @@ class Scale(nn.Module):
         """Scale rows, shape `(N, *event_shape)`, to order one."""
         if not rows.is_floating_point():
             rows = rows.double()
-        if self.sorted is not None:
+        # Trials that are rows by themselves are in order.
+        if self.sorted is not None and rows.ndim == 3:
             rows = sort_trials(rows)
         if self.logarithmic is not None:
             rows = _take_logarithms(rows, self.logarithmic)
@@ -115,6 +116,12 @@ class Scale(nn.Module):
         for name in _OPTIONAL:
             setattr(self, name, None)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of before may lack a buffer."""
+        for name in _OPTIONAL:
+            state["_buffers"].setdefault(name, None)
+        super().__setstate__(state)
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
@@ -122,10 +129,7 @@ class Scale(nn.Module):
         for name, dtype in _OPTIONAL.items():
             buffer = state_dict.get(prefix + name)
             found = buffer is None or (buffer.shape, buffer.dtype)
-            fits = found in (True, (self.location.shape, dtype))
-            # Rows that are no trials cannot be sorted.
-            is_sorting = name == "sorted" and buffer is not None
-            if not fits or (is_sorting and self.location.ndim != 2):
+            if found not in (True, (self.location.shape, dtype)):
                 raise ValueError(f"`{prefix}{name}` does not fit its `location`.")
             setattr(self, name, buffer)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
@@ -144,10 +148,12 @@ def sort_trials(x: Tensor) -> Tensor:
         >>> sort_trials(torch.tensor([[[2.0, 0.0], [1.0, 5.0], [1.0, 3.0]]])).tolist()
         [[[1.0, 3.0], [1.0, 5.0], [2.0, 0.0]]]
     """
-    for column in reversed(range(x.shape[2])):
-        order = x[..., column].argsort(dim=1, stable=True)
-        x = x.gather(1, order.unsqueeze(2).expand_as(x))
-    return x
+    order = x[..., 0].argsort(dim=1, stable=True)
+    if bool((x[..., 0].gather(1, order).diff(dim=1) == 0).any()):
+        # From the last number to the first, each time keeping what was equal in order.
+        for column in x.flip(2).unbind(2):
+            order = order.gather(1, column.gather(1, order).argsort(dim=1, stable=True))
+    return x.gather(1, order.unsqueeze(2).expand_as(x))
 
 
 def find_scale(embedding_net: nn.Module) -> Scale | None:

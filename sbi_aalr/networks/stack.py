@@ -128,10 +128,10 @@ class StackHead(nn.Module):
         """Log-ratios of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`, nats."""
         rows = embedded.flatten(0, -2)
         width = sum(self._theta_sizes)
-        total = self.match(rows[:, :width], rows[:, width:])
+        total = self.row_pairs(rows[:, :width], rows[:, width:])
         return total.reshape(*embedded.shape[:-1], 1)
 
-    def match(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+    def row_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
         """Log-ratios row by row, `(N, ...)` twice -> `(N,)`, nats."""
         theta = embedded_theta.split(self._theta_sizes, dim=1)
         x = embedded_x.split(self._x_sizes, dim=1)

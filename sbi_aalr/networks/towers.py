@@ -35,8 +35,6 @@ _LARGEST_LOG_SCALE = 8.0
 class SeparableHead(nn.Module):
     """The logit of two embeddings: their scaled product and an offset of each.
 
-    A subclass with another logit overrides both `match` and `all_pairs`.
-
     Args:
         num_features: Features in each product, F; an embedding has F + 1 numbers, the
             offset last.
@@ -57,9 +55,9 @@ class SeparableHead(nn.Module):
     def forward(self, embedded: Tensor) -> Tensor:
         """Logits of pairs, `cat(embedded theta, embedded x)` -> `(N, 1)`."""
         theta, x = embedded.split(self.num_features + 1, dim=-1)
-        return self.match(theta, x).unsqueeze(-1)
+        return self.row_pairs(theta, x).unsqueeze(-1)
 
-    def match(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
+    def row_pairs(self, embedded_theta: Tensor, embedded_x: Tensor) -> Tensor:
         """Logits row by row, `(N, F + 1)` twice -> `(N,)`, nats."""
         size, theta, x = self.num_features, embedded_theta, embedded_x
         product = (theta[..., :size] * x[..., :size]).sum(dim=-1)

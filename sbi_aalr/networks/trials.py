@@ -5,12 +5,14 @@ order statistics, and any order of the same trials gives the same features to th
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from sbi_aalr.networks.coordinates import XCoordinates
-from sbi_aalr.networks.scale import Scale, sort_trials
+from sbi_aalr.networks.scale import Scale, find_scale, sort_trials
+
+_Net = TypeVar("_Net", bound=nn.Module)
 
 
 def build_without_order(
@@ -24,27 +26,41 @@ def build_without_order(
         x: Data of T trials each, shape `(N, T, E)`.
 
     Returns:
-        The estimator.
+        The estimator; one that knows nothing of sorting is built of the rows as they
+        are.
     """
     estimator = build(theta, sort_trials(x))
-    forget_order(estimator.embedding_net_x)
+    scale = _find_own_scale(estimator.embedding_net_x)
+    if scale is None:
+        return build(theta, x)
+    scale.sort_rows()
     return estimator
 
 
-def forget_order(net: nn.Module) -> None:
-    """Have a net of data `(N, T, E)` sort the trials before all else."""
-    for module in net.modules():
-        if isinstance(module, Scale) and module.location.ndim == 2:
-            module.sort_rows()
+def build_alike(
+    build: Callable[[Tensor], _Net], x: Tensor, others: nn.ModuleList
+) -> _Net:
+    """Build a net of data that sorts their trials if others do.
+
+    Args:
+        build: Builds one of rows of x.
+        x: Data, shape `(N, *event_shape)`.
+        others: Nets of the same data.
+
+    Returns:
+        The net.
+    """
+    scales = map(_find_own_scale, others)
+    if all(scale is None or scale.sorted is None for scale in scales):
+        return build(x)
+    net = build(sort_trials(x))
+    scale = _find_own_scale(net)
+    if scale is not None:
+        scale.sort_rows()
+    return net
 
 
-def follow_order(net: nn.Module, other: nn.Module) -> None:
-    """Have a net sort the trials if another does."""
-    if any(map(_sorts, other.modules())):
-        forget_order(net)
-
-
-def _sorts(module: nn.Module) -> bool:
-    if isinstance(module, XCoordinates):
-        return module.is_exchangeable
-    return isinstance(module, Scale) and module.sorted is not None
+def _find_own_scale(net: nn.Module) -> Scale | None:
+    """What scales the data first: not a scale that the user has somewhere inside."""
+    scale = getattr(net, "scale", None)
+    return scale if isinstance(scale, Scale) else find_scale(net)

@@ -1,5 +1,6 @@
 """What is sampled: a log-posterior over chains and observations at once."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,10 +11,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import Transform
 
+from sbi_aalr.errors import PrecisionWarning
 from sbi_aalr.sampling.guided import Guide, find_guide
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.ratio_log_prob import RatioLogProb
 from sbi_aalr.types import LogProbFn
+
+# Nats between neighbouring log-densities, near the largest, that are told of.
+_LARGEST_STEP = 0.01
 
 
 class BatchLogProb(Protocol):
@@ -205,7 +210,8 @@ def _check_form(values: object, theta: Tensor) -> Tensor:
             "`potential_fn` must return a tensor, a number for each row of theta, got "
             f"{type(values).__name__}."
         )
-    if values.shape not in ((len(theta),), (len(theta), 1)):
+    is_one = values.numel() == len(theta) == 1
+    if not is_one and values.shape not in ((len(theta),), (len(theta), 1)):
         raise ValueError(
             f"`potential_fn` must return {len(theta)} numbers, (N,), for {len(theta)} "
             f"rows of theta, got shape {tuple(values.shape)}. Sum over the last "
@@ -218,6 +224,9 @@ def _check_numbers(values: Tensor, theta: Tensor) -> None:
     """Raise if values `(K, B)` of a potential at draws of the prior are no numbers.
 
     Chains may go where a potential overflows; draws of the prior should not.
+
+    Warns:
+        PrecisionWarning: If the largest of them are so large that rounding shows.
     """
     bad = values.isnan() | values.isposinf()
     if bad.any():
@@ -226,4 +235,16 @@ def _check_numbers(values: Tensor, theta: Tensor) -> None:
             "`potential_fn` must return numbers, or minus infinity where there is no "
             f"density, got {float(values[row, observation])} for theta = "
             f"{theta[row].tolist()}."
+        )
+    top = values.amax(dim=0)
+    step = torch.finfo(values.dtype).eps * top.where(top.isfinite(), 0).abs().max()
+    if step > _LARGEST_STEP:
+        warnings.warn(
+            PrecisionWarning(
+                f"`potential_fn` returns numbers like {float(top[0]):.3g}, of which "
+                f"{values.dtype} cannot tell those apart that are closer than "
+                f"{float(step):.2g}. Subtract a constant in it.",
+                float(step),
+            ),
+            stacklevel=2,
         )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sbi_aalr.networks.builder import float32_by_default
 from sbi_aalr.networks.stack import Offset, Stack
-from sbi_aalr.networks.trials import follow_order
+from sbi_aalr.networks.trials import build_alike
 from sbi_aalr.training.clock import Clock
 from sbi_aalr.training.contrasts import (
     Contrasts,
@@ -157,8 +158,8 @@ def assemble(
         stack, proposals, pool, training[0][:offset_rows], x_training, generator
     )
     net = getattr(proposal.embedding_net_x, "embedding_net", None)
-    offset = Offset(x_training, net).to(theta.device)
-    follow_order(offset, stack.embedding_net_x)
+    build = partial(Offset, embedding_net=net)
+    offset = build_alike(build, x_training, stack.embedding_net_x).to(theta.device)
     with torch.enable_grad():
         is_useful = fit_offset(offset, x_training, normalisers, clock.left)
     if is_useful:

@@ -6,6 +6,7 @@ its logits are computed once.
 
 import copy
 import time
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from sbi_aalr.networks.correction import Correction, CorrectionInput
 from sbi_aalr.networks.stack import Mended, Stack
-from sbi_aalr.networks.trials import follow_order
+from sbi_aalr.networks.trials import build_alike
 from sbi_aalr.training.contrasts import Contrasts, evaluate
 from sbi_aalr.training.optimisers import build_optimizers
 from sbi_aalr.training.recipe import Recipe
@@ -61,10 +62,13 @@ def fit_correction(
     net = _find_embedding(stack)
     mended = Mended(
         CorrectionInput(training.theta),
-        CorrectionInput(training.x, net),
+        build_alike(
+            partial(CorrectionInput, embedding_net=net),
+            training.x,
+            stack.embedding_net_x,
+        ),
         Correction(list(stack.net.heads)),
     )
-    follow_order(mended.x, stack.embedding_net_x)
     parts = nn.ModuleList(mended).to(device)
     logits, others = _add_up(stack, training), _add_up(stack, held_out)
     before = _lose(others)

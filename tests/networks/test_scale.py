@@ -163,7 +163,17 @@ def test_trials_are_sorted_and_stay_so_with_the_weights():
 
 
 def test_rows_that_are_no_trials_are_not_sorted():
-    vectors = Scale(torch.randn(50, 3))
-    tampered = {**vectors.state_dict(), "sorted": torch.ones(3, dtype=torch.bool)}
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    vectors = Scale(rows)
+    plain = vectors(rows)
+    state = {**vectors.state_dict(), "sorted": torch.ones(3, dtype=torch.bool)}
+    vectors.load_state_dict(state)
+    assert torch.equal(vectors(rows), plain)
     with pytest.raises(ValueError, match="`sorted` does not fit"):
-        vectors.load_state_dict(tampered)
+        vectors.load_state_dict({**state, "sorted": torch.ones(2, dtype=torch.bool)})
+
+
+def test_trials_are_in_order_of_their_first_number_that_differs():
+    x = torch.randint(3, (100, 6, 3), generator=torch.Generator().manual_seed(0))
+    for before, after in zip(x, scale.sort_trials(x), strict=True):
+        assert after.tolist() == sorted(before.tolist())

@@ -1,12 +1,14 @@
 """What a callable may return as a potential, and what not."""
 
 import math
+import warnings
 
 import pytest
 import torch
 from linear_gaussian import PRIOR, SHORT, X_O
 
 from sbi_aalr import MHPosterior
+from sbi_aalr.errors import PrecisionWarning
 
 
 def gaussian(theta, x_o):
@@ -51,3 +53,22 @@ def test_numbers_of_another_form_are_taken(change):
     found = sample(lambda *given: change(gaussian(*given)))
     assert torch.equal(found, sample(gaussian))
     assert not torch.equal(found, sample(lambda *given: 2 * gaussian(*given)))
+
+
+def test_a_single_row_may_have_no_dimension_left():
+    posterior = MHPosterior(lambda *given: gaussian(*given).squeeze(), PRIOR)
+    expected = MHPosterior(gaussian, PRIOR)
+    row = torch.zeros(1, 2)
+    assert torch.equal(posterior.log_prob(row, X_O), expected.log_prob(row, X_O))
+
+
+def test_numbers_too_large_to_tell_apart_are_told():
+    def shift(by):
+        return MHPosterior(lambda *given: gaussian(*given).double() + by, PRIOR)
+
+    settings = {"x": X_O, "seed": 1, **SHORT}
+    with pytest.warns(PrecisionWarning, match="Subtract a constant"):
+        shift(-1e9).sample((10,), **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        shift(-1e3).sample((10,), **settings)

@@ -8,6 +8,7 @@ from torch import nn
 
 from sbi_aalr import networks
 from sbi_aalr.networks import is_plain, is_separable
+from sbi_aalr.networks.towers import SeparableHead
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training.losses import binary_cross_entropy, imbalance, info_nce
 from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss, compute_all_pairs
@@ -65,8 +66,11 @@ def test_weights_add_up_the_terms():
     torch.testing.assert_close(loss.of_batch(estimator, batch), expected)
 
 
-class Equality(nn.Module):
+class Equality(SeparableHead):
     """Recognises theta that made x = theta, and nothing else."""
+
+    def __init__(self):
+        super().__init__(1)
 
     def forward(self, embedded):
         theta, x = embedded.split(2, dim=-1)
