@@ -204,6 +204,9 @@ def begin_run(
         entropy: Any = np.random.SeedSequence().entropy
         seed = int(entropy)
     seed = check_seed("seed", seed)
+    if known["seed"] not in (None, seed) and not store.find_batches(known["seed"]):
+        # A run that was ended before it had anything.
+        known = {**known, "seed": None}
     probe = draw_theta(prior, _TRIED_ROWS, 0)
     identity = {
         "simulator": facts.get("simulator", name_simulator(simulator)),

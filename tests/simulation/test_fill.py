@@ -232,3 +232,15 @@ def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"of 4 attempts none did.*KeyError"):
         fill_with(lambda theta: {}[0])
     assert len(store) == 0
+
+
+def test_seed_of_a_store_is_that_of_what_is_in_it(tmp_path):
+    def stop(theta):
+        raise KeyboardInterrupt
+
+    settings = {"facts": {"simulator": "mine"}}
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "sims", stop, seed=1, **settings)
+    for seed in (2, 3):
+        store, _ = fill(tmp_path / "sims", unreliable.simulate, seed=seed, **settings)
+        assert store.describe()["seed"] == 2
