@@ -30,11 +30,8 @@ def build_without_order(
         are.
     """
     estimator = build(theta, sort_trials(x))
-    scale = _find_own_scale(estimator.embedding_net_x)
-    if scale is None:
-        return build(theta, x)
-    scale.sort_rows()
-    return estimator
+    is_sorting = _sort_first(estimator.embedding_net_x)
+    return estimator if is_sorting else build(theta, x)
 
 
 def build_alike(
@@ -54,10 +51,16 @@ def build_alike(
     if all(scale is None or scale.sorted is None for scale in scales):
         return build(x)
     net = build(sort_trials(x))
+    _sort_first(net)
+    return net
+
+
+def _sort_first(net: nn.Module) -> bool:
+    """Have a net of data sort trials before all else; False if it cannot."""
     scale = _find_own_scale(net)
     if scale is not None:
         scale.sort_rows()
-    return net
+    return scale is not None
 
 
 def _find_own_scale(net: nn.Module) -> Scale | None:

@@ -237,14 +237,15 @@ def _check_numbers(values: Tensor, theta: Tensor) -> None:
             f"{theta[row].tolist()}."
         )
     top = values.amax(dim=0)
-    step = torch.finfo(values.dtype).eps * top.where(top.isfinite(), 0).abs().max()
+    size = float(top.where(top.isfinite(), 0).abs().max())
+    step = torch.finfo(values.dtype).eps * size
     if step > _LARGEST_STEP:
         warnings.warn(
             PrecisionWarning(
-                f"`potential_fn` returns numbers like {float(top[0]):.3g}, of which "
+                f"`potential_fn` returns numbers of the size of {size:.3g}, of which "
                 f"{values.dtype} cannot tell those apart that are closer than "
-                f"{float(step):.2g}. Subtract a constant in it.",
-                float(step),
+                f"{step:.2g}. Subtract a constant in it.",
+                step,
             ),
             stacklevel=2,
         )

@@ -18,7 +18,6 @@ from sbi_aalr.checks import check_type
 from sbi_aalr.errors import OtherObservationWarning
 from sbi_aalr.networks.pairs import fix_observations
 
-# Proposals at once: twice as many each time, from few where few are wanted.
 _FEWEST_ROWS, _BLOCK_ROWS = 2**10, 2**17
 # A network is evaluated on blocks that stay in the cache.
 _NETWORK_ROWS = 2_000
@@ -152,7 +151,7 @@ class TruncatedPrior(Distribution):
         shape = Size(sample_shape)
         wanted = shape.numel()
         pieces: list[Tensor] = []
-        found, proposed, rows = 0, 0, max(wanted, _FEWEST_ROWS)
+        found = proposed = 0
         with tqdm(
             total=wanted,
             desc="Drawing inside the cuts",
@@ -164,18 +163,19 @@ class TruncatedPrior(Distribution):
                 seconds = time.perf_counter() - started
                 is_late = self._time_limit is not None and seconds > self._time_limit
                 if is_late or proposed > _MOST_DRAWS:
-                    share = found / max(1, proposed)
                     raise RuntimeError(
                         f"Only {found:,} of {proposed:,} draws of the prior passed its "
-                        f"cuts, a share of {share:.2g}, and {wanted:,} "
-                        f"were asked for. That took {seconds:.3g} s. Truncate in fewer "
-                        "rounds, or give a larger `time_limit` where there is one."
+                        f"cuts, a share of {found / max(1, proposed):.2g}, and "
+                        f"{wanted:,} were asked for. That took {seconds:.3g} s. "
+                        "Truncate in fewer rounds, or give a larger `time_limit` where "
+                        "there is one."
                     )
+                rows = proposed + max(wanted, _FEWEST_ROWS)
                 theta = self._propose(min(rows, _BLOCK_ROWS))
                 kept = theta[self.keeps(theta)]
                 self.num_proposed += len(theta)
                 self.num_accepted += len(kept)
-                proposed, rows = proposed + len(theta), 2 * rows
+                proposed += len(theta)
                 found += len(kept)
                 pieces.append(kept)
                 bar.update(min(len(kept), wanted - bar.n))
