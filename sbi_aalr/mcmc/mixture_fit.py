@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc.student_mixture import StudentMixture, build, invert
 from sbi_aalr.mcmc.trees import concatenate, select
 
-_MAX_COMPONENTS = 20
+_MAX_COMPONENTS = 30
 _MAX_POINTS = 3_000
 _NUM_ITERATIONS = 8
 # Steps of expectation-maximisation on draws of chains, and for how many independent
@@ -36,7 +36,7 @@ _POOLED_RIDGE = 1e-3
 # Share of its moments that a fit keeps when new draws come.
 _MEMORY = 0.9
 # Share of the draws, those with the largest weights, whose weights are made equal.
-_CUT_SHARE = 0.02
+_CUT_SHARE = 0.005
 # Bounds the memory of the monomials, in numbers.
 _MAX_ENTRIES = 2**25
 

@@ -34,7 +34,7 @@ from sbi_aalr.sampling.until_converged import (
     warm_up_chains,
 )
 
-_MAX_ROWS = {"cpu": 2**13}
+_MAX_ROWS = {"cpu": 2**15}
 _MAX_ROWS_ELSEWHERE = 2**20
 # Chains in warm-up, enough to find the modes and to fit their shapes.
 _POPULATION = 100

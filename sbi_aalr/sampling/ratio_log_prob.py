@@ -66,8 +66,31 @@ class RatioLogProb:
         self._tiled = x.repeat(repeats, *[1] * (x.ndim - 1))
 
     def __call__(self, position: Tensor) -> Tensor:
-        """Evaluate positions, shape `(C, B, D)` -> `(C, B)`, nats."""
-        return self.log_ratio(position) + self._log_prior(position)
+        """Evaluate positions, shape `(C, B, D)` -> `(C, B)`, nats.
+
+        Where the prior has no density, the network is not asked.
+        """
+        log_prior = self._log_prior(position)
+        inside = ~log_prior.isneginf()
+        if not torch.is_grad_enabled() and not inside.all():
+            return self._evaluate_inside(position, log_prior, inside)
+        return self.log_ratio(position) + log_prior
+
+    def _evaluate_inside(
+        self, position: Tensor, log_prior: Tensor, inside: Tensor
+    ) -> Tensor:
+        chain, observation = inside.nonzero(as_tuple=True)
+        if len(chain) == 0:
+            return log_prior
+        rows = zip(
+            position[chain, observation].split(self._block),
+            observation.split(self._block),
+            strict=True,
+        )
+        log_ratio = [self._evaluate(theta, self._x[index]) for theta, index in rows]
+        log_prob = log_prior.clone()
+        log_prob[inside] += torch.cat(log_ratio)
+        return log_prob
 
     def pair_with(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         """The same log-density at parameters that all observations share.

@@ -1,10 +1,10 @@
 """The default kernel: jumps between modes, and walks within them.
 
-Nine steps in ten propose independently from a mixture learned in warm-up, and forget
-where the chain stood. One in ten is a random walk with the local shapes of that same
-mixture, theta' = theta + scale * L_k z, which moves the chains that wait in the corners
-that the mixture fits badly. Component k is drawn by its weight and not by where the
-chain stands, so that the walk is symmetric.
+Nineteen steps in twenty propose independently from a mixture learned in warm-up, and
+forget where the chain stood. One in twenty is a random walk with the local shapes of
+that same mixture, theta' = theta + scale * L_k z, which moves the chains that wait in
+the corners that the mixture fits badly. Component k is drawn by its weight and not by
+where the chain stands, so that the walk is symmetric.
 """
 
 from functools import partial
@@ -100,6 +100,6 @@ WALK = Kernel(
     partial(adaptation.tune, target=_TARGET_ACCEPTANCE),
     look_ahead=_walk_ahead,
 )
-_MIX = mix([independence.KERNEL, WALK], [0.9, 0.1])
+_MIX = mix([independence.KERNEL, WALK], [0.95, 0.05])
 
 KERNEL = _MIX._replace(build=build, tune=tune, refit=refit)

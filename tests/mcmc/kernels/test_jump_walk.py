@@ -38,10 +38,11 @@ def info():
     return info
 
 
-def test_nine_steps_in_ten_are_jumps(info):
-    assert (info.component == 0).double().mean().item() == pytest.approx(0.9)
+def test_nineteen_steps_in_twenty_are_jumps(info):
+    assert (info.component == 0).double().mean().item() == pytest.approx(0.95)
 
 
 def test_walk_reaches_its_acceptance_rate(info):
     walked = info.acceptance_rate[info.component == 1]
-    assert walked.mean().item() == pytest.approx(0.3, abs=0.06)
+    # It is tuned by the few steps that are its own.
+    assert walked.mean().item() == pytest.approx(0.3, abs=0.08)
