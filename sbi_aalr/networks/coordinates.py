@@ -11,6 +11,10 @@ from sbi_aalr.networks.scale import Scale, sort_trials
 
 # A column with fewer different values than this share of its rows is one of counts.
 _FEW_VALUES = 0.5
+# Rows that tell which directions of the data vary, and how far from rounding they do.
+_MOST_ROWS, _ROUNDINGS = 100_000, 0.5
+# What a feature has less of in a constant sum is not part of it.
+_SMALL_PART = 1e-6
 
 
 class Whiten(nn.Module):
@@ -97,6 +101,8 @@ class ThetaCoordinates(nn.Module):
 class XCoordinates(nn.Module):
     """Scaled data, flat, with an offset of zero: what depends on x alone is left out.
 
+    So are directions in which no two simulations differ; see `find_variation`.
+
     Counts get noise of their own step while a density is fitted to them, or it would
     grow without bound on the few values that there are.
 
@@ -117,6 +123,7 @@ class XCoordinates(nn.Module):
         self.scale = Scale(x, logarithmic)
         self.register_buffer("step", find_steps(x))
         self.whiten = Whiten(x[0].numel())
+        self.whiten.matrix.copy_(find_variation(x, self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map data `(N, *event_shape)` to `(N, E + 1)`, or `(N, T (E + 1))`."""
@@ -157,10 +164,55 @@ def find_steps(x: Tensor) -> Tensor:
     return torch.stack(steps).reshape(x.shape[1:]).float()
 
 
+def find_variation(x: Tensor, scale: Scale) -> Tensor:
+    """Project scaled data on the directions in which simulations differ.
+
+    A constant number, or the sum of others beside them, tells nothing. But where an
+    observation is off the constant or the sum, by rounding say, its density would be as
+    good as zero whatever theta, and all else be lost in the rounding of its logarithm.
+
+    Args:
+        x: Rows, shape `(N, *event_shape)`.
+        scale: What scales them.
+
+    Returns:
+        The projection, shape `(E, E)`; the identity where all directions vary.
+
+    Example:
+        >>> x = torch.linspace(0, 1, 50).unsqueeze(1)
+        >>> find_variation(torch.cat((x, torch.ones_like(x)), dim=1), Scale(x))
+        tensor([[1., 0.],
+                [0., 0.]])
+    """
+    rows = x[:_MOST_ROWS]
+    scaled = scale(rows).flatten(1).double()
+    spread = scaled.std(dim=0, correction=0)
+    # What rounding to float32 does to each number, in its spreads.
+    size = rows.flatten(1).double().square().mean(dim=0).sqrt()
+    if scale.logarithmic is not None:
+        size = torch.where(scale.logarithmic.flatten(), 1.0, size)
+    step = torch.finfo(torch.float32).eps / 12**0.5
+    rounding = step * (size / scale.spread.flatten() / spread + 1)
+    keep = (spread > 0) & (rounding < _ROUNDINGS)
+    projection = torch.diag(keep.double())
+    # Of fewer rows than numbers some sum is always constant.
+    if len(rows) > 2 * scaled.shape[1] and keep.any():
+        standard = (scaled - scaled.mean(dim=0))[:, keep] / spread[keep]
+        values, vectors = torch.linalg.eigh(standard.T @ standard / len(standard))
+        blur = (vectors.square().T @ rounding[keep].square()).sqrt()
+        fixed = vectors[:, values.clamp(min=0).sqrt() < blur / _ROUNDINGS]
+        if fixed.shape[1]:
+            lost = spread[keep, None] * (fixed @ fixed.T) / spread[keep]
+            kept = keep.nonzero()[:, 0]
+            projection[kept[:, None], kept] -= lost
+    return projection.float()
+
+
 def choose_logarithms(theta: Tensor, x: Tensor) -> Tensor:
     """Which positive features are closer to Gaussian, given theta, as logarithms.
 
-    The two densities are compared in x's own units: a logarithm has a Jacobian.
+    The two densities are compared in x's own units: a logarithm has a Jacobian. What is
+    a sum of other features, or one of these, stays as it is, and so the sum linear.
 
     Args:
         theta: Parameters, shape `(N, D)`.
@@ -171,7 +223,10 @@ def choose_logarithms(theta: Tensor, x: Tensor) -> Tensor:
     """
     flat = x.flatten(1).double()
     chosen = torch.zeros(flat.shape[1], dtype=torch.bool, device=x.device)
-    positive = (flat > 0).all(dim=0).nonzero()[:, 0]
+    plain_scale = Scale(x, torch.zeros_like(x[0], dtype=torch.bool))
+    variation = find_variation(x, plain_scale)
+    is_free = (variation.diagonal() > 1 - _SMALL_PART).to(x.device)
+    positive = ((flat > 0).all(dim=0) & is_free).nonzero()[:, 0]
     if len(positive):
         features = Scale(theta)(theta).clamp(-8, 8)
         features = torch.cat((features, features.square()), dim=1)

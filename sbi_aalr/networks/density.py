@@ -78,7 +78,7 @@ class Condition(nn.Module):
             self.encode = Encode(features.shape[1], 0)
             width = 3 * features.shape[1]
         found = regress(features, target)
-        whiten.matrix.copy_(found.whitening)
+        whiten.matrix.copy_(found.whitening @ whiten.matrix)
         self.register_buffer("slope", found.slope @ found.whitening.T)
         self.register_buffer("intercept", found.whitening @ found.intercept)
         self.layer = MixtureLayer(

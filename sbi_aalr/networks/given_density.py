@@ -66,6 +66,7 @@ class GivenHead(nn.Module):
             log_density = log_density - log_prior
         else:
             log_density = self.density.log_prob(x.unsqueeze(0), condition=theta)[0]
+        log_density = log_density.to(rows.dtype)
         return log_density.nan_to_num(_LOWEST, neginf=_LOWEST).clamp(min=_LOWEST)
 
 

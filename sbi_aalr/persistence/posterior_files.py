@@ -22,7 +22,7 @@ from torch.distributions import Distribution
 
 from sbi_aalr._version import __version__
 from sbi_aalr.checks import check_prior
-from sbi_aalr.errors import UnsavedPriorWarning
+from sbi_aalr.errors import UnsavedBaseWarning, UnsavedPriorWarning
 from sbi_aalr.files import check_path, hash_tensors, read_headed_tensors
 from sbi_aalr.networks.builder import check_embedding_nets
 from sbi_aalr.persistence.cut_files import (
@@ -41,6 +41,8 @@ from sbi_aalr.persistence.posterior_settings import (
     MEMBERS,
     MOST_BYTES,
     NAMES,
+    SAVE_TRAINER,
+    has_given_base,
     read_settings,
     shorten,
 )
@@ -96,6 +98,7 @@ def write(folder: str | Path, saved: Saved) -> Path:
 
     Warns:
         UnsavedPriorWarning: If JSON cannot hold the prior.
+        UnsavedBaseWarning: If the network has a density that was given as `base`.
     """
     folder = check_posterior_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +134,14 @@ def write(folder: str | Path, saved: Saved) -> Path:
                 "described in JSON, or not briefly. Give the same one again when "
                 "loading, `MHPosterior.load(folder, prior=...)`, or to the command, "
                 "`--prior module:name`."
+            ),
+            stacklevel=4,
+        )
+    if has_given_base(document):
+        warnings.warn(
+            UnsavedBaseWarning(
+                "The posterior cannot be loaded by itself: the density given as `base` "
+                f"was not saved. {SAVE_TRAINER}"
             ),
             stacklevel=4,
         )
@@ -187,6 +198,11 @@ def read(
     else:
         built = document["classifier"] if classifier is None else classifier
         given["classifier"] = built
+    if classifier is None and has_given_base(document):
+        raise ValueError(
+            "The posterior was saved without the density given as `base`, and cannot "
+            f"be loaded by itself. {SAVE_TRAINER}"
+        )
     for name, value in given.items():
         if value is None:
             option = _OPTIONS.get(name)

@@ -1,5 +1,6 @@
 """The settings of a saved posterior: what is in `posterior.json`, and its checks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ MOST_BYTES, INDENTED = 2**21, 4
 MEMBERS, EMBEDDED = "members", "embedded"
 # Where parameters were given names.
 NAMES = "parameter_names"
+# What to do where a density was given as `base`.
+SAVE_TRAINER = (
+    "Save the trainer, `trainer.save(folder)`: it makes the same posterior again, "
+    "`AALR.load(folder, base=...).build_posterior()`."
+)
 _LARGEST_COUNT = 2**63 - 1
 _CONTENT: dict[str, Any] = {
     "format": int,
@@ -27,6 +33,13 @@ _CONTENT: dict[str, Any] = {
     "parameters": dict,
 }
 _SINCE_FORMAT_2: dict[str, Any] = {"cuts": list, "weights": str}
+
+
+def has_given_base(document: Mapping[str, Any]) -> bool:
+    """Whether a stack has a member without a name, which is a density given."""
+    settings = document["classifier_settings"] or {}
+    has_name = document["classifier"] is not None or EMBEDDED in document
+    return "num_used" in settings and not has_name
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -103,6 +103,7 @@ class MHPosterior(LastRun):
         Warns:
             UnsavedPriorWarning: If the prior is of a kind that cannot be described in
                 JSON, and must be given again when loading.
+            UnsavedBaseWarning: If the network has a density that was given as `base`.
         """
         settings = self.parameters.to_dict()
         return save(folder, self.potential_fn, settings, self._x, self._names)

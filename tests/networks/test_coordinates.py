@@ -14,7 +14,9 @@ from sbi_aalr.networks.coordinates import (
     XCoordinates,
     choose_logarithms,
     find_steps,
+    find_variation,
 )
+from sbi_aalr.networks.scale import Scale
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.prior_transform import find_transform
 
@@ -205,3 +207,50 @@ def test_what_counts_is_the_noise_and_not_the_whole():
     mean = 20 + 10 * theta[:, :1]
     x = mean + 0.3 * torch.randn(3_000, 1)
     assert not choose_logarithms(theta, x).any()
+
+
+def make_columns(name, offset):
+    """Three columns of float32, of which the last says nothing of its own."""
+    first = torch.randn(400, 2, generator=torch.Generator().manual_seed(5))
+    third = {
+        "constant": torch.full((400, 1), 7.0),
+        "sum": first.sum(dim=1, keepdim=True),
+        "other": torch.randn(400, 1, generator=torch.Generator().manual_seed(6)),
+        "close": first[:, :1] + 1e-3 * first[:, 1:].square(),
+    }[name]
+    return torch.cat((first, third), dim=1) + offset
+
+
+@pytest.mark.parametrize("offset", [0.0, 1_000.0])
+@pytest.mark.parametrize("name", ["constant", "sum"])
+def test_directions_that_never_vary_are_left_out(name, offset):
+    x = make_columns(name, offset)
+    matrix = find_variation(x, Scale(x, torch.zeros(3, dtype=torch.bool)))
+    values = torch.linalg.eigvals(matrix).real.sort().values
+    assert torch.allclose(values, torch.tensor([0.0, 1.0, 1.0]), atol=1e-5)
+    # Of the simulations themselves nothing is lost.
+    scaled = Scale(x, torch.zeros(3, dtype=torch.bool))(x)
+    moved = scaled @ matrix.T
+    assert (moved - scaled).std(dim=0).max() < 1e-3
+
+
+@pytest.mark.parametrize("offset", [0.0, 1_000.0])
+@pytest.mark.parametrize("name", ["other", "close"])
+def test_directions_that_vary_little_stay_to_the_bit(name, offset):
+    x = make_columns(name, offset)
+    scale = Scale(x, torch.zeros(3, dtype=torch.bool))
+    assert torch.equal(find_variation(x, scale), torch.eye(3))
+
+
+def test_few_rows_leave_out_what_is_constant_alone():
+    x = torch.cat((torch.randn(5, 3), torch.ones(5, 1)), dim=1)
+    found = find_variation(x, Scale(x))
+    assert torch.equal(found, torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0])))
+
+
+def test_logarithms_are_not_taken_of_what_is_a_sum_with_others():
+    theta = torch.randn(400, 1)
+    free = torch.exp(2 * torch.randn(400, 2))
+    summed = torch.cat((free, free.sum(dim=1, keepdim=True)), dim=1)
+    assert choose_logarithms(theta, free).all()
+    assert not choose_logarithms(theta, summed).any()

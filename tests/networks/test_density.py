@@ -215,3 +215,22 @@ def test_fixed_correlations_do_not_depend_on_the_condition():
     assert packed.scale.std(dim=0).min() > 0.1
     assert packed.below.std(dim=0).max() == 0.0
     assert layer.below.shape == (1,)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["constant", "sum"])
+def test_numbers_that_say_nothing_say_nothing_off_their_value(pairs, name):
+    """Such as a bin that all simulations leave empty, or a total that is rounded."""
+    theta, _, x = pairs
+    column = x.sum(dim=1, keepdim=True) if name == "sum" else torch.zeros(len(x), 1)
+    other = torch.randn(20, theta.shape[1])
+    observed = x[:1].expand(20, -1)
+    plain = likelihood_mixture(1, 0)(theta, x)(other, observed)
+    wide = torch.cat((x, column), dim=1)
+    estimator = likelihood_mixture(1, 0)(theta, wide)
+    off = wide[:1].expand(20, -1) + torch.tensor([0.0] * x.shape[1] + [0.05])
+    found = estimator(other, off)
+    # A sum that is off moves the others by as much.
+    change = (found - found.mean()) - (plain - plain.mean())
+    assert change.abs().max() < (1e-3 if name == "constant" else 0.1)
+    assert (plain - plain.mean()).std() > 0.5

@@ -5,7 +5,10 @@ import torch
 from sbi.inference import NLE, NPE
 from torch.distributions import Cauchy, Independent, MultivariateNormal, Normal
 
-from sbi_aalr import AALR, RatioLoss
+from sbi_aalr import AALR, MHPosterior, RatioLoss
+from sbi_aalr.errors import UnsavedBaseWarning
+from sbi_aalr.networks import residual_mlp
+from sbi_aalr.networks.stack import Stack
 from sbi_aalr.trainer.bases import check_base, wrap_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of epochs")
@@ -60,3 +63,28 @@ def test_prior_without_a_mean_has_densities_too():
     trainer.train(seed=1, max_num_epochs=3)
     tried = [one["structure"] for one in trainer.summary["recipe"][-1]["structures"]]
     assert "posterior_mixture" in tried and "likelihood_mixture" in tried
+
+
+def fit_npe():
+    torch.manual_seed(1)
+    trainer = NPE(PRIOR, density_estimator="mdn", show_progress_bars=False)
+    return trainer.append_simulations(*simulate(500, 1)).train(max_num_epochs=5)
+
+
+def test_posterior_without_its_base_says_so_when_saved_and_when_loaded(tmp_path):
+    rows = simulate(500, 1)
+    members = [wrap_base(check_base(fit_npe()), PRIOR, *rows), residual_mlp(8)(*rows)]
+    posterior = MHPosterior.from_estimator(Stack(members, torch.ones(2)), PRIOR)
+    with pytest.warns(UnsavedBaseWarning, match=r"trainer\.save\(folder\)"):
+        posterior.save(tmp_path)
+    with pytest.raises(ValueError, match=r"AALR\.load\(folder, base=\.\.\.\)"):
+        MHPosterior.load(tmp_path)
+
+
+def test_density_of_float64_is_a_base():
+    rows = simulate(500, 1)
+    density = fit_npe()
+    single = wrap_base(check_base(density), PRIOR, *rows)(*rows)
+    double = wrap_base(check_base(density.double()), PRIOR, *rows)(*rows)
+    assert double.dtype == torch.float32
+    assert torch.allclose(single, double, atol=1e-3)
