@@ -24,15 +24,14 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc.student_mixture import StudentMixture, build, invert
 from sbi_aalr.mcmc.trees import concatenate, select
 
-_MAX_COMPONENTS = 30
-_MAX_POINTS = 3_000
+# More components fit few dimensions worse, and many, where points are few for each.
+_MAX_COMPONENTS, _MAX_POINTS = 30, 3_000
 _NUM_ITERATIONS = 8
 # Steps of expectation-maximisation on draws of chains, and for how many independent
 # ones a draw counts: chains stay where they are now and then, and a mixture that knew
 # where they stand too well would draw them away from there.
 _NUM_ITERATIONS_ON_CHAINS, _CHAIN_WEIGHT = 3, 0.1
-_RIDGE = 1e-4
-_POOLED_RIDGE = 1e-3
+_RIDGE, _POOLED_RIDGE = 1e-4, 1e-3
 # Share of its moments that a fit keeps when new draws come.
 _MEMORY = 0.9
 # Share of the draws, those with the largest weights, whose weights are made equal.
@@ -169,7 +168,8 @@ def _fit_to_points(
     generator: Generator, points: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Centre, width and moments for points `(B, N, D)`."""
-    num_components = max(1, min(_MAX_COMPONENTS, 200 // points.shape[-1]))
+    dim = points.shape[-1]
+    num_components = min(10 * dim, _MAX_COMPONENTS, max(1, 200 // dim))
     centre = points.mean(dim=1, keepdim=True)
     width = points.std(dim=1, keepdim=True, correction=0)
     width = torch.where(width > 0, width, torch.ones_like(width))
