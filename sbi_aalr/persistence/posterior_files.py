@@ -25,6 +25,7 @@ from sbi_aalr.checks import check_prior
 from sbi_aalr.errors import UnsavedBaseWarning, UnsavedPriorWarning
 from sbi_aalr.files import check_path, hash_tensors, read_headed_tensors
 from sbi_aalr.networks.builder import check_embedding_nets
+from sbi_aalr.networks.given_density import GivenHead
 from sbi_aalr.persistence.cut_files import (
     check_values,
     encode_cuts,
@@ -42,7 +43,7 @@ from sbi_aalr.persistence.posterior_settings import (
     MOST_BYTES,
     NAMES,
     SAVE_TRAINER,
-    has_given_base,
+    advise_on_stack,
     read_settings,
     shorten,
 )
@@ -137,7 +138,7 @@ def write(folder: str | Path, saved: Saved) -> Path:
             ),
             stacklevel=4,
         )
-    if has_given_base(document):
+    if any(isinstance(part, GivenHead) for part in saved.estimator.modules()):
         warnings.warn(
             UnsavedBaseWarning(
                 "The posterior cannot be loaded by itself: the density given as `base` "
@@ -198,11 +199,6 @@ def read(
     else:
         built = document["classifier"] if classifier is None else classifier
         given["classifier"] = built
-    if classifier is None and has_given_base(document):
-        raise ValueError(
-            "The posterior was saved without the density given as `base`, and cannot "
-            f"be loaded by itself. {SAVE_TRAINER}"
-        )
     for name, value in given.items():
         if value is None:
             option = _OPTIONS.get(name)
@@ -212,6 +208,7 @@ def read(
                 f"The posterior was saved with {article} {name} that JSON cannot hold. "
                 f"Pass the same one again: `load(folder, {name}=...)`"
                 f"{to_command if option else ''}."
+                f"{advise_on_stack(document) if name == 'classifier' else ''}"
             )
     prior = _choose_prior(paths[0], document, prior)
     networks: dict[str, Any] = {

@@ -35,11 +35,10 @@ _CONTENT: dict[str, Any] = {
 _SINCE_FORMAT_2: dict[str, Any] = {"cuts": list, "weights": str}
 
 
-def has_given_base(document: Mapping[str, Any]) -> bool:
-    """Whether a stack has a member without a name, which is a density given."""
-    settings = document["classifier_settings"] or {}
-    has_name = document["classifier"] is not None or EMBEDDED in document
-    return "num_used" in settings and not has_name
+def advise_on_stack(document: Mapping[str, Any]) -> str:
+    """What to add where a member of a stack has no name: it may be a density given."""
+    is_stack = "num_used" in (document["classifier_settings"] or {})
+    return f" Or was a density given as `base`? {SAVE_TRAINER}" if is_stack else ""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
