@@ -28,9 +28,10 @@ def test_evaluations_of_our_sampler_are_its_proposals():
         posterior.sample(
             (50,), x=torch.zeros(2), seed=1, show_progress_bars=False, **settings
         )
-    # Warm-up runs 100 chains; each starts with one evaluation.
-    at_least = 100 * 100 + 10 * 5 * 3
-    assert at_least <= counter.total <= 1.6 * at_least
+    # Warm-up runs 100 chains; each starts with one evaluation. The network is not asked
+    # for the few that are outside of the prior.
+    proposals = 100 * 100 + 10 * 5 * 3
+    assert 0.9 * proposals <= counter.total <= 1.6 * proposals
     before = counter.total
     posterior.potential(torch.zeros(7, 2), x=torch.zeros(2))
     assert counter.total == before
