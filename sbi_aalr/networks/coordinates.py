@@ -223,10 +223,11 @@ def choose_logarithms(theta: Tensor, x: Tensor) -> Tensor:
     """
     flat = x.flatten(1).double()
     chosen = torch.zeros(flat.shape[1], dtype=torch.bool, device=x.device)
-    plain_scale = Scale(x, torch.zeros_like(x[0], dtype=torch.bool))
-    variation = find_variation(x, plain_scale)
-    is_free = (variation.diagonal() > 1 - _SMALL_PART).to(x.device)
-    positive = ((flat > 0).all(dim=0) & is_free).nonzero()[:, 0]
+    is_positive = (flat > 0).all(dim=0)
+    if is_positive.any():
+        variation = find_variation(x, Scale(x, chosen.view(x.shape[1:])))
+        is_positive &= variation.diagonal() > 1 - _SMALL_PART
+    positive = is_positive.nonzero()[:, 0]
     if len(positive):
         features = Scale(theta)(theta).clamp(-8, 8)
         features = torch.cat((features, features.square()), dim=1)

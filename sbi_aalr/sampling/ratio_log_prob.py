@@ -79,17 +79,14 @@ class RatioLogProb:
     def _evaluate_inside(
         self, position: Tensor, log_prior: Tensor, inside: Tensor
     ) -> Tensor:
-        chain, observation = inside.nonzero(as_tuple=True)
-        if len(chain) == 0:
+        where = inside.nonzero(as_tuple=True)
+        if len(where[0]) == 0:
             return log_prior
-        rows = zip(
-            position[chain, observation].split(self._block),
-            observation.split(self._block),
-            strict=True,
-        )
-        log_ratio = [self._evaluate(theta, self._x[index]) for theta, index in rows]
+        theta, index = position[where], where[1]
+        rows = zip(theta.split(self._block), index.split(self._block), strict=True)
+        log_ratio = [self._evaluate(part, self._x[own]) for part, own in rows]
         log_prob = log_prior.clone()
-        log_prob[inside] += torch.cat(log_ratio)
+        log_prob[where] += torch.cat(log_ratio)
         return log_prob
 
     def pair_with(self, theta: Tensor) -> Callable[[Tensor], Tensor]:

@@ -223,7 +223,7 @@ def test_numbers_that_say_nothing_say_nothing_off_their_value(pairs, name):
     """Such as a bin that all simulations leave empty, or a total that is rounded."""
     theta, _, x = pairs
     column = x.sum(dim=1, keepdim=True) if name == "sum" else torch.zeros(len(x), 1)
-    other = torch.randn(20, theta.shape[1])
+    other = theta[1:21]
     observed = x[:1].expand(20, -1)
     plain = likelihood_mixture(1, 0)(theta, x)(other, observed)
     wide = torch.cat((x, column), dim=1)

@@ -20,7 +20,7 @@ from sbi_aalr.persistence.run_store import read_run, write_run
 OLD = Path(__file__).with_name("written_by_0_1_0")
 OLD_THETA = [[0.5, 0.3], [0.0, 0.9]]
 OLD_POTENTIAL = [1.1669020652770996, -1.369373083114624]
-# The same seed gives other draws since, see the changelog: these are of 40613fa.
+# The same seed gives other draws since, see the changelog: these are of 467689e.
 DRAWS = [
     [0.18521037697792053, 0.20475871860980988],
     [0.25754815340042114, 0.5882337093353271],
