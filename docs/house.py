@@ -59,7 +59,13 @@ MORE_SBI_NAMES = {
         "mcmc_transform",
         "move_distribution_to_device",
     },
-    "training": {"ClassifierConfig", "build_resnet_classifier", "classifier_nn"},
+    "training": {
+        "ClassifierConfig",
+        "ConditionalDensityEstimator",
+        "NeuralPosterior",
+        "build_resnet_classifier",
+        "classifier_nn",
+    },
 }
 ARVIZ_ROOMS = {"diagnostics", "report", "benchmarks"}
 

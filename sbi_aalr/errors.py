@@ -55,10 +55,6 @@ class UnsavedPriorWarning(AALRWarning):
     """A posterior was saved without its prior, which is to be given when loading."""
 
 
-class UnsavedBaseWarning(AALRWarning):
-    """A posterior was saved without the density given as `base`: save the trainer."""
-
-
 class CheckpointWarning(AALRWarning):
     """A checkpoint could not be written; training goes on, the last good one stays."""
 

@@ -18,6 +18,8 @@ from sbi_aalr.networks.mixture import SIDES
 _BLOCK_PAIRS = 2**15
 # What a density of zero counts as, nats.
 _LOWEST = -1e4
+# The name that an estimator has it by; see `NamedBuilder`.
+GIVEN_DENSITY = "given_density"
 
 
 class GivenHead(nn.Module):
@@ -104,12 +106,15 @@ def wrap_density(
         x: Rows of data, shape `(N, *event_shape)`, for their shape.
 
     Returns:
-        The estimator, in evaluation mode.
+        The estimator, in evaluation mode; it remembers the side that it is of.
     """
     shapes = theta.shape[1:], x.shape[1:]
-    return RatioEstimator(
+    estimator: Any = RatioEstimator(
         GivenHead(density, side, *shapes), *shapes, ThetaWithPrior(log_prior), Flat()
-    ).eval()
+    )
+    estimator.embedded_name = GIVEN_DENSITY
+    estimator.classifier_settings = {"is_posterior": int(side == "posterior")}
+    return estimator.eval()
 
 
 class Flat(nn.Module):

@@ -47,6 +47,7 @@ def rebuild_cuts(
     x_shape: list[int],
     classifier: object = None,
     embedding_net_x: nn.Module | None = None,
+    base: Any = None,
 ) -> Distribution:
     """Cut a prior as it was cut.
 
@@ -58,6 +59,7 @@ def rebuild_cuts(
         x_shape: Shape of one observation.
         classifier: What the user gives in place of the networks' name.
         embedding_net_x: The net of the data that the user gives again.
+        base: What `check_base` returned for the density that the user gives again.
 
     Returns:
         The prior, truncated where there are cuts.
@@ -86,6 +88,7 @@ def rebuild_cuts(
             x_shape=x_shape,
             classifier=classifier,
             embedding_net_x=embedding_net_x,
+            base=base,
             prior=prior,
         )
         values = {name: parts[name].clone() for name in _TENSORS}

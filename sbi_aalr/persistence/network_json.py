@@ -10,12 +10,14 @@ from torch.distributions import Distribution
 
 from sbi_aalr.networks.correction import Correction, CorrectionInput
 from sbi_aalr.networks.ensemble import average_log_ratios
+from sbi_aalr.networks.given_density import GIVEN_DENSITY
 from sbi_aalr.networks.stack import Mended, Offset, Stack
 from sbi_aalr.persistence.network_weights import MOST_NUMBERS, build_for_weights
 from sbi_aalr.persistence.posterior_settings import EMBEDDED
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.training.assemble import is_proposal
+from sbi_aalr.training.bases import wrap_base
 from sbi_aalr.training.classifiers import NamedBuilder, resolve_classifier
 from sbi_aalr.training.members import DENSITIES, Materials, Member, build_member
 
@@ -34,7 +36,7 @@ def encode_network(estimator: RatioEstimator) -> dict[str, Any]:
     Returns:
         `classifier`, a name or None where there is no name; `classifier_settings`;
         `members`, a list of the same for an ensemble; and `embedded` in place of the
-        name where there is an embedding net of the user's.
+        name where there is something of the user's inside; see `list_embedded`.
     """
     if isinstance(estimator, Stack):
         return _encode_stack(estimator)
@@ -80,6 +82,25 @@ def _encode_stack(stack: Stack) -> dict[str, Any]:
     }
 
 
+def list_embedded(document: Mapping[str, Any], depth: int = 0) -> set[str]:
+    """What of the user's is inside of a network that has a name.
+
+    Args:
+        document: What `encode_network` returned.
+        depth: Level in an ensemble of ensembles.
+
+    Returns:
+        `base` where there is a density that was given as such, and `embedding_net_x`
+        where there is an embedding net.
+    """
+    members = document.get("members") or []
+    if members and depth < _MOST_NESTED:
+        return set().union(*(list_embedded(one, depth + 1) for one in members))
+    if EMBEDDED not in document:
+        return set()
+    return {"base" if document[EMBEDDED] == GIVEN_DENSITY else "embedding_net_x"}
+
+
 def rebuild_network(
     document: Mapping[str, Any],
     weights: Mapping[str, Tensor],
@@ -88,6 +109,7 @@ def rebuild_network(
     x_shape: list[int],
     classifier: object = None,
     embedding_net_x: nn.Module | None = None,
+    base: Any = None,
     prior: Distribution | None = None,
 ) -> RatioEstimator:
     """Build a network anew and give it its weights.
@@ -99,6 +121,7 @@ def rebuild_network(
         x_shape: Shape of one observation.
         classifier: What the user gives in place of the name in the document.
         embedding_net_x: The net of the data that the user gives again.
+        base: What `check_base` returned for the density that the user gives again.
         prior: The prior without cuts, which densities need.
 
     Returns:
@@ -107,12 +130,12 @@ def rebuild_network(
     Raises:
         ValueError: If the weights are of another network.
     """
-    is_given = classifier is not None or embedding_net_x is not None
-    most = MOST_NUMBERS if is_given else 0
+    given = classifier, embedding_net_x, base
+    most = MOST_NUMBERS if any(own is not None for own in given) else 0
 
     def build(theta: Tensor, x: Tensor) -> RatioEstimator:
         if classifier is None or classifier == document["classifier"]:
-            materials = _find_materials(document, prior, embedding_net_x)
+            materials = _find_materials(document, prior, embedding_net_x, base)
             return _build(document, theta, x, materials, embedding_net_x)
         return resolve_classifier(classifier)(theta, x)
 
@@ -144,6 +167,11 @@ def _build(
         if name == _STACK:
             return build_stack(members, settings, theta, x)
         return average_log_ratios(members)
+    if name == GIVEN_DENSITY and materials is not None and materials.base is not None:
+        side = None
+        if settings is not None:
+            side = "posterior" if settings["is_posterior"] else "likelihood"
+        return wrap_base(materials.base, materials.log_prior, theta, x, side)
     net = net if EMBEDDED in document else None
     if name in DENSITIES and materials is not None:
         if materials.theta_rows is not None:
@@ -204,11 +232,14 @@ def _find_materials(
     document: Mapping[str, Any],
     prior: Distribution | None,
     net: nn.Module | None,
+    base: Any,
 ) -> Materials | None:
     """What densities need to know of the prior; None where there are none."""
-    if prior is None or not (_has_stack(document) or _find_name(document) in DENSITIES):
+    names = (*DENSITIES, GIVEN_DENSITY)
+    if prior is None or not (_has_stack(document) or _find_name(document) in names):
         return None
-    return Materials(find_transform(prior), LogPrior(prior), net, prior.sample((8,)))
+    rows = prior.sample((8,)).cpu()
+    return Materials(find_transform(prior), LogPrior(prior), net, rows, base)
 
 
 def _has_stack(document: Mapping[str, Any], depth: int = 0) -> bool:

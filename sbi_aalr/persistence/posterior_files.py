@@ -22,17 +22,20 @@ from torch.distributions import Distribution
 
 from sbi_aalr._version import __version__
 from sbi_aalr.checks import check_prior
-from sbi_aalr.errors import UnsavedBaseWarning, UnsavedPriorWarning
+from sbi_aalr.errors import UnsavedPriorWarning
 from sbi_aalr.files import check_path, hash_tensors, read_headed_tensors
 from sbi_aalr.networks.builder import check_embedding_nets
-from sbi_aalr.networks.given_density import GivenHead
 from sbi_aalr.persistence.cut_files import (
     check_values,
     encode_cuts,
     rebuild_cuts,
     select,
 )
-from sbi_aalr.persistence.network_json import encode_network, rebuild_network
+from sbi_aalr.persistence.network_json import (
+    encode_network,
+    list_embedded,
+    rebuild_network,
+)
 from sbi_aalr.persistence.posterior_folder import check_posterior_folder
 from sbi_aalr.persistence.posterior_pair import find_weights, write_pair
 from sbi_aalr.persistence.posterior_settings import (
@@ -42,14 +45,13 @@ from sbi_aalr.persistence.posterior_settings import (
     MEMBERS,
     MOST_BYTES,
     NAMES,
-    SAVE_TRAINER,
-    advise_on_stack,
     read_settings,
     shorten,
 )
 from sbi_aalr.persistence.prior_json import decode_prior, encode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.training.bases import check_given_base
 
 _ESTIMATOR, _CUTS = "estimator.", "cuts."
 # What the command takes again, and how it calls it.
@@ -99,7 +101,6 @@ def write(folder: str | Path, saved: Saved) -> Path:
 
     Warns:
         UnsavedPriorWarning: If JSON cannot hold the prior.
-        UnsavedBaseWarning: If the network has a density that was given as `base`.
     """
     folder = check_posterior_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,14 +139,6 @@ def write(folder: str | Path, saved: Saved) -> Path:
             ),
             stacklevel=4,
         )
-    if any(isinstance(part, GivenHead) for part in saved.estimator.modules()):
-        warnings.warn(
-            UnsavedBaseWarning(
-                "The posterior cannot be loaded by itself: the density given as `base` "
-                f"was not saved. {SAVE_TRAINER}"
-            ),
-            stacklevel=4,
-        )
     return folder
 
 
@@ -155,6 +148,7 @@ def read(
     prior: Distribution | None = None,
     classifier: object = None,
     embedding_net_x: nn.Module | None = None,
+    base: object = None,
     settings: dict[str, Any] | None = None,
 ) -> Saved:
     """Read what `write` wrote.
@@ -164,6 +158,7 @@ def read(
         prior: The prior, where it could not be written.
         classifier: The builder of the network, where it has no name.
         embedding_net_x: The user's net of the data inside a network that has a name.
+        base: The density that was given to the trainer, inside of such a network.
         settings: Settings that replace those saved.
 
     Returns:
@@ -185,7 +180,10 @@ def read(
     check_embedding_nets(None, embedding_net_x)
     network = {name: document[name] for name in _NETWORK if name in document}
     is_embedded = EMBEDDED in document and classifier is None
-    if embedding_net_x is not None and not is_embedded:
+    embedded = {"embedding_net_x": embedding_net_x, "base": check_given_base(base)}
+    inside = list_embedded(network) if is_embedded else set()
+    # A base that was given may have no weight, and nobody knows of that beforehand.
+    if embedding_net_x is not None and "embedding_net_x" not in inside:
         raise ValueError(
             "`embedding_net_x` must be left out: the posterior was saved without one, "
             "or its whole network is given by `classifier`."
@@ -195,7 +193,7 @@ def read(
         "kernel": chosen["kernel"],
     }
     if is_embedded:
-        given["embedding_net_x"] = embedding_net_x
+        given |= {name: embedded[name] for name in sorted(inside)}
     else:
         built = document["classifier"] if classifier is None else classifier
         given["classifier"] = built
@@ -208,13 +206,9 @@ def read(
                 f"The posterior was saved with {article} {name} that JSON cannot hold. "
                 f"Pass the same one again: `load(folder, {name}=...)`"
                 f"{to_command if option else ''}."
-                f"{advise_on_stack(document) if name == 'classifier' else ''}"
             )
     prior = _choose_prior(paths[0], document, prior)
-    networks: dict[str, Any] = {
-        "classifier": classifier,
-        "embedding_net_x": embedding_net_x,
-    }
+    networks: dict[str, Any] = {"classifier": classifier, **embedded}
     weights, cuts = select(tensors, _ESTIMATOR), select(tensors, _CUTS)
     try:
         estimator = rebuild_network(network, weights, prior=prior, **networks, **shapes)

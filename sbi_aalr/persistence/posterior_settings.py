@@ -1,6 +1,5 @@
 """The settings of a saved posterior: what is in `posterior.json`, and its checks."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,6 @@ MOST_BYTES, INDENTED = 2**21, 4
 MEMBERS, EMBEDDED = "members", "embedded"
 # Where parameters were given names.
 NAMES = "parameter_names"
-# What to do where a density was given as `base`.
-SAVE_TRAINER = (
-    "Save the trainer, `trainer.save(folder)`: it makes the same posterior again, "
-    "`AALR.load(folder, base=...).build_posterior()`."
-)
 _LARGEST_COUNT = 2**63 - 1
 _CONTENT: dict[str, Any] = {
     "format": int,
@@ -33,12 +27,6 @@ _CONTENT: dict[str, Any] = {
     "parameters": dict,
 }
 _SINCE_FORMAT_2: dict[str, Any] = {"cuts": list, "weights": str}
-
-
-def advise_on_stack(document: Mapping[str, Any]) -> str:
-    """What to add where a member of a stack has no name: it may be a density given."""
-    is_stack = "num_used" in (document["classifier_settings"] or {})
-    return f" Or was a density given as `base`? {SAVE_TRAINER}" if is_stack else ""
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -103,7 +103,6 @@ class MHPosterior(LastRun):
         Warns:
             UnsavedPriorWarning: If the prior is of a kind that cannot be described in
                 JSON, and must be given again when loading.
-            UnsavedBaseWarning: If the network has a density that was given as `base`.
         """
         settings = self.parameters.to_dict()
         return save(folder, self.potential_fn, settings, self._x, self._names)
@@ -117,6 +116,7 @@ class MHPosterior(LastRun):
         prior: Distribution | None = None,
         classifier: object = None,
         embedding_net_x: nn.Module | None = None,
+        base: object = None,
         device: str = "cpu",
         parameter_names: Sequence[str] | None = None,
         **settings: Any,
@@ -130,6 +130,9 @@ class MHPosterior(LastRun):
             classifier: The builder of the network, where it was your own.
             embedding_net_x: The net of the data, where one was given to the trainer;
                 its weights do not matter.
+            base: The density that was given to the trainer as `base`, where one was;
+                its weights do not matter, either. It is not used where it had no part
+                in the ratio.
             device: Where to sample.
             parameter_names: Others than those saved.
             **settings: Settings by name, over those saved.
@@ -149,6 +152,7 @@ class MHPosterior(LastRun):
             prior=prior,
             classifier=classifier,
             embedding_net_x=embedding_net_x,
+            base=base,
             settings=settings,
         )
         names = saved.parameter_names if parameter_names is None else parameter_names

@@ -9,14 +9,15 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
 from sbi_aalr.networks.coordinates import ThetaCoordinates
+from sbi_aalr.networks.given_density import GIVEN_DENSITY
 from sbi_aalr.networks.trials import build_without_order
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.truncated_prior import take_off_cuts
-from sbi_aalr.trainer.bases import wrap_base
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.trainer.simulations import correct_prior
 from sbi_aalr.trainer.stacking import Structure
+from sbi_aalr.training.bases import wrap_base
 from sbi_aalr.training.classifiers import NamedBuilder, build_network
 from sbi_aalr.training.members import Materials, Member, build_member, list_members
 from sbi_aalr.training.recipe import Entry
@@ -75,9 +76,9 @@ def begin_structures(
         offer(count, (every_theta, every_x), sees_all=True)
     offer(num_simulations, (theta, x), sees_all=False)
     if not isinstance(base, str):
-        given = Member("given_density", {}, None)
-        estimator = wrap_base(base, prior, theta, x).to(trainer._device)
-        structures.append(Structure(given, estimator))
+        estimator: Any = wrap_base(base, materials.log_prior, theta, x)
+        given = Member(GIVEN_DENSITY, estimator.classifier_settings, None)
+        structures.append(Structure(given, estimator.to(trainer._device)))
     structures.append(Structure(None, begin_network(trainer, theta, x, entry)))
     trainer._structures = structures
 

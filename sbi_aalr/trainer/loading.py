@@ -6,34 +6,29 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import mask_sims_from_prior
 from torch import Tensor
 
 from sbi_aalr.files import hash_tensors
+from sbi_aalr.networks.given_density import GIVEN_DENSITY
 from sbi_aalr.persistence.cut_files import rebuild_cuts
 from sbi_aalr.persistence.network_json import build_stack, rebuild_network
-from sbi_aalr.persistence.network_weights import MOST_NUMBERS, build_for_weights
-from sbi_aalr.persistence.posterior_settings import shorten
+from sbi_aalr.persistence.network_weights import build_for_weights
+from sbi_aalr.persistence.posterior_settings import EMBEDDED, shorten
 from sbi_aalr.persistence.prior_json import decode_prior, is_same_prior
 from sbi_aalr.persistence.run_folder import TRAINER
 from sbi_aalr.persistence.trainer_files import read_trainer
-from sbi_aalr.sampling.log_prior import LogPrior
-from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.stored_rows import StoredRows
-from sbi_aalr.trainer.bases import wrap_base
 from sbi_aalr.trainer.saving import VALIDITY
 from sbi_aalr.trainer.simulations import correct_prior
 from sbi_aalr.trainer.stacking import Structure
 from sbi_aalr.training.classifiers import NamedBuilder
-from sbi_aalr.training.members import DENSITIES, Materials, Member, build_member
+from sbi_aalr.training.members import Member
 from sbi_aalr.training.parcel import select
 from sbi_aalr.training.ratio_loss import RatioLoss
 from sbi_aalr.training.recipe import Recipe
-
-_NUM_ROWS = 8
 
 
 def load_trainer(
@@ -175,16 +170,25 @@ def _bring_estimators(
 ) -> None:
     """Give a trainer its estimator and its structures."""
     network, device = document["network"], trainer._device
+    shapes = {name: document[name] for name in ("theta_shape", "x_shape")}
+    base = trainer._base if document["base"] == "given" else None
+    own = {"embedding_net_x": trainer._embedding_net_x, "base": base, **shapes}
     if document["structures"] is not None:
+        prior: Any = correct_prior(trainer, None)
         trainer._structures = [
-            _rebuild_structure(
-                trainer, one, document, select(f"structures.{number}.", tensors)
+            Structure(
+                _decode_member(one["member"]),
+                rebuild_network(
+                    _find_network(one),
+                    select(f"structures.{number}.", tensors),
+                    prior=prior,
+                    **own,
+                ).to(device),
             )
             for number, one in enumerate(document["structures"])
         ]
     if network is None:
         return
-    shapes = {name: document[name] for name in ("theta_shape", "x_shape")}
     weights = select("network.", tensors)
     estimators = [structure.estimator for structure in trainer._structures or []]
     if "structure" in network:
@@ -197,9 +201,8 @@ def _bring_estimators(
             **shapes,
         ).to(device)
     else:
-        own: Any = trainer._build_neural_net if trainer._embedding_net_x else classifier
         trainer._neural_net = rebuild_network(
-            network, weights, classifier=own, prior=trainer._prior, **shapes
+            network, weights, classifier=classifier, prior=trainer._prior, **own
         ).to(device)
     if document["is_truncated"]:
         trainer._truncated_prior = rebuild_cuts(
@@ -207,36 +210,17 @@ def _bring_estimators(
             document["cuts"],
             select("cuts.", tensors),
             classifier=classifier,
-            embedding_net_x=trainer._embedding_net_x,
-            **shapes,
+            **own,
         )
 
 
-def _rebuild_structure(
-    trainer: Any,
-    one: Mapping[str, Any],
-    document: Mapping[str, Any],
-    weights: dict[str, Tensor],
-) -> Structure:
-    member = _decode_member(one["member"])
-    prior: Any = correct_prior(trainer, None)
-    net = trainer._embedding_net_x
-
-    def build(theta: Tensor, x: Tensor) -> RatioEstimator:
-        if member is None:
-            name, settings = "two_towers", one["classifier_settings"]
-            return NamedBuilder(name, settings, net)(theta, x)
-        rows = prior.sample((_NUM_ROWS,)).to("cpu")
-        if member.name in DENSITIES:
-            log_prior = LogPrior(prior)
-            materials = Materials(find_transform(prior), log_prior, net, rows)
-            return build_member(member, materials, rows, x)
-        return wrap_base(trainer._base, prior, rows, x)
-
-    shapes = document["theta_shape"], document["x_shape"]
-    most = MOST_NUMBERS if net is not None else 0
-    estimator = build_for_weights(build, weights, *shapes, most)
-    return Structure(member, estimator.to(trainer._device))
+def _find_network(one: Mapping[str, Any]) -> dict[str, Any]:
+    """What `encode_network` wrote of a structure."""
+    network = {name: one[name] for name in one.keys() - {"member"}}
+    # Up to version 0.2.0 a density that was given was not named here.
+    if one["member"] is not None and one["member"]["name"] == GIVEN_DENSITY:
+        network[EMBEDDED] = GIVEN_DENSITY
+    return network
 
 
 def _decode_member(found: Mapping[str, Any] | None) -> Member | None:

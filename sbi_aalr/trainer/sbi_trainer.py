@@ -37,7 +37,6 @@ from sbi_aalr.sampling.truncated_prior import take_off_cuts
 from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.simulation import SimulationStore
-from sbi_aalr.trainer.bases import check_base
 from sbi_aalr.trainer.describe import describe
 from sbi_aalr.trainer.left_out import leave_out_invalid
 from sbi_aalr.trainer.no_tracker import NoTracker
@@ -48,6 +47,7 @@ from sbi_aalr.trainer.simulations import (
     join_rows,
     make_loaders,
 )
+from sbi_aalr.training.bases import check_base
 from sbi_aalr.training.ratio_loss import RatioLoss
 
 # From a warning to whoever called `build_posterior`, past its decorators.

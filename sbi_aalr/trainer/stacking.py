@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sbi_aalr.errors import FewHeldOutWarning
 from sbi_aalr.networks import Stack
+from sbi_aalr.networks.given_density import GIVEN_DENSITY
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
 from sbi_aalr.training.assemble import (
@@ -166,8 +167,8 @@ def _put_simplest(
     """Put what can hardly be fitted badly: a density that was given, or the first."""
     names = [one.name for one in structures]
     place = usable.index(True)
-    if "given_density" in names:
-        place = names.index("given_density")
+    if GIVEN_DENSITY in names:
+        place = names.index(GIVEN_DENSITY)
     estimators = [one.estimator for one in structures]
     weights = torch.zeros(len(estimators))
     weights[place] = 1.0

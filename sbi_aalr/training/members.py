@@ -57,12 +57,14 @@ class Materials(NamedTuple):
         embedding_net_x: The user's net of the data, or None.
         theta_rows: Draws of the prior to build from when weights follow; None where
             there are simulations.
+        base: What `check_base` returned for a density that is given, or None.
     """
 
     theta_transform: Transform
     log_prior: Callable[[Tensor], Tensor]
     embedding_net_x: nn.Module | None = None
     theta_rows: Tensor | None = None
+    base: Any = None
 
 
 def list_members(

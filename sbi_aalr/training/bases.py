@@ -1,5 +1,6 @@
 """What a user may pass as `base`: a name, or what sbi has trained."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -11,12 +12,11 @@ from torch import Tensor, nn
 
 from sbi_aalr.checks import check_choice
 from sbi_aalr.networks.given_density import wrap_density
-from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.training.contrasts import evaluate
 
 BASES = ("auto", "posterior", "likelihood")
 # Simulations that tell the side of a density, all pairs of so many at a time.
-_NUM_TOLD, _NUM_OTHERS = 1_200, 300
+_FEWEST_TOLD, _NUM_TOLD, _NUM_OTHERS = 10, 1_200, 300
 _SIDES = {"posterior_estimator": "posterior", "likelihood_estimator": "likelihood"}
 
 
@@ -51,8 +51,26 @@ def check_base(base: object) -> Any:
     )
 
 
+def check_given_base(base: object) -> Any:
+    """Return a density that is given again as `check_base` does; None for none.
+
+    Raises:
+        TypeError: If it is no density.
+    """
+    if isinstance(base, str):
+        raise TypeError(
+            "`base` must be the estimator or posterior of sbi's that the trainer was "
+            f"given, got {base!r:.60}. A base that has a name is not given again."
+        )
+    return check_base(base)
+
+
 def wrap_base(
-    base: tuple[nn.Module, str | None], prior: Any, theta: Tensor, x: Tensor
+    base: tuple[nn.Module, str | None],
+    log_prior: Callable[[Tensor], Tensor],
+    theta: Tensor,
+    x: Tensor,
+    side: str | None = None,
 ) -> RatioEstimator:
     """Make a ratio estimator of a density that sbi has trained.
 
@@ -61,18 +79,20 @@ def wrap_base(
 
     Args:
         base: What `check_base` returned for it.
-        prior: The prior, without cuts.
+        log_prior: Log-density of the prior without cuts, nats.
         theta: Parameters of simulations, shape `(N, D)`.
         x: Their data, shape `(N, *event_shape)`.
+        side: The side that it was found to be of before, whatever the rows say.
 
     Returns:
         The estimator.
 
     Raises:
-        ValueError: If it is of data or parameters of another shape.
+        ValueError: If it is of data or parameters of another shape, or its side cannot
+            be told.
     """
     density: Any = deepcopy(base[0])
-    side = base[1]
+    side = side or base[1]
     shapes = density.input_shape, density.condition_shape
     theta_shape, x_shape = theta.shape[1:], x.shape[1:]
     fits = {
@@ -86,7 +106,12 @@ def wrap_base(
             f"{tuple(x_shape)} or the other way round, got one of "
             f"{tuple(shapes[0])} given {tuple(shapes[1])}."
         )
-    log_prior = LogPrior(prior)
+    if len(sides) > 1 and len(theta) < _FEWEST_TOLD:
+        raise ValueError(
+            "`base` must be a posterior, such as `NPE.build_posterior` makes, which "
+            "knows of what it is a density: these files do not say whether it is one "
+            f"of theta or of x, and both have shape {tuple(x_shape)}."
+        )
     wrapped = [wrap_density(density, name, log_prior, theta, x) for name in sides]
     return max(wrapped, key=lambda estimator: _tell_apart(estimator, theta, x))
 
