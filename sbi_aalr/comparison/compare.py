@@ -27,7 +27,13 @@ from sbi_aalr.comparison.rows import (
     read_table,
     write_table,
 )
-from sbi_aalr.comparison.tasks import TASKS, Task, adapt_task
+from sbi_aalr.comparison.tasks import (
+    OBSERVATIONS,
+    TASKS,
+    Task,
+    adapt_task,
+    check_same_task,
+)
 from sbi_aalr.comparison.unit import Unit, run_unit
 from sbi_aalr.files import (
     check_output_folder,
@@ -65,6 +71,8 @@ def compare(
     simulates, makes the trainer and trains it; they are seeded again before each
     observation is sampled. Methods with the same seed see the same simulations.
 
+    A name stands for one method in a folder: give one that you changed another name.
+
     Args:
         tasks: Names in `TASKS`, or tasks of your own by name.
         methods: Names in `METHODS`, or methods of your own by name.
@@ -86,8 +94,9 @@ def compare(
             is no `Method`.
         ValueError: If a name is unknown or not made of letters, digits and
             underscores, there is none, a count is not positive, or `out` holds a
-            comparison with another number of draws, a damaged one, or files of the same
-            names that are of none, or a task's prior or simulator cannot be used.
+            comparison with another number of draws or another task of the same name, a
+            damaged one, or files of the same names that are of none, or a task's prior
+            or simulator cannot be used.
         OSError: If `out` is a file, or cannot be written to, or the disk is full; rows
             that are done are kept, and the same call goes on from there.
         MemoryError: If memory runs out; as for `OSError`.
@@ -121,6 +130,8 @@ def compare(
     folder = check_output_folder("out", out)
     check_replaceable("out", folder, _OUTPUTS, _has_settings)
     _check_settings(folder, num_samples)
+    for name, adapted in chosen_tasks.items():
+        check_same_task(folder / OBSERVATIONS, name, adapted)
     folder.mkdir(parents=True, exist_ok=True)
     _write_settings(folder, num_samples)
 

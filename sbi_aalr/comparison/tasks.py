@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -32,6 +33,11 @@ from sbi_aalr.types import Simulator
 # 1,000,000, where sbibm's own seeds begin: with them torch makes sbibm's observations,
 # which are to be reported on and not to be tuned with.
 _FIRST_SEED = 30_000_000
+# The files of a comparison.
+OBSERVATIONS = "observations"
+# By less of the largest an observation's numbers differ that is simulated again, on
+# whatever machine; so many are shown where they differ by more.
+_RTOL, _MOST_SHOWN = 1e-3, 3
 
 
 class Task(Protocol):
@@ -128,7 +134,7 @@ def observe(
     Returns:
         The observation.
     """
-    path = folder / f"{name}-{index}.safetensors"
+    path = _locate(folder, name, index)
     try:
         tensors = read_tensors(path)
     except (FileNotFoundError, ValueError):
@@ -139,12 +145,67 @@ def observe(
     return KnownObservation(tensors["theta"], tensors["x"], tensors.get("reference"))
 
 
+def check_same_task(folder: Path, name: str, task: Task) -> None:
+    """Raise if the observations in a folder are of another task of that name.
+
+    The first of them is simulated again. Where the simulator does not follow the seed,
+    the prior alone is told by it.
+
+    Args:
+        folder: Where the files are.
+        name: The task's name.
+        task: The task.
+
+    Raises:
+        ValueError: If prior or simulator give something else.
+    """
+    try:
+        tensors = read_tensors(_locate(folder, name, 1))
+    except (FileNotFoundError, ValueError):
+        return
+    found = tensors["theta"], tensors["x"]
+    theta, x = _simulate(task, 1)
+    is_same = _are_close(found[0], theta) and (
+        _are_close(found[1], x) or not _are_close(x, _simulate(task, 1)[1])
+    )
+    if not is_same:
+        raise ValueError(
+            f"`tasks` must mean what they mean in the comparison in {folder.parent}, "
+            f"got another {name!r}: its first observation there has theta "
+            f"{_shorten(found[0])} and x {_shorten(found[1])}, and this task gives "
+            f"{_shorten(theta)} and {_shorten(x)}. Choose another folder, or another "
+            "name."
+        )
+
+
+def _are_close(first: Tensor, second: Tensor) -> bool:
+    if first.shape != second.shape:
+        return False
+    least = _RTOL * float(first.double().abs().max())
+    return torch.allclose(first.double(), second.double(), rtol=0, atol=least)
+
+
+def _shorten(values: Tensor) -> str:
+    numbers = [f"{value:.4g}" for value in values.flatten()[:_MOST_SHOWN].tolist()]
+    rest = ["..."] if values.numel() > _MOST_SHOWN else []
+    return f"({', '.join(numbers + rest)})"
+
+
+def _locate(folder: Path, name: str, index: int) -> Path:
+    return folder / f"{name}-{index}.safetensors"
+
+
+def _simulate(task: Task, index: int) -> tuple[Tensor, Tensor]:
+    """Parameters `(D,)` and data `(1, E)` of an observation."""
+    with seeded(_FIRST_SEED + index):
+        theta = task.prior.sample((1,))
+        return theta[0], task.simulate(theta)
+
+
 def _make_observation(task: Task, index: int, num_samples: int) -> dict[str, Tensor]:
     seed = _FIRST_SEED + index
-    with seeded(seed):
-        theta = task.prior.sample((1,))
-        x = task.simulate(theta)
-    tensors = {"theta": theta[0], "x": x}
+    theta, x = _simulate(task, index)
+    tensors = {"theta": theta, "x": x}
     sample_posterior = getattr(task, "sample_posterior", None)
     if sample_posterior is not None:
         tensors["reference"] = sample_posterior(num_samples, x, seed=seed)

@@ -25,7 +25,7 @@ from sbi_aalr.comparison.fits import FittedNetwork, fit_once
 from sbi_aalr.comparison.methods import Method, build_posterior, draw
 from sbi_aalr.comparison.metrics import measure_mixing, mmd, two_sample_scores
 from sbi_aalr.comparison.rows import Key, has_row, write_row
-from sbi_aalr.comparison.tasks import KnownObservation, Task, observe
+from sbi_aalr.comparison.tasks import OBSERVATIONS, KnownObservation, Task, observe
 from sbi_aalr.comparison.truth import truth_scores
 from sbi_aalr.diagnostics.ratio_roc import ratio_roc
 from sbi_aalr.seeding import seeded
@@ -118,7 +118,7 @@ def _describe(problem: Exception) -> str:
 
 
 def _observe(unit: Unit, index: int) -> KnownObservation:
-    folder = unit.folder / "observations"
+    folder = unit.folder / OBSERVATIONS
     return observe(folder, unit.task_name, unit.task, index, unit.num_samples)
 
 

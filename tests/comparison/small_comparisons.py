@@ -8,14 +8,14 @@ KEYS = ["task", "method", "budget", "observation", "seed"]
 TIMES = ["train_seconds", "sample_seconds", "peak_memory"]
 
 
-def run(out, methods, budgets=(60, 60), **settings):
+def run(out, methods, budgets=(60, 60), task=None, **settings):
     settings = {
         "observations": 2,
         "num_samples": 60,
         "show_progress_bars": False,
         **settings,
     }
-    return compare({"toy": Task()}, methods, budgets, out=out, **settings)
+    return compare({"toy": task or Task()}, methods, budgets, out=out, **settings)
 
 
 def read_log(path):

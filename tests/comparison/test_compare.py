@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from instant_methods import Task, make_method
 from small_comparisons import KEYS, TIMES, read_log, run, stamp
+from torch.distributions import MultivariateNormal
 
 from sbi_aalr.comparison import METRICS, compare, read_table, summarise
 from sbi_aalr.comparison.rows import COLUMNS
@@ -131,6 +133,46 @@ def test_other_number_of_draws_in_the_same_folder_is_refused(tmp_path, log):
     assert json.loads((out / "settings.json").read_text())["num_samples"] == 60
     with pytest.raises(ValueError, match="`num_samples` must be 60 as in"):
         run(out, {"one": make_method(log)}, num_samples=61)
+
+
+class Noisier(Task):
+    def simulate(self, theta):
+        return theta + 2 * torch.randn_like(theta)
+
+
+class Narrower(Task):
+    prior = MultivariateNormal(torch.zeros(2), torch.eye(2) / 4, validate_args=False)
+
+
+class Wider(Task):
+    def simulate(self, theta):
+        return super().simulate(theta).repeat(1, 2)
+
+
+class Unseeded(Task):
+    """Whose data do not follow any seed."""
+
+    def simulate(self, theta):
+        noise = np.random.default_rng().normal(size=theta.shape)
+        return theta + torch.as_tensor(noise, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("other", [Noisier, Narrower, Wider])
+def test_other_task_of_the_same_name_is_refused(tmp_path, log, other):
+    """Its rows came out as those of the task before it, in silence."""
+    out = tmp_path / "run"
+    first = run(out, {"one": make_method(log)})
+    before, lines = stamp(out / "rows"), read_log(log)
+    with pytest.raises(ValueError, match=r"`tasks` must mean .*another 'toy'.*x \("):
+        run(out, {"one": make_method(log)}, task=other(), budgets=(60, 70))
+    assert read_log(log) == lines and stamp(out / "rows") == before
+    assert run(out, {"one": make_method(log)}).equals(first)
+
+
+def test_simulator_that_follows_no_seed_goes_on(tmp_path, log):
+    out = tmp_path / "run"
+    first = run(out, {"one": make_method(log)}, task=Unseeded())
+    assert run(out, {"one": make_method(log)}, task=Unseeded()).equals(first)
 
 
 @pytest.mark.parametrize(
