@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sbi_aalr.networks.encode import Encode
 from sbi_aalr.networks.mixture import MixtureHead
 from sbi_aalr.networks.residual import ResidualStack
-from sbi_aalr.networks.scale import Encode, Scale
+from sbi_aalr.networks.scale import Scale
 
 _HIDDEN_FEATURES = 64
 _NUM_BLOCKS = 2

@@ -20,11 +20,12 @@ from sbi_aalr.networks.coordinates import (
     XCoordinates,
     choose_logarithms,
 )
+from sbi_aalr.networks.encode import Encode
 from sbi_aalr.networks.mixture import Components, MixtureHead, MixtureLayer
 from sbi_aalr.networks.mlp import count_features
 from sbi_aalr.networks.regression import regress
 from sbi_aalr.networks.residual import ResidualStack
-from sbi_aalr.networks.scale import Encode, Scale
+from sbi_aalr.networks.scale import Scale
 
 # Scaled features beyond these count as these in the regression.
 _CLIP = 8.0

@@ -15,8 +15,8 @@ from sbi_aalr.networks.builder import (
     check_dropout,
     check_embedding_nets,
 )
+from sbi_aalr.networks.encode import Encode
 from sbi_aalr.networks.mlp import count_features, embed_scaled
-from sbi_aalr.networks.scale import Encode
 
 
 class GatedBlock(nn.Module):

@@ -1,13 +1,12 @@
 """Input scaling that survives heavy tails, many decades, integers and constants."""
 
-import math
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sbi_aalr.checks import check_non_negative_int, check_positive_int, check_tensor
+from sbi_aalr.checks import check_tensor
 from sbi_aalr.errors import PrecisionWarning
 
 # The distance between these quantiles of a Gaussian is two standard deviations.
@@ -17,17 +16,17 @@ _OUTER_QUANTILES = (0.025, 0.975)
 _MANY_DECADES = 2.5
 # Below the least of float32 there is nothing to tell apart.
 _LEAST = torch.finfo(torch.float32).tiny
+# A value that so many rows share and that is so many spreads from all others stands for
+# something else, such as a simulation that failed.
+_SHARED, _APART = 0.01, 10.0
+# Rows that are looked at for that.
+_SOME_ROWS = 2_000
 # Steps of float32 in a standard deviation below which its rounding is seen.
 _FEW_STEPS = 16
 # Of a spread, by which a location may be off.
 _SMALL_SHARE = 1e-3
 # As many as `torch.quantile` took before torch 2.6.
 _MAX_ENTRIES = 16_000_000
-# Gains of the squashed copies: the first resolves the tails, the last the centre.
-_SQUASH_GAINS = (1.0, 10.0)
-_CLIP = 3.0
-# How many waves there may be, over all features.
-_MOST_WAVES = 256
 # Buffers that only some rows ask for.
 _OPTIONAL = {
     "remainder": torch.float32,
@@ -42,6 +41,8 @@ class Scale(nn.Module):
     Heavy tails move a mean and blow up a standard deviation, and then most of the data
     share a small part of the range; quantiles do not see them. Features without spread
     between the quantiles fall back on their standard deviation, constant ones on 1.
+    A value far from all others that many rows share, which stands for a simulation that
+    failed, say, has no part in them.
 
     Of features that are positive and span many decades the logarithm is scaled, as all
     small values would look the same otherwise; see `spans_decades`.
@@ -75,9 +76,7 @@ class Scale(nn.Module):
         if logarithmic is None:
             logarithmic = spans_decades(rows)
         rows = _take_logarithms(rows, logarithmic)
-        location = rows.median(dim=0).values
-        low, high = _find_quantiles(rows, _QUANTILES)
-        spread = (high - low) / 2
+        location, spread = _measure(rows)
         spread = torch.where(spread > 0, spread, rows.std(dim=0, correction=0))
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
         remainder = location - location.float()
@@ -240,6 +239,40 @@ def _take_rows(batch: Tensor) -> Tensor:
     return batch[:num_rows].detach().double()
 
 
+def _measure(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Median and half the distance between the quantiles, `event_shape` each."""
+    low, high = _find_quantiles(rows, _QUANTILES)
+    places, sizes = rows.median(dim=0).values.flatten(), (high - low).flatten() / 2
+    some = rows.flatten(1)[:: max(1, len(rows) // _SOME_ROWS)]
+    kept = torch.ones_like(some, dtype=torch.bool)
+    levels = torch.tensor((_QUANTILES[0], 0.5, _QUANTILES[1])).to(some)
+    # From below and from above, and again: what is on the other side hides some.
+    for sign in (1, -1) * 2:
+        edge, is_edge = _find_edge(some, kept, sign)
+        is_edge &= is_edge.sum(dim=0) >= max(2, _SHARED * len(some))
+        without = kept & ~is_edge
+        column = (is_edge.any(dim=0) & without.any(dim=0)).nonzero()[:, 0]
+        if len(column) == 0:
+            continue
+        rest = torch.where(without, some, torch.nan)[:, column]
+        low, middle, high = torch.nanquantile(rest, levels, dim=0)
+        size = (high - low) / 2
+        gap = sign * (_find_edge(rest, without[:, column], sign)[0] - edge[column])
+        is_apart = (size > 0) & (gap > _APART * size)
+        places[column[is_apart]] = middle[is_apart]
+        sizes[column[is_apart]] = size[is_apart]
+        is_left_out = column[gap > size]
+        kept[:, is_left_out] = without[:, is_left_out]
+    return places.reshape(rows.shape[1:]), sizes.reshape(rows.shape[1:])
+
+
+def _find_edge(rows: Tensor, kept: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+    """The least of the rows kept, the greatest for sign -1, and where they have it."""
+    signed = torch.where(kept, sign * rows, torch.inf)
+    least = signed.amin(dim=0)
+    return sign * least, kept & (signed == least)
+
+
 def _find_quantiles(rows: Tensor, levels: tuple[float, ...]) -> Tensor:
     """Quantiles of each feature, shape `(len(levels), *event_shape)`."""
     where = torch.tensor(levels, dtype=rows.dtype, device=rows.device)
@@ -249,44 +282,3 @@ def _find_quantiles(rows: Tensor, levels: tuple[float, ...]) -> Tensor:
 def _take_logarithms(rows: Tensor, logarithmic: Tensor) -> Tensor:
     """Logarithms of some features; what is not positive counts as the least number."""
     return torch.where(logarithmic, rows.clamp(min=_LEAST).log(), rows)
-
-
-class Encode(nn.Module):
-    r"""Copies of scaled features that show tails, bulk, and details of any size.
-
-    A network sees little of a feature that reaches 100 spreads while most of it lies
-    within one, and learns slowly what happens over a hundredth of its range. The copies
-    are $\operatorname{asinh}(z)$ and $\operatorname{asinh}(10z)$, logarithmic in the
-    tails, $z$ clipped at three spreads, and sines and cosines of $2^k \pi z / 4$.
-    Products of sines and cosines of theta and x are peaks where the two agree, which is
-    what a narrow posterior looks like.
-
-    Args:
-        num_features: Features of each row.
-        num_octaves: Number of frequencies, if there are not too many features: 9 up to
-            28 features, and none from 257 on.
-
-    References:
-        Tancik et al. (2020), arXiv:2006.10739, for why frequencies help.
-
-    Example:
-        >>> Encode(2)(torch.tensor([[0.0, 1e6]])).shape
-        torch.Size([1, 42])
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, num_features: int, num_octaves: int = 9) -> None:
-        super().__init__()
-        num_features = check_positive_int("num_features", num_features)
-        num_octaves = check_non_negative_int("num_octaves", num_octaves)
-        octaves = min(num_octaves, _MOST_WAVES // num_features)
-        octave = torch.arange(octaves, dtype=torch.float32)
-        self.register_buffer("frequencies", math.pi / 4 * 2.0**octave, persistent=False)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Map scaled features `(N, F)` to `(N, (3 + 2 K) F)` for K frequencies."""
-        waves = (rows.unsqueeze(2) * self.frequencies).flatten(1)
-        squashed = [torch.asinh(gain * rows) for gain in _SQUASH_GAINS]
-        clipped = rows.clamp(-_CLIP, _CLIP)
-        return torch.cat((*squashed, clipped, waves.sin(), waves.cos()), dim=1)

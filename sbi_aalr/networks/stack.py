@@ -23,12 +23,13 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
 from sbi_aalr.networks.correction import Correction, CorrectionInput
+from sbi_aalr.networks.encode import Encode
 from sbi_aalr.networks.ensemble import Together, measure_sizes
 from sbi_aalr.networks.mixture import MixtureHead
 from sbi_aalr.networks.mlp import count_features
 from sbi_aalr.networks.pairs import match
 from sbi_aalr.networks.residual import ResidualStack
-from sbi_aalr.networks.scale import Encode, Scale
+from sbi_aalr.networks.scale import Scale
 
 _OFFSET_FEATURES = 64
 _OFFSET_BLOCKS = 2

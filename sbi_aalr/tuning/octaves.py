@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sbi_aalr.networks.scale import Encode
+from sbi_aalr.networks.encode import Encode
 
 
 class OctaveGains(nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from sbi_aalr.networks.scale import Encode
+from sbi_aalr.networks.encode import Encode
 from sbi_aalr.tuning.augmentation import Augmentation
 from sbi_aalr.tuning.noise import ColumnNoise, DropoutRates
 from sbi_aalr.tuning.octaves import OctaveGains

@@ -177,3 +177,55 @@ def test_trials_are_in_order_of_their_first_number_that_differs():
     x = torch.randint(3, (100, 6, 3), generator=torch.Generator().manual_seed(0))
     for before, after in zip(x, scale.sort_trials(x), strict=True):
         assert after.tolist() == sorted(before.tolist())
+
+
+def replace(column, *shares):
+    """Put values in the place of shares of a column, `{value: share}`."""
+    column, start = column.clone(), 0
+    for value, share in shares:
+        end = start + round(share * len(column))
+        column[start:end], start = value, end
+    return column
+
+
+NORMAL = torch.randn(2_000, generator=torch.Generator().manual_seed(0))
+COUNTS = torch.poisson(torch.full((2_000,), 10.0), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("column", "location", "spread"),
+    [
+        (replace(NORMAL, (-999, 0.25)), 0.0, 1.0),
+        (replace(NORMAL, (1e6, 0.6)), 0.0, 1.0),
+        (replace(NORMAL, (-999, 0.25), (999, 0.25)), 0.0, 1.0),
+        (replace(COUNTS, (-1_000, 0.3)), 10.0, 3.0),
+        (replace((NORMAL > 0).float(), (1_000, 0.3)), 0.5, 0.5),
+    ],
+)
+def test_stand_ins_for_what_failed_do_not_squeeze_the_rest(column, location, spread):
+    """With a quarter of -999 all that had not failed gave one posterior."""
+    found = Scale(column.unsqueeze(1))
+    assert abs(float(found.location) - location) < 0.1
+    assert float(found.spread) == pytest.approx(spread, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        NORMAL,
+        COUNTS,
+        (NORMAL > 1).float(),
+        replace(NORMAL.exp(), (0, 0.3)),
+        NORMAL.clamp(min=0.5),
+        replace(NORMAL, (5, 0.1)),
+        replace(torch.ones(2_000), (-999, 0.3)),
+        # As far as it goes, but no two are the same.
+        replace(NORMAL, (NORMAL[:500] - 999, 0.25)),
+    ],
+)
+def test_values_that_belong_to_the_rest_count(column):
+    low, high = column.quantile(torch.tensor(scale._QUANTILES))
+    found = Scale(column.unsqueeze(1))
+    assert float(found.location) == pytest.approx(float(column.median()), abs=1e-5)
+    expected = (high - low) / 2 or column.std(correction=0)
+    assert float(found.spread) == pytest.approx(float(expected), rel=1e-5)

@@ -8,7 +8,7 @@ from small_towers import build_towers
 from torch import nn
 
 from sbi_aalr.networks import residual_mlp, two_towers
-from sbi_aalr.networks.scale import Encode
+from sbi_aalr.networks.encode import Encode
 from sbi_aalr.tuning import (
     Augmentation,
     ColumnNoise,
