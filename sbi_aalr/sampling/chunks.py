@@ -24,7 +24,7 @@ from sbi_aalr.seeding import seeded
 
 # Observations between two writes to disk; enough that the slow few are worth a batch.
 # Of very many more, as the slow few fill a batch better then.
-_CHUNK, _LARGE_CHUNK, _FEWEST_CHUNKS = 128, 512, 64
+_CHUNK, _LARGE_CHUNK, _FEWEST_CHUNKS = 128, 512, 16
 
 
 def sample_observations(
