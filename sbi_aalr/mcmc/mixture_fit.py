@@ -21,17 +21,28 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from sbi_aalr.mcmc.student_mixture import StudentMixture, build, invert
+from sbi_aalr.mcmc.moments import (
+    average,
+    average_within,
+    collect,
+    expand,
+    factorise,
+    find_ball_size,
+    maximise,
+    weigh_counts,
+)
+from sbi_aalr.mcmc.student_mixture import StudentMixture, build
 from sbi_aalr.mcmc.trees import concatenate, select
 
 # More components fit few dimensions worse, and many, where points are few for each.
-_MAX_COMPONENTS, _MAX_POINTS = 30, 3_000
+_MAX_COMPONENTS = 30
+_MAX_POINTS = 3_000
 _NUM_ITERATIONS = 8
 # Steps of expectation-maximisation on draws of chains, and for how many independent
 # ones a draw counts: chains stay where they are now and then, and a mixture that knew
 # where they stand too well would draw them away from there.
 _NUM_ITERATIONS_ON_CHAINS, _CHAIN_WEIGHT = 3, 0.1
-_RIDGE, _POOLED_RIDGE = 1e-4, 1e-3
+_POOLED_RIDGE = 1e-3
 # Share of its moments that a fit keeps when new draws come.
 _MEMORY = 0.9
 # Share of the draws, those with the largest weights, whose weights are made equal.
@@ -98,7 +109,7 @@ def update(fit: MixtureFit, points: Tensor, log_weight: Tensor) -> MixtureFit:
     total = weight.sum(dim=1, keepdim=True)
     weight = weight * total / weight.square().sum(dim=1, keepdim=True).clamp(min=1e-30)
     z = (points.transpose(0, 1) - fit.centre) / fit.width
-    new = _collect_moments(_expand(z), weight, *_maximise(fit.moments))
+    new = collect(expand(z), weight, *maximise(fit.moments))
     moments = torch.where(
         (total > 0).unsqueeze(-1), _MEMORY * fit.moments + new, fit.moments
     )
@@ -123,9 +134,9 @@ def refit(generator: Generator, fit: MixtureFit, points: Tensor) -> MixtureFit:
         part = select(fit, index)
         kept = _MEMORY * part.moments
         z = (points[:, index].transpose(0, 1) - part.centre) / part.width
-        monomials, weight = _expand(z), torch.full_like(z[..., 0], _CHAIN_WEIGHT)
+        monomials, weight = expand(z), torch.full_like(z[..., 0], _CHAIN_WEIGHT)
         for _ in range(_NUM_ITERATIONS_ON_CHAINS):
-            new = _collect_moments(monomials, weight, *_maximise(part.moments))
+            new = collect(monomials, weight, *maximise(part.moments))
             part = _make_fit(part.centre, part.width, kept + new)
         parts.append(part)
     return concatenate(parts)
@@ -143,13 +154,13 @@ def pool(fit: MixtureFit) -> StudentMixture:
     Returns:
         The mixture.
     """
-    count, mean, covariance = _average(fit.moments)
+    count, mean, covariance = average(fit.moments)
     dim = mean.shape[-1]
-    common = _average_within(count, covariance)
+    common = average_within(count, covariance)
     trust = (count / (count + 2 * dim))[..., None, None]
     ridge = torch.diag_embed(common.diagonal(dim1=-2, dim2=-1)).mul(_POOLED_RIDGE)
     covariance = trust * covariance + (1 - trust) * common + ridge
-    return _build_mixture(fit.centre, fit.width, _weigh_counts(count), mean, covariance)
+    return _build_mixture(fit.centre, fit.width, weigh_counts(count), mean, covariance)
 
 
 def _thin(generator: Generator, points: Tensor) -> Tensor:
@@ -177,79 +188,24 @@ def _fit_to_points(
     mean = _choose_centres(generator, z, num_components)
     log_weight = torch.full_like(mean[..., 0], -math.log(num_components))
     eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-    covariance = _ball_size(num_components, z) * eye.expand(*mean.shape, -1)
-    monomials, weight = _expand(z), torch.ones_like(z[..., 0])
+    covariance = find_ball_size(num_components, z) * eye.expand(*mean.shape, -1)
+    monomials, weight = expand(z), torch.ones_like(z[..., 0])
     for _ in range(_NUM_ITERATIONS):
-        moments = _collect_moments(monomials, weight, log_weight, mean, covariance)
-        log_weight, mean, covariance = _maximise(moments)
+        moments = collect(monomials, weight, log_weight, mean, covariance)
+        log_weight, mean, covariance = maximise(moments)
     return centre, width, moments
 
 
 def _make_fit(centre: Tensor, width: Tensor, moments: Tensor) -> MixtureFit:
-    mixture = _build_mixture(centre, width, *_maximise(moments))
+    mixture = _build_mixture(centre, width, *maximise(moments))
     return MixtureFit(mixture, centre, width, moments)
 
 
 def _build_mixture(
     centre: Tensor, width: Tensor, log_weight: Tensor, mean: Tensor, covariance: Tensor
 ) -> StudentMixture:
-    cholesky = width.unsqueeze(-1) * _cholesky(covariance)
+    cholesky = width.unsqueeze(-1) * factorise(covariance)
     return build(log_weight, mean * width + centre, cholesky)
-
-
-def _collect_moments(
-    monomials: Tensor,
-    weight: Tensor,
-    log_weight: Tensor,
-    mean: Tensor,
-    covariance: Tensor,
-) -> Tensor:
-    """Moments of weighted points that a mixture of Gaussians shares out."""
-    log_joint = monomials @ _expand_log_density(log_weight, mean, covariance)
-    share = log_joint.softmax(dim=-1).mul_(weight.unsqueeze(-1))
-    return share.mT @ monomials
-
-
-def _maximise(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-weights, means and covariances of the components with these moments."""
-    count, mean, covariance = _average(moments)
-    dim = mean.shape[-1]
-    eye = torch.eye(dim, dtype=mean.dtype, device=mean.device)
-    # Few points say little about a component's shape: it takes that of all of them,
-    # and where all are few, that of a ball.
-    ball = _ball_size(count.shape[-1], mean) * eye
-    total = count.sum(dim=-1)[:, None, None, None]
-    common = _average_within(count, covariance)
-    common = (total * common + dim * ball) / (total + dim)
-    trust = (count / (count + dim))[..., None, None]
-    covariance = trust * covariance + (1 - trust) * common + _RIDGE * eye
-    return _weigh_counts(count), mean, covariance
-
-
-def _average(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Count, mean and covariance of the points that each component has."""
-    # D from 1 + D + D^2.
-    dim = round((moments.shape[-1] - 0.75) ** 0.5 - 0.5)
-    count = moments[..., 0]
-    average = moments[..., 1:] / count.clamp(min=1e-6).unsqueeze(-1)
-    mean = average[..., :dim]
-    return count, mean, (average[..., dim:] - _square(mean)).unflatten(-1, (dim, dim))
-
-
-def _average_within(count: Tensor, covariance: Tensor) -> Tensor:
-    """Mean covariance of the points of a component, shape `(B, 1, D, D)`."""
-    share = count / count.sum(dim=-1, keepdim=True).clamp(min=1e-6)
-    return (share[..., None, None] * covariance).sum(dim=1, keepdim=True)
-
-
-def _weigh_counts(count: Tensor) -> Tensor:
-    """Log of weights in proportion to the counts, none of which is left at zero."""
-    return (count + 1).log() - (count + 1).sum(dim=-1, keepdim=True).log()
-
-
-def _ball_size(num_components: int, z: Tensor) -> float:
-    """Variance of balls that together fill the space of points with variance one."""
-    return float(num_components ** (-2 / z.shape[-1]))
 
 
 def _choose_centres(generator: Generator, points: Tensor, count: int) -> Tensor:
@@ -265,36 +221,3 @@ def _choose_centres(generator: Generator, points: Tensor, count: int) -> Tensor:
         index = torch.searchsorted(edge, uniform * edge[:, -1:])
         chosen.append(points[batch, index[:, 0].clamp(max=points.shape[1] - 1)])
     return torch.stack(chosen, dim=1)
-
-
-def _expand(z: Tensor) -> Tensor:
-    """The monomials 1, z_i and z_i z_j, `(..., D)` -> `(..., 1 + D + D^2)`."""
-    return torch.cat((torch.ones_like(z[..., :1]), z, _square(z)), dim=-1)
-
-
-def _square(z: Tensor) -> Tensor:
-    """All products of two coordinates, `(..., D)` -> `(..., D^2)`."""
-    return (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2)
-
-
-def _expand_log_density(log_weight: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Coefficients of the monomials in weighted Gaussian log-densities.
-
-    The common constant is left out. Shape `(B, 1 + D + D^2, K)`.
-    """
-    whitening = invert(_cholesky(covariance))
-    precision = whitening.mT @ whitening
-    linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
-    constant = log_weight + whitening.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-    constant = constant - (linear * mean).sum(dim=-1) / 2
-    return torch.cat(
-        (constant.unsqueeze(-1), linear, -precision.flatten(-2) / 2), dim=-1
-    ).mT
-
-
-def _cholesky(covariance: Tensor) -> Tensor:
-    """Lower factors; where rounding broke a matrix, of its diagonal alone."""
-    factor, info = torch.linalg.cholesky_ex(covariance)
-    diagonal = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=_RIDGE).sqrt()
-    broken = (info > 0)[..., None, None]
-    return torch.where(broken, torch.diag_embed(diagonal), factor)
