@@ -21,7 +21,7 @@ from sbi_aalr.diagnostics.inputs import check_rows
 from sbi_aalr.errors import FarObservationWarning
 
 _NUM_NEIGHBOURS = 5
-_MIN_SIMULATIONS = 100
+MIN_SIMULATIONS = 100
 
 
 class Misspecification(NamedTuple):
@@ -83,9 +83,9 @@ def measure_misspecification(x_o: Tensor, x: Tensor) -> Misspecification:
             f"`x_o` must have rows of shape {tuple(simulations.shape[1:])} as `x`, got "
             f"{tuple(rows.shape[1:])}."
         )
-    if len(simulations) < _MIN_SIMULATIONS:
+    if len(simulations) < MIN_SIMULATIONS:
         raise ValueError(
-            f"`x` must have at least {_MIN_SIMULATIONS} rows, got {len(simulations)}."
+            f"`x` must have at least {MIN_SIMULATIONS} rows, got {len(simulations)}."
         )
     observed, simulated = (
         part.flatten(1).double().cpu().numpy() for part in (rows, simulations)

@@ -153,6 +153,8 @@ class SimulatingTrainer(SbiTrainer):
 
         Warns:
             ConvergenceWarning: If the chains that a cut is made from did not converge.
+            FarObservationWarning: If the observation is far from all simulations of the
+                first round.
 
         Example:
             >>> from sbi_aalr import AALR

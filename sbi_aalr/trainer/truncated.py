@@ -22,6 +22,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_finite, check_fraction, check_positive_int
+from sbi_aalr.diagnostics.misspecification import (
+    MIN_SIMULATIONS,
+    warn_if_misspecified,
+)
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.files import hash_tensors
 from sbi_aalr.persistence.checkpoint_files import remove_checkpoint
@@ -39,6 +43,8 @@ from sbi_aalr.training.recipe import TrainingSettings
 from sbi_aalr.types import Simulator
 
 _LEAST_A_ROUND = 20
+# Simulations that the observation is compared with: of images more take long.
+_MOST_COMPARED = 5_000
 
 
 def fit_truncated(
@@ -112,6 +118,8 @@ def fit_truncated(
             of_round = Round(journal, trainer, truncated, settings, index)
             fresh = of_round.draw_theta(rows, prior)
             made = of_round.simulate(batched, fresh)
+            if index == 0 and len(made) >= MIN_SIMULATIONS:
+                warn_if_misspecified(x_o, made[:_MOST_COMPARED], stacklevel=4)
             theta = torch.cat((theta, fresh))
             x = torch.cat((x.reshape(-1, *made.shape[1:]), made))
             for_round = _make_trainer(trainer)

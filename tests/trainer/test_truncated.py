@@ -1,11 +1,14 @@
 """Truncated rounds: what they spend, and that the posterior is unchanged."""
 
+import warnings
+
 import pytest
 import torch
 from linear_gaussian import PRIOR, exact_posterior, simulate
 from trainers import get_estimator, make_trainer, weights
 
 from sbi_aalr import AALR, networks
+from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.trainer import fitting
 from sbi_aalr.trainer.fitting import begin_structures
 from sbi_aalr.trainer.journal import Journal
@@ -157,3 +160,16 @@ def test_wrong_simulator_of_rounds_is_named():
 def test_rounds_without_prior_are_named():
     with pytest.raises(RuntimeError, match="Rounds draw from the prior"):
         AALR().train_truncated(simulate, X_O)
+
+
+@pytest.mark.parametrize("distance", [0.0, 30.0])
+def test_observation_far_from_all_simulations_is_told(distance):
+    trainer = make_trainer(networks.two_towers(8, 1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.train_truncated(
+            simulate, X_O + distance, 400, num_rounds=2, time_limit=1, seed=1
+        )
+    far = [one for one in caught if one.category is FarObservationWarning]
+    assert len(far) == (distance > 0)
+    assert all(one.filename == __file__ for one in far)
