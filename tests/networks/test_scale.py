@@ -210,6 +210,20 @@ def test_stand_ins_for_what_failed_do_not_squeeze_the_rest(column, location, spr
 
 
 @pytest.mark.parametrize(
+    ("value", "share", "expected"),
+    [(-99, 0.2, True), (-99, 0.0005, False), (0, 0.2, False)],
+)
+def test_what_was_not_measured_may_stand_among_many_decades(value, share, expected):
+    column = replace((4 * NORMAL).exp(), (value, share))
+    found = Scale(column.unsqueeze(1))
+    assert (found.logarithmic is not None) == expected
+    if expected:
+        rest = found(column[column > 0].unsqueeze(1))
+        assert float(rest.std()) == pytest.approx(1, rel=0.1)
+        assert float(found(torch.tensor([[-99.0]]))) < -10
+
+
+@pytest.mark.parametrize(
     "column",
     [
         NORMAL,
