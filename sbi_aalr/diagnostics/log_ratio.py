@@ -112,7 +112,7 @@ def _round(log_ratio: LogRatio, x: Tensor) -> Tensor:
     if not isinstance(log_ratio, nn.Module):
         return keep_digits(x)
     # Imported here because it loads sbi, which takes seconds.
-    from sbi_aalr.networks.scale import round_for
+    from sbi_aalr.networks.digits import round_for
 
     return round_for(log_ratio, x)
 

@@ -9,7 +9,7 @@ import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from sbi_aalr.networks.scale import warn_about_rounding
+from sbi_aalr.networks.digits import warn_about_rounding
 
 Build = Callable[[Tensor, Tensor], RatioEstimator]
 

@@ -187,12 +187,13 @@ def find_variation(x: Tensor, scale: Scale) -> Tensor:
     rows = x[:_MOST_ROWS]
     scaled = scale(rows).flatten(1).double()
     spread = scaled.std(dim=0, correction=0)
-    # What rounding to float32 does to each number, in its spreads.
+    # What rounding does to each number before it is scaled, in its spreads, and after.
     size = rows.flatten(1).double().square().mean(dim=0).sqrt()
     if scale.logarithmic is not None:
         size = torch.where(scale.logarithmic.flatten(), 1.0, size)
-    step = torch.finfo(torch.float32).eps / 12**0.5
-    rounding = step * (size / scale.spread.flatten() / spread + 1)
+    kind = torch.float64 if rows.dtype == torch.float64 else torch.float32
+    step = torch.finfo(kind).eps * size / scale.spread.flatten() / spread
+    rounding = (step + torch.finfo(torch.float32).eps) / 12**0.5
     keep = (spread > 0) & (rounding < _ROUNDINGS)
     projection = torch.diag(keep.double())
     # Of fewer rows than numbers some sum is always constant.

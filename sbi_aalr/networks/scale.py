@@ -1,13 +1,11 @@
 """Input scaling that survives heavy tails, many decades, integers and constants."""
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sbi_aalr.checks import check_tensor
-from sbi_aalr.errors import PrecisionWarning
 
 # The distance between these quantiles of a Gaussian is two standard deviations.
 _QUANTILES = (0.1587, 0.8413)
@@ -21,8 +19,6 @@ _LEAST = torch.finfo(torch.float32).tiny
 _SHARED, _APART = 0.01, 10.0
 # Rows that are looked at for that.
 _SOME_ROWS = 2_000
-# Steps of float32 in a standard deviation below which its rounding is seen.
-_FEW_STEPS = 16
 # Of a spread, by which a location may be off.
 _SMALL_SHARE = 1e-3
 # As many as `torch.quantile` took before torch 2.6.
@@ -72,7 +68,7 @@ class Scale(nn.Module):
                 "`batch` must have rows, (N, *event_shape), got shape "
                 f"{tuple(batch.shape)}."
             )
-        rows = _take_rows(batch)
+        rows = take_rows(batch)
         if logarithmic is None:
             logarithmic = spans_decades(rows)
         rows = _take_logarithms(rows, logarithmic)
@@ -80,7 +76,8 @@ class Scale(nn.Module):
         spread = torch.where(spread > 0, spread, rows.std(dim=0, correction=0))
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
         remainder = location - location.float()
-        is_needed = bool((remainder.abs() > _SMALL_SHARE * spread).any())
+        step = torch.finfo(torch.float32).eps * location.abs()
+        is_needed = bool((step > _SMALL_SHARE * spread).any())
         self.register_buffer("location", location.float())
         self.register_buffer("spread", spread.float())
         self.register_buffer("remainder", remainder.float() if is_needed else None)
@@ -95,6 +92,8 @@ class Scale(nn.Module):
         if self.sorted is not None and rows.ndim == 3:
             rows = sort_trials(rows)
         if self.logarithmic is not None:
+            # Where steps of float32 count, its logarithm is too coarse as well.
+            rows = rows if self.remainder is None else rows.double()
             rows = _take_logarithms(rows, self.logarithmic)
         centred = rows - self.location
         if self.remainder is not None:
@@ -155,26 +154,6 @@ def sort_trials(x: Tensor) -> Tensor:
     return x.gather(1, order.unsqueeze(2).expand_as(x))
 
 
-def find_scale(embedding_net: nn.Module) -> Scale | None:
-    """The scale that an embedding net begins with, if it begins with one."""
-    while not isinstance(embedding_net, Scale):
-        # Of the nets of an ensemble, side by side, one stands for all.
-        children = list(embedding_net.children())
-        if not children or not isinstance(embedding_net, nn.Sequential | nn.ModuleList):
-            return None
-        embedding_net = children[0]
-    return embedding_net
-
-
-def round_for(estimator: nn.Module, x: Tensor) -> Tensor:
-    """Round data to float32 for an estimator that does not centre them first."""
-    if x.dtype != torch.float64:
-        return x
-    embed = getattr(estimator, "embedding_net_x", None)
-    has_scale = embed is not None and find_scale(embed) is not None
-    return x if has_scale else x.float()
-
-
 def spans_decades(batch: Tensor) -> Tensor:
     """Which features are positive and span more decades than a linear scale resolves.
 
@@ -194,7 +173,7 @@ def spans_decades(batch: Tensor) -> Tensor:
         >>> spans_decades(torch.stack((10**decades, decades), dim=1))
         tensor([ True, False])
     """
-    rows = _take_rows(batch)
+    rows = take_rows(batch)
     least = rows.amin(dim=0)
     stands_in = (rows == least) & (least < 0)
     stands_in &= stands_in.sum(dim=0) >= max(2, _SHARED * len(rows))
@@ -206,41 +185,7 @@ def spans_decades(batch: Tensor) -> Tensor:
     return spans if spans.ndim < 2 else spans.all().expand(spans.shape).clone()
 
 
-def warn_about_rounding(name: str, batch: Tensor) -> None:
-    """Warn where float32 rows differ by a few of its steps only.
-
-    Args:
-        name: What the rows are, for the message.
-        batch: Rows, shape `(N, *event_shape)`.
-
-    Warns:
-        PrecisionWarning: If a feature has a standard deviation of a few steps.
-    """
-    if batch.dtype != torch.float32:
-        return
-    rows = _take_rows(batch)
-    centre = rows.median(dim=0).values
-    step = torch.finfo(torch.float32).eps * centre.abs()
-    spread = rows.std(dim=0, correction=0)
-    # A step is between half of this and this.
-    is_coarse = ((spread > 0) & (spread < _FEW_STEPS * step)).flatten()
-    if not is_coarse.any():
-        return
-    column = int(is_coarse.nonzero()[0])
-    count = rows.flatten(1)[:, column].unique().numel()
-    warnings.warn(
-        PrecisionWarning(
-            f"`{name}` has only {count} different values in {len(rows):,} rows of "
-            f"column {column}, as float32 has few near "
-            f"{float(centre.flatten()[column]):.7g}. Subtract a constant before the "
-            "numbers become float32.",
-            count,
-        ),
-        stacklevel=4,
-    )
-
-
-def _take_rows(batch: Tensor) -> Tensor:
+def take_rows(batch: Tensor) -> Tensor:
     """As many rows as torch can rank, in float64."""
     num_rows = max(2, _MAX_ENTRIES // max(1, batch[0].numel()))
     return batch[:num_rows].detach().double()

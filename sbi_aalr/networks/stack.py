@@ -242,7 +242,9 @@ class Stack(RatioEstimator):
 
 
 class NoOffset(nn.Module):
-    """An offset of zero."""
+    """An offset of zero, whatever the data."""
+
+    sees_data = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Zeros, shape `(N, 1)`."""

@@ -10,7 +10,8 @@ from typing import TypeVar
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from sbi_aalr.networks.scale import Scale, find_scale, sort_trials
+from sbi_aalr.networks.digits import find_scale
+from sbi_aalr.networks.scale import Scale, sort_trials
 
 _Net = TypeVar("_Net", bound=nn.Module)
 

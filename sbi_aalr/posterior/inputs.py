@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions.transforms import Transform
 
 from sbi_aalr.checks import check_finite, check_positive_int, check_tensor, unmask
-from sbi_aalr.networks.scale import find_scale
+from sbi_aalr.networks.digits import find_scales
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 
 
@@ -100,8 +100,8 @@ def check_x(x: object, potential_fn: BasePotential) -> Tensor:
         )
     if rows.numel() == 0:
         raise ValueError(f"`x` must not be empty, got shape {tuple(rows.shape)}.")
-    scale = None if estimator is None else find_scale(estimator.embedding_net_x)
-    if scale is None or not scale.sees_rounding(rows):
+    scales = [] if estimator is None else find_scales(estimator.embedding_net_x)
+    if not any(scale.sees_rounding(rows) for scale in scales):
         # A copy, as the default observation must not follow what the user's becomes.
         rows = rows.to(torch.float32, copy=True)
     return check_finite("x", rows)

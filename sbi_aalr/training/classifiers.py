@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sbi_aalr import networks
 from sbi_aalr.checks import check_choice, check_row_shapes
-from sbi_aalr.networks.scale import round_for
+from sbi_aalr.networks.digits import round_for
 from sbi_aalr.training.recipe import Entry, find_entry
 
 Builder = Callable[[Tensor, Tensor], RatioEstimator]

@@ -13,8 +13,8 @@ from sbi_aalr.checks import (
     check_non_negative_float,
     check_positive_int,
 )
+from sbi_aalr.networks.digits import round_for
 from sbi_aalr.networks.pairs import is_separable, take_apart
-from sbi_aalr.networks.scale import round_for
 from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.training import losses
 

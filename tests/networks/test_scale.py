@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sbi_aalr.errors import PrecisionWarning
-from sbi_aalr.networks import Encode, Scale, scale
+from sbi_aalr.networks import Encode, Scale, digits, scale
 
 
 def test_scale_brings_features_to_order_one():
@@ -116,6 +116,15 @@ def test_digits_of_float64_survive_the_scaling():
     assert len(rounded.unique()) < 3
 
 
+def test_logarithms_have_as_many_digits():
+    """In float32 the logarithms of these differ by three steps or so."""
+    rows = 1e7 + torch.arange(-20.0, 21.0).unsqueeze(1)
+    scaled = Scale(rows, torch.tensor([True]))
+    for given in (rows, rows.double()):
+        gaps = scaled(given).diff(dim=0)
+        torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-3, atol=0)
+
+
 def test_whole_numbers_are_centred_exactly():
     rows = 1_700_000_003 + torch.arange(-50, 51).unsqueeze(1)
     assert torch.equal(Scale(rows)(rows), -Scale(rows)(rows).flip(0))
@@ -127,12 +136,12 @@ def test_rounding_that_is_seen_is_told():
     coarse = torch.cat((noise, 1e6 + 0.5 * noise), dim=1).float()
     count = len(coarse[:, 1].unique())
     with pytest.warns(PrecisionWarning, match=f"`x` has only {count} .*column 1") as w:
-        scale.warn_about_rounding("x", coarse)
+        digits.warn_about_rounding("x", coarse)
     assert w[0].message.value == count < 60
     # Warnings are errors: neither of these may warn.
-    scale.warn_about_rounding("x", coarse[:, :1])
-    scale.warn_about_rounding("x", 1e6 + 0.5 * noise)
-    scale.warn_about_rounding("x", torch.full((20, 1), 1e6))
+    digits.warn_about_rounding("x", coarse[:, :1])
+    digits.warn_about_rounding("x", 1e6 + 0.5 * noise)
+    digits.warn_about_rounding("x", torch.full((20, 1), 1e6))
 
 
 @pytest.mark.parametrize("rows", [10 ** torch.linspace(-9, 0, 50), torch.randn(50)])

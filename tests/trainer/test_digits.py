@@ -10,7 +10,9 @@ from torch import nn
 from sbi_aalr import AALR, MHPosterior
 from sbi_aalr.checks import check_simulations, keep_digits
 from sbi_aalr.errors import PrecisionWarning
-from sbi_aalr.networks import Scale
+from sbi_aalr.networks import Scale, Stack, average_log_ratios, two_towers
+from sbi_aalr.networks.digits import find_scales
+from sbi_aalr.networks.stack import Offset
 from sbi_aalr.simulation.guarded import GuardedSimulator
 
 PRIOR = BoxUniform(-torch.ones(1), torch.ones(1))
@@ -126,3 +128,39 @@ def test_digits_are_kept_only_where_they_count():
     assert keep_digits(far[:1]).dtype == torch.float32
     assert keep_digits(torch.arange(30)[:, None]).dtype == torch.float32
     assert keep_digits(2**40 + torch.arange(30)[:, None]).dtype == torch.float64
+
+
+@pytest.mark.usefixtures("hasty_stack")
+@pytest.mark.filterwarnings("ignore:Maximum number of epochs")
+@pytest.mark.parametrize("base", ["auto", "posterior", "likelihood"])
+def test_posterior_of_every_structure_sees_the_digits(base):
+    """Rounded for the posterior alone, these data had one posterior for all."""
+    theta, x = (rows[:600] for rows in draw_stored())
+    trainer = AALR(PRIOR, base=base, show_progress_bars=False)
+    trainer.append_simulations(theta, x).train(seed=1, max_num_epochs=2)
+    stack = trainer._neural_net
+    members = [one.estimator for one in trainer._structures]
+    for offset in (None, Offset(x)):
+        whole = Stack(members, torch.ones(len(members)), offset=offset)
+        for estimator in (stack, whole, *members):
+            posterior = MHPosterior.from_estimator(estimator, PRIOR)
+            with torch.no_grad():
+                expected = estimator(theta[:50], x[:50])
+                rounded = estimator(theta[:50], x[:50].float())
+            found = [
+                posterior.potential(one[None], x=x_o)
+                for one, x_o in zip(theta[:50], x[:50], strict=True)
+            ]
+            log_prior = PRIOR.log_prob(theta[:50])
+            torch.testing.assert_close(torch.cat(found), expected + log_prior)
+            assert (expected - rounded).abs().max() > 0.1
+
+
+def test_net_that_begins_otherwise_is_given_float32():
+    theta, x = (rows[:300] for rows in draw_stored())
+    members = [two_towers(8, 1)(theta, x), build_quadratic(theta, x.float())]
+    for estimator in members:
+        ensemble = average_log_ratios([members[0], estimator])
+        assert len(find_scales(ensemble.embedding_net_x)) == 2 * (
+            estimator is members[0]
+        )

@@ -1,0 +1,82 @@
+"""Which digits of the data a network can tell apart."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from sbi_aalr.errors import PrecisionWarning
+from sbi_aalr.networks.scale import Scale, take_rows
+
+# Steps of float32 in a standard deviation below which its rounding is seen.
+_FEW_STEPS = 16
+
+
+def find_scale(embedding_net: nn.Module) -> Scale | None:
+    """The scale that an embedding net begins with, if it begins with one."""
+    while not isinstance(embedding_net, Scale):
+        # Of the nets of an ensemble, side by side, one stands for all.
+        children = list(embedding_net.children())
+        if not children or not isinstance(embedding_net, nn.Sequential | nn.ModuleList):
+            return None
+        embedding_net = children[0]
+    return embedding_net
+
+
+def find_scales(embedding_net: nn.Module) -> list[Scale]:
+    """All scales that data meet first in nets side by side; none where one has none."""
+    own = getattr(embedding_net, "scale", None)
+    if isinstance(own, Scale):
+        return [own]
+    if not isinstance(embedding_net, nn.ModuleList):
+        first = find_scale(embedding_net)
+        return [] if first is None else [first]
+    scales = []
+    for net in embedding_net:
+        found = find_scales(net)
+        if not found and getattr(net, "sees_data", True):
+            return []
+        scales += found
+    return scales
+
+
+def round_for(estimator: nn.Module, x: Tensor) -> Tensor:
+    """Round data to float32 for an estimator that does not centre them first."""
+    embed = getattr(estimator, "embedding_net_x", None)
+    if x.dtype != torch.float64 or (embed is not None and find_scales(embed)):
+        return x
+    return x.float()
+
+
+def warn_about_rounding(name: str, batch: Tensor) -> None:
+    """Warn where float32 rows differ by a few of its steps only.
+
+    Args:
+        name: What the rows are, for the message.
+        batch: Rows, shape `(N, *event_shape)`.
+
+    Warns:
+        PrecisionWarning: If a feature has a standard deviation of a few steps.
+    """
+    if batch.dtype != torch.float32:
+        return
+    rows = take_rows(batch)
+    centre = rows.median(dim=0).values
+    step = torch.finfo(torch.float32).eps * centre.abs()
+    spread = rows.std(dim=0, correction=0)
+    # A step is between half of this and this.
+    is_coarse = ((spread > 0) & (spread < _FEW_STEPS * step)).flatten()
+    if not is_coarse.any():
+        return
+    column = int(is_coarse.nonzero()[0])
+    count = rows.flatten(1)[:, column].unique().numel()
+    warnings.warn(
+        PrecisionWarning(
+            f"`{name}` has only {count} different values in {len(rows):,} rows of "
+            f"column {column}, as float32 has few near "
+            f"{float(centre.flatten()[column]):.7g}. Subtract a constant before the "
+            "numbers become float32.",
+            count,
+        ),
+        stacklevel=4,
+    )
