@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbi_aalr.checks import keep_digits
 from sbi_aalr.pools import NOT_LOSSES, Pool
 from sbi_aalr.seeding import derive_seed
 from sbi_aalr.simulation.store_marks import Failure
@@ -37,7 +38,8 @@ class SimulatedBatch(NamedTuple):
     Attributes:
         number: Its number in the run.
         theta: Parameters, shape `(N, D)`.
-        x: Data, shape `(N, *event_shape)`, float32, finite.
+        x: Data, shape `(N, *event_shape)`, finite; float32, or float64 where that
+            would blur them.
         failures: The simulations of it that failed.
     """
 
@@ -233,10 +235,14 @@ class _Collected:
 
     def join(self, form: Form) -> SimulatedBatch:
         rows = sorted(self._x)
-        x = torch.stack([self._x[row] for row in rows]) if rows else None
+        x = None
+        if rows:
+            kinds = {self._x[row].dtype for row in rows}
+            widest = torch.float64 if torch.float64 in kinds else torch.float32
+            x = torch.stack([self._x[row].to(widest) for row in rows])
         return SimulatedBatch(
             self._number,
             self._theta[rows],
-            torch.empty(0, *form.event_shape) if x is None else x,
+            torch.empty(0, *form.event_shape) if x is None else keep_digits(x),
             tuple(self._failures[row] for row in sorted(self._failures)),
         )

@@ -31,6 +31,8 @@ class GuardedSimulator:
         device: Where it wants theta; None for where theta is.
         no_batch: What it raised when it was given a batch, for the message if it fails
             on a row as well.
+        keeps_all: Whether float64 stays float64, for who rounds several calls' rows
+            together.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class GuardedSimulator:
         by_row: bool = False,
         device: str | None = None,
         no_batch: str = "",
+        keeps_all: bool = False,
     ) -> None:
         self._simulate = simulate
         self._by_row = by_row
         self._device = device
         self._no_batch = no_batch
+        self._keep = _move if keeps_all else keep_digits
         self._most_tries = 1
         # Where the last call found the generators, and where it left them.
         self._found: list[Tensor] = []
@@ -120,7 +124,7 @@ class GuardedSimulator:
         """The same for who keeps modes and generators; it may end long after that."""
         given = theta.detach().clone().to(self._device or theta.device)
         if not self._by_row:
-            return keep_digits(self._call(given, theta), theta.device)
+            return self._keep(self._call(given, theta), theta.device)
         rows = [self._call(*pair) for pair in zip(given, theta, strict=True)]
         for row, known in zip(rows, theta, strict=True):
             if row.shape != rows[0].shape:
@@ -129,7 +133,7 @@ class GuardedSimulator:
                     f"{tuple(rows[0].shape)} at theta = {theta[0].tolist()} and "
                     f"{tuple(row.shape)} at theta = {known.tolist()}."
                 )
-        return keep_digits(torch.stack(rows), theta.device)
+        return self._keep(torch.stack(rows), theta.device)
 
     @contextlib.contextmanager
     def _seeds_kept(self, device: torch.device) -> Iterator[None]:
@@ -172,6 +176,10 @@ class GuardedSimulator:
                 message += f" It takes no batch either, which raised {self._no_batch}."
             raise ValueError(message) from error
         return copy_numbers(x)
+
+
+def _move(rows: Tensor, device: torch.device) -> Tensor:
+    return rows.to(device)
 
 
 def _find_valid(x: Tensor) -> Tensor:

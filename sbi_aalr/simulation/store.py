@@ -161,6 +161,7 @@ class SimulationStore:
                     self._arrays.create(theta, x)
                 shapes = self._arrays.shapes
                 check_row_shapes(theta, x, shapes, f"the store {self.path}")
+                x = self._arrays.fit(x)
                 self._arrays.write(start, theta, x)
             sha256 = hash_rows(start, theta, x)
             self._marks.add(

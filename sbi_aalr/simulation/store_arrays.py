@@ -5,6 +5,7 @@ chunk takes the place of the old one as a whole.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from sbi_aalr.errors import PrecisionWarning
 
 _NAMES = ("theta", "x")
 # Bytes of a chunk, and most rows in it.
@@ -43,11 +46,11 @@ class Arrays:
         return int(self._open()[0].chunks[0])
 
     def create(self, theta: Tensor, x: Tensor) -> None:
-        """Make the arrays anew, for rows of these shapes."""
+        """Make the arrays anew, for rows of these shapes and x of this dtype."""
         import zarr
         from zarr.codecs import Crc32cCodec
 
-        row_bytes = max(4, 4 * x[0].numel())
+        row_bytes = max(4, x.element_size() * x[0].numel())
         rows = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // row_bytes))
         group = zarr.open_group(self.folder, mode="r+")
         names = ["simulation", "parameter"], ["simulation"]
@@ -57,13 +60,31 @@ class Arrays:
                 name,
                 shape=(0, *tensor.shape[1:]),
                 chunks=(rows, *tensor.shape[1:]),
-                dtype="float32",
+                dtype=str(tensor.dtype).removeprefix("torch."),
                 compressors=[Crc32cCodec()],
                 fill_value=float("nan"),
                 dimension_names=dimensions,
                 overwrite=True,
             )
         self._opened = []
+
+    def fit(self, x: Tensor) -> Tensor:
+        """Data in the dtype that the store has them in.
+
+        Warns:
+            PrecisionWarning: If that has not all of their digits.
+        """
+        dtype = getattr(torch, str(self._open()[1].dtype))
+        if x.dtype == torch.float64 and dtype != torch.float64:
+            warnings.warn(
+                PrecisionWarning(
+                    f"`x` is rounded to float32 as all data in {self.folder} are, and "
+                    "varies by less than a thousand of its steps. Subtract a constant, "
+                    "or begin another store.",
+                ),
+                stacklevel=4,
+            )
+        return x.to(dtype)
 
     def write(self, start: int, theta: Tensor, x: Tensor) -> None:
         """Write rows from `start` on, and wait until they are on disk.

@@ -6,7 +6,7 @@ generators, so in one process there is one simulation at a time.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -83,7 +83,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         rows: Numbers of the rows that succeeded.
-        x: Their data, shape `(n, *event_shape)`, float32.
+        x: Their data, shape `(n, *event_shape)`, float32 or float64.
         failures: Numbers of the rows that failed, and what is known of each.
     """
 
@@ -127,26 +127,44 @@ def find_form(payload: Payload, job: Job) -> Form | str:
     Raises:
         ImportError: If the simulator cannot be loaded here.
     """
-    simulate = _load(payload)
-    parts = torch.tensor(job.theta).split((2, 3))
-    problem = "it did not return one row for each parameter set"
+    simulate, theta = _load(payload), torch.tensor(job.theta)
+    problems = []
     with TURN, generators_kept():
-        for takes_batches in (True, False):
-            seed_generators(derive_seed(job.run, job.batch, OF_TRIAL, 0))
-            guarded = GuardedSimulator(simulate, by_row=not takes_batches)
-            try:
-                shapes = [_run(guarded, part, job).shape for part in parts]
-            except Exception as error:
-                problem = _describe(error)
-                continue
-            if shapes == [(2,), (3,)]:
-                problem = (
-                    "it must return one row for each parameter set, got one number. "
-                    "Give it the shape (1,): `x.unsqueeze(-1)`"
-                )
-            elif [shape[0] for shape in shapes if len(shape) > 1] == [2, 3]:
-                return Form(takes_batches, tuple(shapes[0][1:]))
-    return problem
+        # Where many parameters fail, one row is likelier to work than five.
+        for parts in (theta.split((2, 3)), *zip(theta.split(1), strict=True)):
+            for takes_batches in (True, False):
+                guarded = GuardedSimulator(simulate, by_row=not takes_batches)
+                try:
+                    found = _try_form(guarded, parts, job, takes_batches)
+                except TimeoutError as error:
+                    return f"it {error}"
+                if isinstance(found, Form):
+                    return found
+                problems.append(found)
+    together, by_row = problems[:2]
+    return together if together == by_row else f"{together}; row by row {by_row}"
+
+
+def _try_form(
+    guarded: GuardedSimulator, parts: Sequence[Tensor], job: Job, takes_batches: bool
+) -> Form | str:
+    """The form if the simulator works in this one, or what went wrong."""
+    seed_generators(derive_seed(job.run, job.batch, OF_TRIAL, 0))
+    try:
+        shapes = [_run(guarded, part, job).shape for part in parts]
+    except Exception as error:
+        if isinstance(cause := error.__cause__ or error, TimeoutError):
+            raise cause from None
+        return _describe(error)
+    sizes = [len(part) for part in parts]
+    if shapes == [(size,) for size in sizes]:
+        return (
+            "it must return one row for each parameter set, got one number. "
+            "Give it the shape (1,): `x.unsqueeze(-1)`"
+        )
+    if [shape[0] for shape in shapes if len(shape) > 1] == sizes:
+        return Form(takes_batches, tuple(shapes[0][1:]))
+    return "it did not return one row for each parameter set"
 
 
 def _load(payload: Payload) -> Callable[..., Any]:
@@ -200,7 +218,9 @@ def _simulate_batch(simulate: Callable[..., Any], job: Job) -> Outcome | None:
 
 def _simulate_rows(simulate: Callable[..., Any], job: Job) -> Outcome:
     """Simulate each row in a call of its own, with a seed of its own."""
-    guarded = GuardedSimulator(simulate, by_row=not job.form.takes_batches)
+    by_row = not job.form.takes_batches
+    # How many digits are worth keeping is seen of all rows together.
+    guarded = GuardedSimulator(simulate, by_row=by_row, keeps_all=True)
     rows, data, failures = [], [], []
     for row, theta in zip(job.rows, torch.tensor(job.theta), strict=True):
         seed = derive_seed(job.run, job.batch, OF_ROWS, row)
@@ -231,7 +251,7 @@ def _simulate_row(
                 f"it returned {tuple(x.shape[1:])}, not {job.form.event_shape} as for "
                 "other parameters"
             )
-        elif not torch.isfinite(x).all():
+        elif not torch.isfinite(x.float()).all():
             problem = _NOT_FINITE
         else:
             return x

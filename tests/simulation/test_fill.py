@@ -152,6 +152,7 @@ def test_retry_has_the_same_seed_and_may_succeed(tmp_path):
     store.note(takes_batches=False, event_shape=[2])
     fill_store(store, fail_first, PRIOR, **SETTINGS)
     assert is_equal(store[:], expected[:])
+    calls.clear()
     with pytest.raises(ValueError, match="no licence free"):
         fill(tmp_path / "other", fail_first, num_retries=0)
 
