@@ -24,6 +24,7 @@ from sbi_aalr.simulation.stored_rows import StoredRows
 from sbi_aalr.trainer.saving import VALIDITY
 from sbi_aalr.trainer.simulations import correct_prior
 from sbi_aalr.trainer.stacking import Structure
+from sbi_aalr.training.bases import check_given_base
 from sbi_aalr.training.classifiers import NamedBuilder
 from sbi_aalr.training.members import Member
 from sbi_aalr.training.parcel import select
@@ -96,6 +97,8 @@ def _require(document: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         "base": document["base"] == "given",
         "embedding_net_x": document["has_embedding"] and not given["classifier"],
     }
+    if missing["base"]:
+        check_given_base(given["base"])
     for name, is_missing in missing.items():
         if is_missing and given[name] is None:
             article = "an" if name[0] in "aeiou" else "a"

@@ -190,6 +190,8 @@ def test_density_of_sbis_is_given_again(tmp_path):
     with pytest.raises(ValueError, match=r"base=\.\.\."):
         save_and_load(trainer, tmp_path)
     assert are_equal(trainer, AALR.load(tmp_path, base=base, **QUIET))
+    with pytest.raises(TypeError, match="`base` must be the estimator or posterior"):
+        AALR.load(tmp_path, base="auto", **QUIET)
 
 
 def test_every_damaged_byte_is_found(stacked, tmp_path):
