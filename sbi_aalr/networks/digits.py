@@ -12,25 +12,17 @@ from sbi_aalr.networks.scale import Scale, take_rows
 _FEW_STEPS = 16
 
 
-def find_scale(embedding_net: nn.Module) -> Scale | None:
-    """The scale that an embedding net begins with, if it begins with one."""
-    while not isinstance(embedding_net, Scale):
-        # Of the nets of an ensemble, side by side, one stands for all.
-        children = list(embedding_net.children())
-        if not children or not isinstance(embedding_net, nn.Sequential | nn.ModuleList):
-            return None
-        embedding_net = children[0]
-    return embedding_net
-
-
 def find_scales(embedding_net: nn.Module) -> list[Scale]:
     """All scales that data meet first in nets side by side; none where one has none."""
+    if isinstance(embedding_net, Scale):
+        return [embedding_net]
     own = getattr(embedding_net, "scale", None)
     if isinstance(own, Scale):
         return [own]
+    if isinstance(embedding_net, nn.Sequential) and len(embedding_net):
+        return find_scales(embedding_net[0])
     if not isinstance(embedding_net, nn.ModuleList):
-        first = find_scale(embedding_net)
-        return [] if first is None else [first]
+        return []
     scales = []
     for net in embedding_net:
         found = find_scales(net)

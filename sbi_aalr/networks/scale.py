@@ -106,6 +106,8 @@ class Scale(nn.Module):
 
     def sees_rounding(self, rows: Tensor) -> bool:
         """Whether rows, `(N, *event_shape)`, would look different as float32."""
+        if rows.dtype == torch.float32:
+            return False
         change = self(rows.double()) - self(rows.float())
         return bool((change.abs() > _SMALL_SHARE).any())
 
@@ -176,7 +178,7 @@ def spans_decades(batch: Tensor) -> Tensor:
     rows = take_rows(batch)
     least = rows.amin(dim=0)
     stands_in = (rows == least) & (least < 0)
-    stands_in &= stands_in.sum(dim=0) >= max(2, _SHARED * len(rows))
+    stands_in &= _are_many(stands_in)
     if stands_in.any():
         rows = torch.where(stands_in, torch.nan, rows)
     low, high = _find_quantiles(rows, _OUTER_QUANTILES)
@@ -201,7 +203,7 @@ def _measure(rows: Tensor) -> tuple[Tensor, Tensor]:
     # From below and from above, and again: what is on the other side hides some.
     for sign in (1, -1) * 2:
         edge, is_edge = _find_edge(some, kept, sign)
-        is_edge &= is_edge.sum(dim=0) >= max(2, _SHARED * len(some))
+        is_edge &= _are_many(is_edge)
         without = kept & ~is_edge
         column = (is_edge.any(dim=0) & without.any(dim=0)).nonzero()[:, 0]
         if len(column) == 0:
@@ -216,6 +218,11 @@ def _measure(rows: Tensor) -> tuple[Tensor, Tensor]:
         is_left_out = column[gap > size]
         kept[:, is_left_out] = without[:, is_left_out]
     return places.reshape(rows.shape[1:]), sizes.reshape(rows.shape[1:])
+
+
+def _are_many(chosen: Tensor) -> Tensor:
+    """In which features so many rows are chosen that it is not by chance."""
+    return chosen.sum(dim=0) >= max(2, _SHARED * len(chosen))
 
 
 def _find_edge(rows: Tensor, kept: Tensor, sign: int) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,8 @@ from typing import TypeVar
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from sbi_aalr.networks.digits import find_scale
-from sbi_aalr.networks.scale import Scale, sort_trials
+from sbi_aalr.networks.digits import find_scales
+from sbi_aalr.networks.scale import sort_trials
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -48,8 +48,8 @@ def build_alike(
     Returns:
         The net.
     """
-    scales = map(_find_own_scale, others)
-    if all(scale is None or scale.sorted is None for scale in scales):
+    scales = [scale for other in others for scale in find_scales(other)]
+    if all(scale.sorted is None for scale in scales):
         return build(x)
     net = build(sort_trials(x))
     _sort_first(net)
@@ -58,13 +58,8 @@ def build_alike(
 
 def _sort_first(net: nn.Module) -> bool:
     """Have a net of data sort trials before all else; False if it cannot."""
-    scale = _find_own_scale(net)
-    if scale is not None:
+    # What scales the data first: not a scale that the user has somewhere inside.
+    scales = find_scales(net)
+    for scale in scales:
         scale.sort_rows()
-    return scale is not None
-
-
-def _find_own_scale(net: nn.Module) -> Scale | None:
-    """What scales the data first: not a scale that the user has somewhere inside."""
-    scale = getattr(net, "scale", None)
-    return scale if isinstance(scale, Scale) else find_scale(net)
+    return bool(scales)

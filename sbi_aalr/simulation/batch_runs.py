@@ -235,11 +235,8 @@ class _Collected:
 
     def join(self, form: Form) -> SimulatedBatch:
         rows = sorted(self._x)
-        x = None
-        if rows:
-            kinds = {self._x[row].dtype for row in rows}
-            widest = torch.float64 if torch.float64 in kinds else torch.float32
-            x = torch.stack([self._x[row].to(widest) for row in rows])
+        # Not a stack, as some may have more digits than others.
+        x = torch.cat([self._x[row].unsqueeze(0) for row in rows]) if rows else None
         return SimulatedBatch(
             self._number,
             self._theta[rows],

@@ -48,7 +48,7 @@ class GuardedSimulator:
         self._by_row = by_row
         self._device = device
         self._no_batch = no_batch
-        self._keep = _move if keeps_all else keep_digits
+        self._keep = Tensor.to if keeps_all else keep_digits
         self._most_tries = 1
         # Where the last call found the generators, and where it left them.
         self._found: list[Tensor] = []
@@ -176,10 +176,6 @@ class GuardedSimulator:
                 message += f" It takes no batch either, which raised {self._no_batch}."
             raise ValueError(message) from error
         return copy_numbers(x)
-
-
-def _move(rows: Tensor, device: torch.device) -> Tensor:
-    return rows.to(device)
 
 
 def _find_valid(x: Tensor) -> Tensor:
