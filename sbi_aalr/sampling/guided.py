@@ -23,10 +23,10 @@ from sbi_aalr.networks.pairs import match
 from sbi_aalr.types import LogProbFn
 
 # Draws of q for each observation.
-NUM_DRAWS = 500
+NUM_DRAWS = 250
 # Draws of the prior that are weighed beside them: those of most weight, and as many
 # that stand for the others.
-_MOST_CANDIDATES = 500
+_MOST_CANDIDATES = 250
 # Starts that a kernel is built from.
 NUM_STARTS = 400
 

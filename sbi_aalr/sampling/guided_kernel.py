@@ -53,8 +53,13 @@ def follow(plan: Plan, guide: Guide, x: Tensor) -> Plan:
     settings, thin = plan.settings, plan.guided_thin or plan.thin
     num_draws = settings.warmup_steps // max(plan.thin, block_size(plan.kernel))
     num_steps = num_draws * max(thin, WARMUP_THIN)
+    kernel = (
+        guide_jumps(guide, x)
+        if _has_default_kernel(plan)
+        else guide_kernel(guide, x, plan.kernel)
+    )
     return plan._replace(
-        kernel=guide_kernel(guide, x, plan.kernel),
+        kernel=kernel,
         settings=replace(settings, warmup_steps=num_steps),
         thin=thin,
     )
@@ -62,12 +67,17 @@ def follow(plan: Plan, guide: Guide, x: Tensor) -> Plan:
 
 def count_warmed_up(plan: Plan) -> int:
     """Chains to warm up for a plan: what the default kernel needs the starts tell."""
-    is_default = plan.kernel is jump_walk.KERNEL
-    return max(plan.num_chains, _SMALL_POPULATION if is_default else _POPULATION)
+    few = _SMALL_POPULATION if _has_default_kernel(plan) else _POPULATION
+    return max(plan.num_chains, few)
+
+
+def _has_default_kernel(plan: Plan) -> bool:
+    """By name, as a kernel that was sent to a worker is another object there."""
+    return plan.settings.kernel == "jump_walk"
 
 
 def guide_kernel(guide: Guide, x: Tensor, kernel: Kernel) -> Kernel:
-    """Mix a kernel with proposals from q.
+    """Mix a kernel, not the default one, with proposals from q.
 
     Its parameters hold all that it needs to know of the observations, so that one that
     was made for some serves others too, with their parameters.
@@ -80,9 +90,6 @@ def guide_kernel(guide: Guide, x: Tensor, kernel: Kernel) -> Kernel:
     Returns:
         The mixture.
     """
-    if kernel is jump_walk.KERNEL:
-        return _guide_jumps(guide, x)
-
     def build(generator: Generator, starts: Tensor) -> Tensor:
         return guide.embed(x)
 
@@ -90,7 +97,7 @@ def guide_kernel(guide: Guide, x: Tensor, kernel: Kernel) -> Kernel:
     return mix([own, kernel], [1 - _SHARE, _SHARE])
 
 
-def _guide_jumps(guide: Guide, x: Tensor) -> Kernel:
+def guide_jumps(guide: Guide, x: Tensor) -> Kernel:
     """Let the jumps of the default kernel come from its mixture and from q."""
 
     def build(generator: Generator, starts: Tensor) -> _Parameters:

@@ -14,7 +14,7 @@ import clusters
 import joblib
 import pytest
 import torch
-from exact_ratios import make_known
+from exact_ratios import make_known, make_posterior_density
 from linear_gaussian import SHORT, draw_pairs
 from torch.distributions import Independent, Normal
 
@@ -28,9 +28,13 @@ SETTINGS = {**SHORT, "seed": 1}
 
 
 @pytest.fixture
-def posterior():
+def prior():
     """Of its own, as other tests leave on theirs what cannot be sent."""
-    prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    return Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+
+
+@pytest.fixture
+def posterior(prior):
     return MHPosterior.from_estimator(make_known(), prior)
 
 
@@ -43,6 +47,17 @@ def sample(posterior, **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return posterior.sample_batched((50,), X, **{**SETTINGS, **settings})
+
+
+def test_kernel_that_a_density_guides_is_the_same_on_a_worker(posterior, prior):
+    """A kernel that was sent is another object, but no other kernel."""
+    estimator = make_known()
+    estimator.proposal = make_posterior_density()
+    guided = MHPosterior.from_estimator(estimator, prior)
+    expected = sample(guided)
+    with Counted() as executor:
+        assert torch.equal(sample(guided, executor=executor), expected)
+    assert not torch.equal(sample(posterior), expected)
 
 
 class Counted(ThreadPoolExecutor):

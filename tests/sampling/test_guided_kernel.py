@@ -9,7 +9,6 @@ from helpers import LIMIT, make_generator, measure_errors
 from linear_gaussian import X_O, exact_posterior
 from test_guided import spoil
 
-from sbi_aalr.mcmc import KERNELS
 from sbi_aalr.mcmc.ahead import advance
 from sbi_aalr.mcmc.kernels import independence
 from sbi_aalr.mcmc.run import run
@@ -17,7 +16,7 @@ from sbi_aalr.mcmc.step import init
 from sbi_aalr.mcmc.student_mixture import log_density
 from sbi_aalr.sampling import guided_kernel
 from sbi_aalr.sampling.guided import Guide
-from sbi_aalr.sampling.guided_kernel import count_warmed_up, guide_kernel
+from sbi_aalr.sampling.guided_kernel import count_warmed_up, guide_jumps
 from sbi_aalr.sampling.plan import make_plan
 from sbi_aalr.sampling.settings import Settings
 
@@ -46,7 +45,7 @@ def make_starts(num_starts=400, seed=0):
 def weigh(log_scale):
     """Mean weights of the proposals for each observation, with standard errors."""
     guide = Guide(spoil(make_posterior_density(), log_scale=log_scale))
-    kernel = guide_kernel(guide, X, KERNELS["jump_walk"])
+    kernel = guide_jumps(guide, X)
     starts = make_starts()
     parameters = kernel.build(make_generator(1), starts)
     _, info = advance(
@@ -85,7 +84,7 @@ def test_posterior_that_q_is_too_narrow_for_has_no_great_weights():
     guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
     starts = make_starts()
     embedded = guide.embed(X)
-    kernel = guide_kernel(guide, X, KERNELS["jump_walk"])
+    kernel = guide_jumps(guide, X)
     (jumps, _) = kernel.build(make_generator(1), starts)
     alone = log_posterior(starts) - guide.log_density(embedded, starts)
     assert torch.equal(jumps[0], embedded)
@@ -100,7 +99,7 @@ def test_posterior_that_q_is_too_narrow_for_has_no_great_weights():
 def sample_few(num_draws=40_000):
     """Errors of means and squares by two chains, with a q that is too narrow."""
     guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
-    kernel = guide_kernel(guide, X, KERNELS["jump_walk"])
+    kernel = guide_jumps(guide, X)
     starts = make_starts()
     _, chains = run(
         make_generator(2),
@@ -140,7 +139,7 @@ def test_a_density_of_q_alone_where_chains_stand_is_caught(monkeypatch):
 
 def test_mixture_learns_from_draws_and_the_walk_in_warm_up_alone():
     guide = Guide(make_posterior_density())
-    kernel = guide_kernel(guide, X, KERNELS["jump_walk"])
+    kernel = guide_jumps(guide, X)
     before = kernel.build(make_generator(), make_starts())
     draws = make_starts(seed=1).unsqueeze(0) + 20
     warmed_up, later = (
