@@ -1,10 +1,12 @@
 """The formats that are written, each whole or not at all, and hashes of content."""
 
+import contextlib
 import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,9 +194,13 @@ def write_datatree(path: Path, tree: "xr.DataTree") -> Path:
     """
     if path.suffix == ".zarr":
         # Version 3 has no specification yet for the text that names parameters.
-        return write_folder(path, lambda target: tree.to_zarr(target, zarr_format=2))
+        with _without_cluster():
+            return write_folder(
+                path, lambda target: tree.to_zarr(target, zarr_format=2)
+            )
     # In memory first: on a full disk HDF5 takes the whole process down.
-    content = bytes(tree.to_netcdf(engine="h5netcdf"))
+    with _without_cluster():
+        content = bytes(tree.to_netcdf(engine="h5netcdf"))
     return write_bytes(path, content + _TAIL + _hash_bytes(content))
 
 
@@ -216,11 +222,26 @@ def read_datatree(path: Path) -> "xr.DataTree":
     elif found != _hash_bytes(content):
         raise ValueError(f"{path} is damaged: its content does not fit its hash.")
     try:
-        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as stored:
+        with _without_cluster(), xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as stored:
             return stored.load()
     # Damage shows in many ways.
     except Exception as error:
         raise ValueError(f"{path} is no NetCDF file of chains: {error}.") from error
+
+
+@contextlib.contextmanager
+def _without_cluster() -> Iterator[None]:
+    """Keep xarray from asking a Dask client, where there is one, for a lock.
+
+    Nobody else has what is in this process's memory, and the cluster does not know it.
+    """
+    if "dask" not in sys.modules:
+        yield
+        return
+    import dask
+
+    with dask.config.set(scheduler="synchronous"):
+        yield
 
 
 def _hash_bytes(content: bytes) -> bytes:

@@ -20,6 +20,7 @@ from torch.distributions import Independent, Normal
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.comparison import compare
+from sbi_aalr.persistence.run_store import read_run
 from sbi_aalr.pools import InProcess, own_processes
 from sbi_aalr.sampling import chunks, elsewhere
 
@@ -209,6 +210,16 @@ def test_executor_must_be_one(posterior):
 def client():
     with clusters.open_client(os.path.dirname(os.path.dirname(__file__))) as client:
         yield client
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_draws_on_disk_do_not_wait_for_a_cluster(client, posterior, tmp_path):
+    """Where there is one, xarray asks it for a lock on what only this process has."""
+    draws = sample(posterior, out=tmp_path / "draws.zarr")
+    out = tmp_path / "draws.nc"
+    assert torch.equal(sample(posterior, out=out), draws)
+    chains = read_run(out, posterior.target).chains
+    torch.testing.assert_close(chains.theta, posterior.chains.theta)
 
 
 @pytest.mark.slow
