@@ -48,6 +48,16 @@ class Misspecification(NamedTuple):
         """Which observations are farther than every simulation, bool, shape `(B,)`."""
         return self.distance > self.largest
 
+    def describe(self, distance: float) -> str:
+        """A distance in words, in units of the typical one.
+
+        Counts and categories have most often their equals among the simulations; then
+        the typical distance is zero and no unit.
+        """
+        if self.typical == 0:
+            return f"{distance:.2g} interquartile ranges"
+        return f"{distance / self.typical:.1f} times the typical one"
+
 
 def measure_misspecification(x_o: Tensor, x: Tensor) -> Misspecification:
     """Compare observations with simulations from the prior.
@@ -129,7 +139,7 @@ def warn_if_misspecified(
     Warns:
         FarObservationWarning: If an observation is farther from its nearest simulations
             than every simulation held out. Its `value` is the distance over the typical
-            one.
+            one, infinite where that is zero.
 
     Raises:
         TypeError: If either is no tensor.
@@ -138,17 +148,17 @@ def warn_if_misspecified(
     found = measure_misspecification(x_o, x)
     if found.far.any():
         worst = int(found.distance.argmax())
-        ratio = float(found.distance[worst] / found.typical)
+        distance = float(found.distance[worst])
         what = "The observation"
         if len(found.distance) > 1:
             what = f"{int(found.far.sum())} of {len(found.distance)} observations"
             what += f", the worst is number {worst}: it"
         warning = FarObservationWarning(
             f"{what} is farther from the simulations than each of "
-            f"{found.num_held_out} simulations held out, {ratio:.1f} times the typical "
-            "distance. The network has not been there: check units and order of the "
-            "data, the simulator and the prior.",
-            value=ratio,
+            f"{found.num_held_out} simulations held out: the distance is "
+            f"{found.describe(distance)}. The network has not been there: check units "
+            "and order of the data, the simulator and the prior.",
+            value=distance / found.typical if found.typical else float("inf"),
         )
         warnings.warn(warning, stacklevel=stacklevel)
     return found

@@ -222,7 +222,10 @@ def read_datatree(path: Path) -> "xr.DataTree":
     elif found != _hash_bytes(content):
         raise ValueError(f"{path} is damaged: its content does not fit its hash.")
     try:
-        with _without_cluster(), xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as stored:
+        with (
+            _without_cluster(),
+            xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as stored,
+        ):
             return stored.load()
     # Damage shows in many ways.
     except Exception as error:

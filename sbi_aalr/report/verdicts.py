@@ -164,11 +164,10 @@ def judge_data(checks: Checks) -> Verdict:
     if found is None:
         return Verdict(question, "unknown", "Not run", _explain_missing("this check"))
     far = int(found.far.sum())
-    ratio = float(found.distance.max() / found.typical)
     figures = (
-        f"The distance to the nearest simulations is {ratio:.1f} times the typical one"
-        f"{' at most' if len(found.distance) > 1 else ''}; "
-        f"the limit is {found.largest / found.typical:.1f}, the largest among "
+        f"The {'largest ' if len(found.distance) > 1 else ''}distance to the nearest "
+        f"simulations is {found.describe(float(found.distance.max()))}; the limit is "
+        f"{found.describe(found.largest)}, the largest among "
         f"{found.num_held_out:,} simulations."
     )
     if not far:

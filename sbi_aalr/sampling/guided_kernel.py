@@ -90,6 +90,7 @@ def guide_kernel(guide: Guide, x: Tensor, kernel: Kernel) -> Kernel:
     Returns:
         The mixture.
     """
+
     def build(generator: Generator, starts: Tensor) -> Tensor:
         return guide.embed(x)
 

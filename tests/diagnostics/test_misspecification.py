@@ -54,6 +54,18 @@ def test_constant_feature_does_not_divide_by_zero():
     assert found.far.tolist() == [False, True]
 
 
+def test_counts_have_their_equals_and_a_typical_distance_of_zero():
+    with seeded(1):
+        x = torch.poisson(torch.full((400, 1), 3.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = warn_if_misspecified(x[:2], x)
+    assert found.typical == 0 and not found.far.any()
+    with pytest.warns(FarObservationWarning, match="interquartile ranges") as w:
+        warn_if_misspecified(torch.tensor([[90.0]]), x)
+    assert w[0].message.value == float("inf")
+
+
 def test_warning_says_how_far_and_what_to_do():
     slcp = SLCP()
     with seeded(1):

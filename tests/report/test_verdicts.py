@@ -5,10 +5,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from helpers import make_generator
 from linear_gaussian import PRIOR, X_O, exact_posterior, simulate
 from spoiled import KINDS, POSTERIORS, RATIOS
 
-from sbi_aalr.diagnostics import to_datatree
+from sbi_aalr.diagnostics import measure_misspecification, to_datatree
 from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.report import Checks, Evidence, Verdict, run_checks
 from sbi_aalr.report.evidence import ChainCheck
@@ -66,6 +67,15 @@ def test_observation_far_away_is_red_and_warned_of():
     verdict = judge(tree, checks)["Data familiar?"]
     assert (verdict.state, verdict.answer) == ("bad", "No")
     assert "Check units" in verdict.reason
+
+
+def test_counts_that_have_their_equals_are_judged():
+    x = torch.poisson(torch.full((400, 1), 3.0), generator=make_generator(1))
+    for x_o, state in ((x[0], "good"), (torch.tensor([90.0]), "bad")):
+        familiarity = measure_misspecification(x_o[None], x)
+        verdict = judge(make_tree(), Checks(familiarity=familiarity))["Data familiar?"]
+        assert verdict.state == state
+        assert "interquartile ranges; the limit is" in verdict.reason
 
 
 def test_without_a_simulator_four_questions_are_open_and_none_is_green():
