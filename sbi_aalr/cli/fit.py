@@ -12,7 +12,6 @@ from sbi_aalr.cli.options import (
     Device,
     EmbeddingNet,
     OnError,
-    ParameterNames,
     Prior,
     Seed,
     split_names,
@@ -48,7 +47,13 @@ def fit(
     scheduler: Scheduler = None,
     on_error: OnError = "skip",
     prior: Prior = None,
-    parameter_names: ParameterNames = None,
+    parameter_names: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the parameters, with commas between.",
+            show_default="theta_1, theta_2 and so on",
+        ),
+    ] = None,
     embedding_net: EmbeddingNet = None,
     time_limit: Annotated[
         float | None,
@@ -84,6 +89,7 @@ def fit(
     from sbi_aalr.cli.progress_lines import show_duration
     from sbi_aalr.persistence.checkpoint_files import remove_checkpoint
     from sbi_aalr.persistence.posterior_folder import check_posterior_folder
+    from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS
     from sbi_aalr.persistence.training_json import LOSSES, write_training
     from sbi_aalr.report.stack_figure import summarise_stack
     from sbi_aalr.trainer.describe import describe_estimator
@@ -92,6 +98,8 @@ def fit(
     num_simulations = check_positive_int("num_simulations", num_simulations)
     # Before the long part: a folder that cannot be made should not cost a fit.
     check_posterior_folder(out)
+    if (out / POSTERIOR_SETTINGS).exists():
+        show_line(f"The posterior in {out} will be replaced.")
     if simulator is not None:
         function = CalledByName(import_simulator(simulator).simulate, simulator)
         if store is None:

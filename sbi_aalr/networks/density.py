@@ -22,7 +22,7 @@ from sbi_aalr.networks.coordinates import (
 )
 from sbi_aalr.networks.encode import Encode
 from sbi_aalr.networks.mixture import Components, MixtureHead, MixtureLayer
-from sbi_aalr.networks.mlp import count_features
+from sbi_aalr.networks.mlp import PROBED, check_features, count_features
 from sbi_aalr.networks.regression import regress
 from sbi_aalr.networks.residual import ResidualStack
 from sbi_aalr.networks.scale import Scale
@@ -73,6 +73,7 @@ class Condition(nn.Module):
         if embedding_net is not None:
             self.embedding_net = copy.deepcopy(embedding_net).float()
             self.encode = nn.Identity()
+            check_features(self.embedding_net, self.scale(condition[:PROBED]))
             width = count_features(self.embedding_net, self.scale(condition[:2]))
             features = features[:, :0]
         else:

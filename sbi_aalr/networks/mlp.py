@@ -1,5 +1,6 @@
 """The paper's network: an MLP on parameters and data together."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,8 @@ from sbi_aalr.networks.selu import SELU
 
 # Posteriors are narrower than priors: the network begins with that much more detail.
 _INPUT_GAIN = 3.0
+# Rows that an embedding net is tried with.
+PROBED = 64
 
 
 def mlp(
@@ -82,9 +85,34 @@ def embed_scaled(batch: Tensor, embedding_net: nn.Module | None) -> nn.Sequentia
     The net is copied, so that two networks of one builder do not share its weights.
     """
     net: nn.Module = nn.Flatten(start_dim=1)
+    scale = Scale(batch)
     if embedding_net is not None:
         net = copy.deepcopy(embedding_net).float()
-    return nn.Sequential(Scale(batch), net)
+        check_features(net, scale(batch[:PROBED]))
+    return nn.Sequential(scale, net)
+
+
+def check_features(embedding_net: nn.Module, scaled: Tensor) -> None:
+    """Raise if an embedding net gives NaN or infinity for some scaled rows.
+
+    Raises:
+        ValueError: If it does. What it cannot take at all is left to `count_features`.
+    """
+    was_training = embedding_net.training
+    # Nothing is drawn, and nothing learned of these rows.
+    embedding_net.eval()
+    bad = torch.zeros(0, dtype=torch.bool)
+    with contextlib.suppress(RuntimeError), torch.no_grad():
+        features = embedding_net(scaled).reshape(len(scaled), -1)
+        bad = ~torch.isfinite(features).all(dim=1)
+    embedding_net.train(was_training)
+    if bad.any():
+        raise ValueError(
+            "An embedding net must give finite numbers, but gave NaN or infinity for "
+            f"{int(bad.sum())} of {len(bad)} rows. It is given scaled data, here from "
+            f"{float(scaled.amin()):.2g} to {float(scaled.amax()):.2g}, not the data "
+            "themselves: take roots and logarithms of positive data in the simulator."
+        )
 
 
 def count_features(embedding_net: nn.Module, batch: Tensor) -> int:

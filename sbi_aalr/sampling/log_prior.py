@@ -42,6 +42,10 @@ class LogPrior:
         except ValueError:
             self._needs_check = True
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "LogPrior":
+        """Itself: nothing of it changes, and not every prior can be copied."""
+        return self
+
     def __call__(self, theta: Tensor) -> Tensor:
         """Evaluate parameters, shape `(..., D)` -> `(...)`, nats."""
         rows = theta.flatten(0, -2)

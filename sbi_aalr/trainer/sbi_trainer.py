@@ -37,6 +37,7 @@ from sbi_aalr.sampling.truncated_prior import take_off_cuts
 from sbi_aalr.sampling.validity import Validity
 from sbi_aalr.seeding import generators_kept
 from sbi_aalr.simulation import SimulationStore
+from sbi_aalr.trainer.copies import pack, unpack
 from sbi_aalr.trainer.describe import describe
 from sbi_aalr.trainer.left_out import leave_out_invalid
 from sbi_aalr.trainer.no_tracker import NoTracker
@@ -274,6 +275,12 @@ class SbiTrainer(RatioEstimatorTrainer):
             device=device,
             parameter_names=self._parameter_names,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return pack(dict(vars(self)))
+
+    def __setstate__(self, state_dict: dict[str, Any]) -> None:
+        super().__setstate__(unpack(state_dict))
 
     def _default_tracker(self) -> Tracker:
         return NoTracker()

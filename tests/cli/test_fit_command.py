@@ -48,6 +48,10 @@ def test_store_becomes_a_posterior_that_knows_of_failures(store, tmp_path):
     assert training["num_simulations"] == len(store) < 600
     assert training["num_simulations"] + training["num_failures"] == 600
     assert training["simulator"] == "my_model:simulate"
+    assert "will be replaced" not in result.output
+    again = call(store.path, "--out", folder, "--time-limit", 1)
+    assert "will be replaced" in again.output
+    assert MHPosterior.load(folder).parameter_names == ["theta_1", "theta_2"]
 
 
 def test_what_cannot_be_fitted_is_said_in_one_line(store, tmp_path, monkeypatch):

@@ -1,12 +1,16 @@
 """What builders say about wrong arguments, and what they build in any mode of torch."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from linear_gaussian import PRIOR
 from torch import nn
 
 from sbi_aalr import networks
+from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.sampling.prior_transform import find_transform
 
 BUILDERS = (networks.two_towers, networks.residual_mlp, networks.mlp)
 POSITIVE = (0, -1, 2.5, True, "8", math.nan, None)
@@ -74,6 +78,30 @@ def test_embedding_net_of_another_size_is_named():
     build = networks.mlp((4,), embedding_net_x=nn.Linear(10, 4))
     with pytest.raises(ValueError, match=r"must take rows of shape \(3,\), but of two"):
         build(torch.ones(4, 1), torch.ones(4, 3))
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return x.sqrt()
+
+
+BUILDERS_WITH_NETS = [
+    partial(networks.mlp, (4,)),
+    networks.two_towers,
+    networks.residual_mlp,
+    partial(networks.posterior_mixture, find_transform(PRIOR), LogPrior(PRIOR)),
+]
+
+
+@pytest.mark.parametrize("builder", BUILDERS_WITH_NETS)
+def test_embedding_net_that_gives_nan_is_told_that_data_are_scaled(builder):
+    """Positive data, of which roots would do, were they not scaled."""
+    torch.manual_seed(0)
+    theta, x = PRIOR.sample((200,)), 10 + torch.randn(200, 3)
+    message = r"NaN or infinity for \d+ of 64 rows. It is given scaled data"
+    with pytest.raises(ValueError, match=message):
+        builder(embedding_net_x=Root())(theta, x)
+    builder(embedding_net_x=nn.Identity())(theta, x)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Coordinates of densities: a density in them is one in prior units, by the offset."""
 
+import copy
 import math
 
 import pytest
@@ -51,6 +52,17 @@ def make_coordinates(name, num_rows=2_000):
     prior = PRIORS[name]
     theta = prior.sample((num_rows,))
     return prior, ThetaCoordinates(theta, find_transform(prior), LogPrior(prior))
+
+
+def test_prior_that_cannot_be_copied_is_shared():
+    """Such as sbi's `RestrictedPrior`, which holds what a gradient may flow through."""
+    prior, coordinates = make_coordinates("unbounded")
+    prior.threshold = torch.ones(1, requires_grad=True) + 1
+    try:
+        twin = copy.deepcopy(coordinates)
+        assert torch.equal(twin(torch.ones(3, 2)), coordinates(torch.ones(3, 2)))
+    finally:
+        del prior.threshold
 
 
 @pytest.mark.parametrize("name", PRIORS)

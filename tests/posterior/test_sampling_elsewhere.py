@@ -129,8 +129,12 @@ def test_shard_whose_worker_was_lost_is_sampled_again(posterior):
 
 
 def test_shard_that_always_loses_its_worker_is_given_up(posterior):
-    with Losing(100) as executor, pytest.raises(OSError, match="connection lost"):
+    with (
+        Losing(100) as executor,
+        pytest.raises(OSError, match="connection lost") as caught,
+    ):
         sample(posterior, executor=executor)
+    assert "observations, lost its worker 4 times" in caught.value.__notes__[0]
     assert max(executor.lost.values()) == 4
 
 

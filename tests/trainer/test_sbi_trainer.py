@@ -1,5 +1,6 @@
 """`AALR` where sbi's `NRE_A` stands."""
 
+import copy
 import inspect
 import pickle
 
@@ -9,11 +10,13 @@ from linear_gaussian import build_quadratic, simulate
 from sbi.inference import NRE_A
 from sbi.inference.trainers._contracts import LossArgsNRE, LossArgsNRE_A
 from sbi.neural_nets.net_builders.estimator_configs import ClassifierConfig
+from sbi.utils.tracking import TensorBoardTracker
 from torch import nn
 from torch.distributions import MultivariateNormal
 from trainers import FEW, SOON, append, get_estimator, make_trainer, weights
 
 from sbi_aalr import AALR, MHPosteriorParameters, networks
+from sbi_aalr.trainer.no_tracker import NoTracker
 
 
 class Convolution(nn.Sequential):
@@ -72,15 +75,28 @@ def test_classifiers_of_every_kind_are_taken(classifier):
     assert not torch.equal(weights(trainer.train_online(simulate, **FEW)), before)
 
 
-def test_pickled_trainer_comes_back():
+@pytest.mark.parametrize(
+    "make_copy", [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))]
+)
+def test_copied_trainer_trains_as_the_first_one_does(make_copy):
     trainer = append(make_trainer())
-    estimator = trainer.train(**SOON)
-    with pytest.warns(UserWarning, match="inference object is pickled"):
-        copy = pickle.loads(pickle.dumps(trainer))
-    assert torch.equal(weights(get_estimator(copy)), weights(estimator))
-    copy.train(**SOON)
-    with pytest.warns(UserWarning, match="Maximum number of epochs"):
-        copy.train(max_num_epochs=1, training_batch_size=50)
+    untrained = make_copy(trainer)
+    estimator = trainer.train(**{**SOON, "seed": 1})
+    twin = make_copy(trainer)
+    assert torch.equal(weights(get_estimator(twin)), weights(estimator))
+    assert torch.equal(
+        weights(untrained.train(**{**SOON, "seed": 1})), weights(estimator)
+    )
+    again = twin.train(retrain_from_scratch=True, **{**SOON, "seed": 2})
+    expected = trainer.train(retrain_from_scratch=True, **{**SOON, "seed": 2})
+    assert torch.equal(weights(again), weights(expected))
+    assert not torch.equal(weights(again), weights(estimator))
+
+
+def test_copy_says_that_it_has_no_tracker():
+    trainer = make_trainer(tracker=TensorBoardTracker.__new__(TensorBoardTracker))
+    with pytest.warns(UserWarning, match="copy of this trainer has none"):
+        assert isinstance(copy.deepcopy(trainer)._tracker, NoTracker)
 
 
 def test_arguments_of_the_loss_are_those_of_nre_a():
