@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _MAX_POINTS = 400
 # A loss that rises by more than this share of what it had fallen is over-fitted.
 _RISE, _FALL = 0.1, 0.02
-# Fewer than these are marked.
+# Fewer than these are marked, and too few to judge.
 _FEW_POINTS = 30
 
 
@@ -36,11 +36,12 @@ def describe_training(training: Mapping[str, Sequence[float]]) -> str:
     kept = find_kept(training)
     if kept is None:
         losses = np.asarray(training.get("training_loss", ()), dtype=float)
+        if len(losses) < _FEW_POINTS:
+            return f"{len(losses)} losses are too few to tell whether it is level."
         late, last = (part.mean() for part in np.array_split(losses, 10)[-2:])
-        falls = len(losses) >= _FEW_POINTS and last < late - _FALL * np.ptp(losses)
         return (
             "It still falls at the end: more simulations, or more time, would help."
-            if falls
+            if last < late - _FALL * np.ptp(losses)
             else "It is level at the end. A loss on fresh simulations cannot over-fit."
         )
     held_out = np.asarray(training["validation_loss"], dtype=float)

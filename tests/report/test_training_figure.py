@@ -30,6 +30,7 @@ from sbi_aalr.report.training_figure import (
         ),
         ({"training_loss": list(np.linspace(0.9, 0.4, 100))}, "still falls", None),
         ({"training_loss": [0.5] * 100}, "is level at the end", None),
+        ({"training_loss": [0.5, 0.4, 0.3]}, "3 losses are too few to tell", None),
     ],
 )
 def test_words_about_the_loss_follow_its_curve(training, said, kept):

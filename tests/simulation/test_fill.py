@@ -184,7 +184,7 @@ def test_no_more_batches_are_out_than_allowed(tmp_path):
             nonlocal most
             futures.append(Future())
             result = function(*arguments)
-            threading.Timer(0.05, futures[-1].set_result, [result]).start()
+            threading.Timer(0.3, futures[-1].set_result, [result]).start()
             most = max(most, sum(not future.done() for future in futures))
             return futures[-1]
 
