@@ -67,6 +67,10 @@ class OtherObservationWarning(AALRWarning):
     """A posterior that was truncated for one observation is asked about others."""
 
 
+class NormaliserWarning(AALRWarning):
+    """So few draws tell a normaliser that a log-density is off by a constant."""
+
+
 class UnusedSettingsWarning(AALRWarning):
     """Settings of sbi's sampler were given that have no meaning for ours."""
 

@@ -10,7 +10,7 @@ import pytest
 from linear_gaussian import PRIOR, SHORT, build_quadratic, simulate
 
 from sbi_aalr import AALR, MHPosterior
-from sbi_aalr.training import correct
+from sbi_aalr.training import correct, members, recipe
 
 
 @pytest.fixture(scope="session")
@@ -62,4 +62,15 @@ def hasty_stack():
         patch.setattr("sbi_aalr.training.offset._NUM_STEPS", 100)
         patch.setattr("sbi_aalr.training.assemble._NUM_CONTRASTS", 48)
         patch.setattr("sbi_aalr.training.assemble._OFFSET_CONTRASTS", 16)
+        yield
+
+
+@pytest.fixture(scope="module")
+def hasty_recipe(hasty_stack):
+    """Few passes besides, where it is not the point how good the posterior is."""
+    first, *others = recipe._ENTRIES
+    few = first._replace(recipe=first.recipe._replace(num_passes=8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "_ENTRIES", [few, *others])
+        patch.setattr(members, "_PLAIN_PASSES", 24)
         yield

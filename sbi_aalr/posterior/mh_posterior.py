@@ -87,7 +87,8 @@ class MHPosterior(LastRun):
         """
         width = check_estimator(estimator).input_shape.numel()
         check_prior("prior", prior, width)
-        device = str(next(estimator.parameters()).device)
+        # An exact ratio has no weights.
+        device = next((str(one.device) for one in estimator.parameters()), "cpu")
         potential_fn = RatioBasedPotential(estimator, prior, device=device)
         return cls(potential_fn, prior, find_transform(prior, device), **settings)
 

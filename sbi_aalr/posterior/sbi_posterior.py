@@ -180,8 +180,8 @@ class SbiPosterior(NeuralPosterior):
     ) -> Tensor:
         """Evaluate the log-posterior density, log r(x|theta) + log p(theta) - log Z(x).
 
-        Z(x) = E_prior[r(x|theta)], one for the exact ratio, makes it a density; it is
-        measured, and `normaliser` tells its Monte Carlo error.
+        Z(x) = E_prior[r(x|theta)], one for the exact ratio, makes it a density. It is
+        measured: `normaliser` tells its error, `NormaliserWarning` that it is large.
 
         Args:
             theta: Parameters, shape `(N, D)` or `(D,)`.
@@ -199,7 +199,7 @@ class SbiPosterior(NeuralPosterior):
             log_density = self.potential(theta, x, track_gradients=track_gradients)
             if not isinstance(self.potential_fn, RatioBasedPotential):
                 return log_density
-            return log_density - self.normaliser(x).log_normaliser
+            return log_density - self.normaliser(x).warn_if_unknown().log_normaliser
 
     def potential(
         self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False

@@ -11,6 +11,7 @@ References:
 
 import math
 import operator
+import warnings
 from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_positive_int, check_seed
+from sbi_aalr.errors import NormaliserWarning
 from sbi_aalr.mcmc.weights import LogMean, sum_weights
 from sbi_aalr.networks.pairs import fix_observations, take_apart
 from sbi_aalr.sampling.guided import Guide, find_guide
@@ -31,6 +33,7 @@ from sbi_aalr.seeding import seeded
 # Entries of a block of logits: it should stay in the cache of a CPU.
 _BLOCK_ENTRIES = 2**20
 _BLOCK_ROWS = 2_000
+_LEAST_EFFECTIVE = 30
 # Of the prior where draws of q stand beside them.
 _FEW_DRAWS = 20_000
 
@@ -43,12 +46,32 @@ class Normaliser(NamedTuple):
             ratio.
         standard_error: Monte Carlo standard error of each, shape `(B,)`, nats.
         num_effective: Effective number of the prior draws, shape `(B,)`; with fewer
-            than some 30 neither number above can be relied on.
+            than 30 neither number above can be relied on.
     """
 
     log_normaliser: Tensor
     standard_error: Tensor
     num_effective: Tensor
+
+    def warn_if_unknown(self, *, stacklevel: int = 2) -> "Normaliser":
+        """Return itself, and say so where the normaliser cannot be relied on.
+
+        Warns:
+            NormaliserWarning: If the draws are worth fewer than 30 of the posterior.
+        """
+        least = float(self.num_effective.min())
+        # Written so that NaN warns.
+        if not least >= _LEAST_EFFECTIVE:
+            warning = NormaliserWarning(
+                "The normaliser of the log-density rests on draws of the prior that "
+                f"are worth {least:.1f} of the posterior, which is too narrow for "
+                "more: up to a constant the log-density is right, but the constant may "
+                "be off by far. `normaliser` tells its error, and `potential` is the "
+                "same without the constant.",
+                value=least,
+            )
+            warnings.warn(warning, stacklevel=stacklevel + 1)
+        return self
 
 
 def measure_log_mean(

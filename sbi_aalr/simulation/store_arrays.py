@@ -41,6 +41,12 @@ class Arrays:
         return [torch.Size(array.shape[1:]) for array in self._open()]
 
     @property
+    def x_dtype(self) -> torch.dtype:
+        """What x is kept in, float32 or float64."""
+        dtype: torch.dtype = getattr(torch, str(self._open()[1].dtype))
+        return dtype
+
+    @property
     def chunk_rows(self) -> int:
         """Rows of a chunk."""
         return int(self._open()[0].chunks[0])
@@ -74,7 +80,7 @@ class Arrays:
         Warns:
             PrecisionWarning: If that has not all of their digits.
         """
-        dtype = getattr(torch, str(self._open()[1].dtype))
+        dtype = self.x_dtype
         if x.dtype == torch.float64 and dtype != torch.float64:
             warnings.warn(
                 PrecisionWarning(

@@ -96,6 +96,11 @@ class FrozenRows:
         """Shape of a row of x."""
         return self._arrays.shapes[1]
 
+    @property
+    def x_dtype(self) -> torch.dtype:
+        """What x is kept in."""
+        return self._arrays.x_dtype
+
     def read(self, name: str, start: int, stop: int) -> Tensor:
         """Read some rows of `"theta"` or of `"x"`; none if there are none at all.
 

@@ -47,11 +47,15 @@ class StoredRows:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all rows as float32."""
-        return 4 * self.shape.numel()
+        """Bytes of all rows together, of the precision that they are kept in."""
+        dtypes = [
+            part.dtype if isinstance(part, Tensor) else part.x_dtype
+            for part in self._parts
+        ]
+        return self.shape.numel() * max(dtype.itemsize for dtype in dtypes)
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Read rows, a slice or by their numbers `(n,)` in any order, as float32.
+        """Read rows, a slice or by their numbers `(n,)` in any order.
 
         Raises:
             ValueError: If what is read is damaged.

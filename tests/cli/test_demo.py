@@ -21,9 +21,11 @@ from sbi_aalr.persistence.training_json import read_training, write_training
 from sbi_aalr.report.page import is_report
 from sbi_aalr.simulators import SLCP
 
+pytestmark = pytest.mark.usefixtures("hasty_recipe")
+
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def result(tmp_path_factory, hasty_recipe):
     return run_demo(
         tmp_path_factory.mktemp("demo") / "runs" / "slcp",
         num_simulations=1_000,

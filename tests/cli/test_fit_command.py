@@ -19,6 +19,8 @@ from sbi_aalr.simulation import SimulationStore
 
 PRIOR = BoxUniform(-2 * torch.ones(2), 2 * torch.ones(2))
 
+pytestmark = pytest.mark.usefixtures("hasty_recipe")
+
 
 @pytest.fixture
 def store(tmp_path):

@@ -12,7 +12,7 @@ from sbi_aalr.comparison.tasks import observe
 from sbi_aalr.simulators import TwoMoons
 from sbi_aalr.trainer.no_tracker import NoTracker
 
-BUDGET, SEED, NUM_SAMPLES = 120, 3, 200
+BUDGET, SEED, NUM_SAMPLES = 60, 3, 100
 
 
 def set_seed():
@@ -34,6 +34,7 @@ def run_small(folder, methods):
     return table.set_index("method")
 
 
+@pytest.mark.usefixtures("hasty_recipe")
 def test_small_run_has_every_metric_that_applies(tmp_path):
     row = run_small(tmp_path, ["aalr"]).loc["aalr"]
     expect_metrics(row, has_chains=True)

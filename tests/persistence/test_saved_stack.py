@@ -16,7 +16,7 @@ BASES = ("auto", "posterior", "likelihood")
 BOX = BoxUniform(-3 * torch.ones(2), 3 * torch.ones(2))
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Maximum number of epochs"),
-    pytest.mark.usefixtures("hasty_stack"),
+    pytest.mark.usefixtures("hasty_recipe"),
 ]
 
 

@@ -4,7 +4,8 @@ from linear_gaussian import PRIOR, draw_pairs, log_ratio
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import nn
 
-from sbi_aalr import networks
+from sbi_aalr import MHPosterior, networks
+from sbi_aalr.errors import NormaliserWarning
 from sbi_aalr.sampling.normaliser import PriorDraws
 
 THETA, _, X = draw_pairs(40, seed=1)
@@ -27,6 +28,26 @@ def test_exact_ratio_is_normalised_within_its_error():
     errors = result.log_normaliser.abs() / result.standard_error
     assert errors.max() < 5
     assert errors.mean() > 0.3
+
+
+def test_log_density_whose_normaliser_is_hardly_known_says_so():
+    """A posterior so narrow that no draw of the prior falls into it."""
+    theta = torch.full((1, 2), 0.5)
+    for width, is_known in ((0.1, True), (1e-4, False)):
+
+        class Narrow(Exact):
+            def forward(self, theta, x, width=width):
+                return -((theta - x) / width).square().sum(-1) / 2
+
+        posterior = MHPosterior.from_estimator(Narrow(0.0), PRIOR)
+        if is_known:
+            assert posterior.normaliser(theta).num_effective >= 30
+            posterior.log_prob(theta, x=theta)
+            continue
+        with pytest.warns(NormaliserWarning, match="may be off by far") as caught:
+            posterior.log_prob(theta, x=theta)
+        assert caught[0].filename == __file__ and caught[0].message.value < 30
+        posterior.potential(theta, x=theta)
 
 
 def test_what_was_added_is_measured():

@@ -23,6 +23,9 @@ class OwnPrior(torch.distributions.MultivariateNormal):
     """A prior that JSON cannot hold."""
 
 
+pytestmark = pytest.mark.usefixtures("hasty_recipe")
+
+
 def are_equal(first, second):
     theta, _, x = draw_pairs(50, 3)
     with torch.no_grad():
@@ -44,7 +47,7 @@ def draw(trainer):
 
 
 @pytest.fixture(scope="module")
-def stacked():
+def stacked(hasty_recipe):
     trainer = AALR(PRIOR, parameter_names=["a", "b"], **QUIET)
     append(trainer, 200)
     trainer.train(seed=1, stop_after_epochs=1)

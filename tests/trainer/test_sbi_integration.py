@@ -209,6 +209,7 @@ def test_posterior_follows_the_estimator_and_prior_it_is_given(fitted, estimator
     assert torch.equal(posterior.log_prob(theta, x=X_O), expected)
 
 
+@pytest.mark.usefixtures("hasty_recipe")
 def test_build_posterior_keeps_its_estimator_when_training_goes_on():
     trainer = AALR(PRIOR, show_progress_bars=False)
     trainer.train_online(simulate, num_simulations=100, seed=1)

@@ -193,6 +193,7 @@ def test_killed_call_goes_on_bit_for_bit(has_store, inline, tmp_path, monkeypatc
             assert counter.rows <= 5
 
 
+@pytest.mark.usefixtures("hasty_recipe")
 def test_killed_stack_goes_on_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "_TIMES_AS_LONG", 0)
 

@@ -16,7 +16,7 @@ from sbi_aalr.training.ratio_loss import RatioLoss
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Maximum number of epochs"),
-    pytest.mark.usefixtures("hasty_stack"),
+    pytest.mark.usefixtures("hasty_recipe"),
 ]
 
 

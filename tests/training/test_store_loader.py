@@ -106,6 +106,16 @@ def test_pass_that_is_left_early_leaves_no_thread(data):
     assert sum(len(batch[0]) for batch in loader) == 100
 
 
+def test_rows_of_float64_take_twice_the_memory(tmp_path):
+    store = SimulationStore(tmp_path / "sims")
+    x = 1e9 + torch.randn(20, 3, dtype=torch.float64)
+    store.append(torch.randn(20, 2), x)
+    rows = StoredRows([store.freeze()])
+    assert rows[:].dtype == torch.float64
+    assert rows.num_bytes == 20 * 3 * 8
+    assert StoredRows([x.float(), store.freeze()]).num_bytes == 40 * 3 * 8
+
+
 def test_memory_stays_bounded(tmp_path):
     store = SimulationStore(tmp_path / "sims")
     theta = torch.randn(2_000, 2)
