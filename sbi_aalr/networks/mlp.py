@@ -17,6 +17,8 @@ from sbi_aalr.networks.selu import SELU
 _INPUT_GAIN = 3.0
 # Rows that an embedding net is tried with.
 PROBED = 64
+# By which features of a row may differ between calls, as a share of the largest.
+_ROUNDING = 1e-3
 
 
 def mlp(
@@ -93,25 +95,34 @@ def embed_scaled(batch: Tensor, embedding_net: nn.Module | None) -> nn.Sequentia
 
 
 def check_features(embedding_net: nn.Module, scaled: Tensor) -> None:
-    """Raise if an embedding net gives NaN or infinity for some scaled rows.
+    """Raise if an embedding net cannot be relied on for some scaled rows.
 
     Raises:
-        ValueError: If it does. What it cannot take at all is left to `count_features`.
+        ValueError: If it gives NaN or infinity, or other features to a row that stands
+            alone. What it cannot take at all is left to `count_features`.
     """
     was_training = embedding_net.training
     # Nothing is drawn, and nothing learned of these rows.
     embedding_net.eval()
-    bad = torch.zeros(0, dtype=torch.bool)
+    features = alone = torch.zeros(1, 1)
     with contextlib.suppress(RuntimeError), torch.no_grad():
         features = embedding_net(scaled).reshape(len(scaled), -1)
-        bad = ~torch.isfinite(features).all(dim=1)
+        alone = embedding_net(scaled[:1]).reshape(1, -1)
     embedding_net.train(was_training)
+    bad = ~torch.isfinite(features).all(dim=1)
     if bad.any():
         raise ValueError(
             "An embedding net must give finite numbers, but gave NaN or infinity for "
             f"{int(bad.sum())} of {len(bad)} rows. It is given scaled data, here from "
             f"{float(scaled.amin()):.2g} to {float(scaled.amax()):.2g}, not the data "
             "themselves: take roots and logarithms of positive data in the simulator."
+        )
+    # Written so that NaN fails.
+    if not (alone - features[:1]).abs().amax() <= _ROUNDING * features.abs().amax():
+        raise ValueError(
+            "An embedding net must give a row the same features every time, whatever "
+            "rows are beside it, but the first row gets others alone. Leave out "
+            "statistics over rows, and noise that does not stop with `eval()`."
         )
 
 

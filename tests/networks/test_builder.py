@@ -80,17 +80,49 @@ def test_embedding_net_of_another_size_is_named():
         build(torch.ones(4, 1), torch.ones(4, 3))
 
 
-class Root(nn.Module):
-    def forward(self, x):
-        return x.sqrt()
-
-
 BUILDERS_WITH_NETS = [
     partial(networks.mlp, (4,)),
     networks.two_towers,
     networks.residual_mlp,
     partial(networks.posterior_mixture, find_transform(PRIOR), LogPrior(PRIOR)),
 ]
+
+
+class OverRows(nn.Module):
+    """Centres by the rows that happen to be there, or scales, or adds noise."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, x):
+        return self.how(x)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda x: x - x.mean(dim=0),
+        lambda x: x / x.std(dim=0),
+        lambda x: x + 0.1 * torch.randn_like(x),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:std")
+def test_embedding_net_that_looks_at_other_rows_is_refused(how):
+    torch.manual_seed(0)
+    theta, x = PRIOR.sample((200,)), 10 + torch.randn(200, 3)
+    for builder in BUILDERS_WITH_NETS:
+        with pytest.raises(ValueError, match="the same features every time"):
+            builder(embedding_net_x=OverRows(how))(theta, x)
+        # Those of torch do so in training alone.
+        builder(embedding_net_x=nn.Sequential(nn.BatchNorm1d(3), nn.Dropout()))(
+            theta, x
+        )
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return x.sqrt()
 
 
 @pytest.mark.parametrize("builder", BUILDERS_WITH_NETS)
