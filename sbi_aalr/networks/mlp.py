@@ -15,8 +15,9 @@ from sbi_aalr.networks.selu import SELU
 
 # Posteriors are narrower than priors: the network begins with that much more detail.
 _INPUT_GAIN = 3.0
-# Rows that an embedding net is tried with.
+# Rows that an embedding net is tried with, and numbers of large ones.
 PROBED = 64
+_PROBED_ENTRIES = 2**20
 # By which features of a row may differ between calls, as a share of the largest.
 _ROUNDING = 1e-3
 
@@ -101,6 +102,7 @@ def check_features(embedding_net: nn.Module, scaled: Tensor) -> None:
         ValueError: If it gives NaN or infinity, or other features to a row that stands
             alone. What it cannot take at all is left to `count_features`.
     """
+    scaled = scaled[: max(2, _PROBED_ENTRIES // max(1, scaled[0].numel()))]
     was_training = embedding_net.training
     # Nothing is drawn, and nothing learned of these rows.
     embedding_net.eval()
