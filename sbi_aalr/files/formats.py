@@ -187,6 +187,22 @@ def write_figure(path: Path, figure: "Figure") -> Path:
     return write_bytes(path, content.getbuffer())
 
 
+@contextlib.contextmanager
+def _without_cluster() -> Iterator[None]:
+    """Keep xarray from asking a Dask client, where there is one, for a lock.
+
+    Nobody else has what is in this process's memory, and the cluster does not know it.
+    """
+    if "dask" not in sys.modules:
+        yield
+        return
+    import dask
+
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@_without_cluster()
 def write_datatree(path: Path, tree: "xr.DataTree") -> Path:
     """Write a DataTree, whole or not at all: as Zarr if it ends so, else as NetCDF.
 
@@ -194,16 +210,13 @@ def write_datatree(path: Path, tree: "xr.DataTree") -> Path:
     """
     if path.suffix == ".zarr":
         # Version 3 has no specification yet for the text that names parameters.
-        with _without_cluster():
-            return write_folder(
-                path, lambda target: tree.to_zarr(target, zarr_format=2)
-            )
+        return write_folder(path, lambda target: tree.to_zarr(target, zarr_format=2))
     # In memory first: on a full disk HDF5 takes the whole process down.
-    with _without_cluster():
-        content = bytes(tree.to_netcdf(engine="h5netcdf"))
+    content = bytes(tree.to_netcdf(engine="h5netcdf"))
     return write_bytes(path, content + _TAIL + _hash_bytes(content))
 
 
+@_without_cluster()
 def read_datatree(path: Path) -> "xr.DataTree":
     """Read a NetCDF file that `write_datatree` wrote, or another without a hash.
 
@@ -222,29 +235,11 @@ def read_datatree(path: Path) -> "xr.DataTree":
     elif found != _hash_bytes(content):
         raise ValueError(f"{path} is damaged: its content does not fit its hash.")
     try:
-        with (
-            _without_cluster(),
-            xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as stored,
-        ):
+        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as stored:
             return stored.load()
     # Damage shows in many ways.
     except Exception as error:
         raise ValueError(f"{path} is no NetCDF file of chains: {error}.") from error
-
-
-@contextlib.contextmanager
-def _without_cluster() -> Iterator[None]:
-    """Keep xarray from asking a Dask client, where there is one, for a lock.
-
-    Nobody else has what is in this process's memory, and the cluster does not know it.
-    """
-    if "dask" not in sys.modules:
-        yield
-        return
-    import dask
-
-    with dask.config.set(scheduler="synchronous"):
-        yield
 
 
 def _hash_bytes(content: bytes) -> bytes:

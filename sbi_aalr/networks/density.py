@@ -4,7 +4,6 @@ See `mixture.py` for why a density is a ratio estimator. A likelihood's log-rati
 the offset log p(x), which no pair of theta can tell; `networks.stack` brings it in.
 """
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -22,7 +21,7 @@ from sbi_aalr.networks.coordinates import (
 )
 from sbi_aalr.networks.encode import Encode
 from sbi_aalr.networks.mixture import Components, MixtureHead, MixtureLayer
-from sbi_aalr.networks.mlp import PROBED, check_features, count_features
+from sbi_aalr.networks.mlp import copy_net, count_features
 from sbi_aalr.networks.regression import regress
 from sbi_aalr.networks.residual import ResidualStack
 from sbi_aalr.networks.scale import Scale
@@ -71,9 +70,8 @@ class Condition(nn.Module):
         self.encode: nn.Module
         features = self._find_features(self.scale(condition))
         if embedding_net is not None:
-            self.embedding_net = copy.deepcopy(embedding_net).float()
+            self.embedding_net = copy_net(embedding_net, self.scale, condition)
             self.encode = nn.Identity()
-            check_features(self.embedding_net, self.scale(condition[:PROBED]))
             width = count_features(self.embedding_net, self.scale(condition[:2]))
             features = features[:, :0]
         else:

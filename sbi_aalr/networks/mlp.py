@@ -16,8 +16,7 @@ from sbi_aalr.networks.selu import SELU
 # Posteriors are narrower than priors: the network begins with that much more detail.
 _INPUT_GAIN = 3.0
 # Rows that an embedding net is tried with, and numbers of large ones.
-PROBED = 64
-_PROBED_ENTRIES = 2**20
+_PROBED, _PROBED_ENTRIES = 64, 2**20
 # By which features of a row may differ between calls, as a share of the largest.
 _ROUNDING = 1e-3
 
@@ -90,19 +89,29 @@ def embed_scaled(batch: Tensor, embedding_net: nn.Module | None) -> nn.Sequentia
     net: nn.Module = nn.Flatten(start_dim=1)
     scale = Scale(batch)
     if embedding_net is not None:
-        net = copy.deepcopy(embedding_net).float()
-        check_features(net, scale(batch[:PROBED]))
+        net = copy_net(embedding_net, scale, batch)
     return nn.Sequential(scale, net)
 
 
-def check_features(embedding_net: nn.Module, scaled: Tensor) -> None:
+def copy_net(embedding_net: nn.Module, scale: Scale, batch: Tensor) -> nn.Module:
+    """A copy of an embedding net, once it has been tried with some scaled rows.
+
+    Raises:
+        ValueError: As `_check_features` does.
+    """
+    net = copy.deepcopy(embedding_net).float()
+    few = max(2, _PROBED_ENTRIES // max(1, batch[0].numel()))
+    _check_features(net, scale(batch[: min(_PROBED, few)]))
+    return net
+
+
+def _check_features(embedding_net: nn.Module, scaled: Tensor) -> None:
     """Raise if an embedding net cannot be relied on for some scaled rows.
 
     Raises:
         ValueError: If it gives NaN or infinity, or other features to a row that stands
             alone. What it cannot take at all is left to `count_features`.
     """
-    scaled = scaled[: max(2, _PROBED_ENTRIES // max(1, scaled[0].numel()))]
     was_training = embedding_net.training
     # Nothing is drawn, and nothing learned of these rows.
     embedding_net.eval()

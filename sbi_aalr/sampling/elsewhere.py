@@ -17,9 +17,9 @@ from sbi_aalr.sampling.until_converged import Result
 # How often a chunk may lose its worker while no other is done.
 _MOST_LOSSES = 3
 _LOST = (
-    f"Chunk {{}}, of {{}} observations, lost its worker {_MOST_LOSSES + 1} times: the "
-    "ratio may end the process, or need more memory than there is. With `out`, chunks "
-    "that are done are kept, and the same call goes on with the others."
+    "Chunk {}, of {} observations, lost its worker {} times: the ratio may end the "
+    "process, or need more memory than there is. With `out`, chunks that are done are "
+    "kept, and the same call goes on with the others."
 )
 
 
@@ -62,7 +62,11 @@ def sample_elsewhere(
                 except Exception as error:
                     num_losses[number] += 1
                     if num_losses[number] > _MOST_LOSSES:
-                        error.add_note(_LOST.format(number, len(chunks[number])))
+                        error.add_note(
+                            _LOST.format(
+                                number, len(chunks[number]), num_losses[number]
+                            )
+                        )
                         raise
                     pool.renew(generation)
                     hand_out(number)

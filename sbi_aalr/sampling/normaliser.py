@@ -53,7 +53,7 @@ class Normaliser(NamedTuple):
     standard_error: Tensor
     num_effective: Tensor
 
-    def warn_if_unknown(self, *, stacklevel: int = 2) -> "Normaliser":
+    def warn_if_unknown(self) -> "Normaliser":
         """Return itself, and say so where the normaliser cannot be relied on.
 
         Warns:
@@ -70,7 +70,8 @@ class Normaliser(NamedTuple):
                 "same without the constant.",
                 value=least,
             )
-            warnings.warn(warning, stacklevel=stacklevel + 1)
+            # Of the user's call of `log_prob`.
+            warnings.warn(warning, stacklevel=3)
         return self
 
 

@@ -81,16 +81,16 @@ def test_classifiers_of_every_kind_are_taken(classifier):
 def test_copied_trainer_trains_as_the_first_one_does(make_copy):
     trainer = append(make_trainer())
     untrained = make_copy(trainer)
-    estimator = trainer.train(**{**SOON, "seed": 1})
+    estimator = trainer.train(**SOON)
     twin = make_copy(trainer)
     assert torch.equal(weights(get_estimator(twin)), weights(estimator))
-    assert torch.equal(
-        weights(untrained.train(**{**SOON, "seed": 1})), weights(estimator)
-    )
+    assert torch.equal(weights(untrained.train(**SOON)), weights(estimator))
     again = twin.train(retrain_from_scratch=True, **{**SOON, "seed": 2})
     expected = trainer.train(retrain_from_scratch=True, **{**SOON, "seed": 2})
     assert torch.equal(weights(again), weights(expected))
     assert not torch.equal(weights(again), weights(estimator))
+    with pytest.warns(UserWarning, match="Maximum number of epochs"):
+        twin.train(max_num_epochs=1, training_batch_size=50)
 
 
 def test_copy_says_that_it_has_no_tracker():
