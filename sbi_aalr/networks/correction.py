@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sbi_aalr.networks.encode import Encode
+from sbi_aalr.networks.encode import Encode, squash
 from sbi_aalr.networks.mixture import MixtureHead
 from sbi_aalr.networks.residual import ResidualStack
 from sbi_aalr.networks.scale import Scale
@@ -83,6 +83,6 @@ class Correction(nn.Module):
         hidden = theta + x
         if self.residuals is not None:
             z = torch.cat(list(residuals), dim=1)
-            features = torch.cat((torch.asinh(z), z.clamp(-_CLIP, _CLIP)), dim=1)
+            features = torch.cat((squash(z), z.clamp(-_CLIP, _CLIP)), dim=1)
             hidden = hidden + self.residuals(features)
         return self.last(self.body(hidden).float())
