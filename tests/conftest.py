@@ -69,8 +69,8 @@ def hasty_stack():
 def hasty_recipe(hasty_stack):
     """Few passes besides, where it is not the point how good the posterior is."""
     first, *others = recipe._ENTRIES
-    few = first._replace(recipe=first.recipe._replace(num_passes=8))
+    few = first._replace(recipe=first.recipe._replace(num_passes=3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "_ENTRIES", [few, *others])
-        patch.setattr(members, "_PLAIN_PASSES", 24)
+        patch.setattr(members, "_PLAIN_PASSES", 8)
         yield

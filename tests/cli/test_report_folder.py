@@ -23,7 +23,7 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, hasty_recipe):
     """What the demo leaves, made by the shortest way."""
     folder = tmp_path_factory.mktemp("runs") / "slcp"
     slcp = SLCP()
@@ -99,7 +99,7 @@ def test_named_simulator_checks_the_network(
         "nothing = 3\n"
     )
     monkeypatch.chdir(tmp_path)
-    arguments = ("--num-simulations", 500, "--simulator")
+    arguments = ("--num-simulations", 200, "--simulator")
     result = call("report", copy, *arguments, f"{module}:simulate")
     assert result.exit_code == 0, result.stderr
     words = read_words(copy / "report.html")

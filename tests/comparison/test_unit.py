@@ -52,7 +52,10 @@ def expect_metrics(row, has_chains):
     assert row["num_evaluations"] >= NUM_SAMPLES
 
 
-@pytest.mark.parametrize(("name", "trainer"), [("nre_a", NRE_A), ("npe", NPE_C)])
+@pytest.mark.parametrize(
+    ("name", "trainer"),
+    [pytest.param("nre_a", NRE_A, marks=pytest.mark.slow), ("npe", NPE_C)],
+)
 def test_numbers_agree_with_sbi_by_hand(tmp_path, name, trainer):
     folder, table = tmp_path, run_small(tmp_path, [name])
     task = TwoMoons()

@@ -96,7 +96,7 @@ def test_posterior_that_q_is_too_narrow_for_has_no_great_weights():
 
 
 @torch.no_grad()
-def sample_few(num_draws=40_000):
+def sample_few(num_draws=16_000):
     """Errors of means and squares by two chains, with a q that is too narrow."""
     guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
     kernel = guide_jumps(guide, X)
@@ -134,7 +134,7 @@ def test_a_density_of_q_alone_where_chains_stand_is_caught(monkeypatch):
     guide = Guide(spoil(make_posterior_density(), log_scale=1.5))
     monkeypatch.setattr(independence, "make_kernel", forget)
     monkeypatch.setattr(guided_kernel, "_WALK_SHARE", 0.2)
-    assert sample_few(30_000) > 2 * LIMIT
+    assert sample_few(24_000) > 2 * LIMIT
 
 
 def test_mixture_learns_from_draws_and_the_walk_in_warm_up_alone():

@@ -124,7 +124,7 @@ def build_rich(theta, x):
     return RatioEstimator(Net(), theta.shape[1:], x.shape[1:])
 
 
-@pytest.mark.usefixtures("hasty_stack")
+@pytest.mark.usefixtures("hasty_recipe")
 def test_posterior_is_corrected_for_rows_that_are_left_out():
     torch.manual_seed(1)
     theta = PRIOR.sample((4_000,))
@@ -171,6 +171,7 @@ def test_posterior_is_corrected_for_what_failed_and_stays_so_on_disk(tmp_path):
     assert float(wrong[:, 0].mean()) > exact_mean() + 0.2
 
 
+@pytest.mark.usefixtures("hasty_recipe")
 def test_stack_is_corrected_for_what_failed_once_and_not_twice(tmp_path):
     store = SimulationStore(tmp_path / "sims.zarr")
     with pytest.warns(InvalidSimulationsWarning, match="set aside"):

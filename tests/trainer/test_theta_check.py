@@ -18,7 +18,10 @@ from sbi_aalr.errors import OtherPriorWarning
 from sbi_aalr.trainer import structures
 from sbi_aalr.trainer.theta_check import follows_prior
 
-pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of epochs")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Maximum number of epochs"),
+    pytest.mark.usefixtures("hasty_recipe"),
+]
 ONES = torch.ones(2)
 CORRELATED = MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.6], [0.6, 1.0]]))
 PRIORS = {

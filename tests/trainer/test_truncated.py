@@ -50,6 +50,7 @@ def test_rounds_spend_the_budget_and_cut_the_prior_of_the_posterior():
     assert torch.isfinite(posterior.potential(-3 * X_O, x=X_O)).all()
 
 
+@pytest.mark.usefixtures("hasty_recipe")
 def test_what_is_cut_off_still_serves_densities_of_the_data(monkeypatch):
     seen, fit, rounds = [], Journal.fit, []
 

@@ -62,6 +62,7 @@ def test_density_that_would_not_be_used_is_refused():
         AALR(base=density)
 
 
+@pytest.mark.usefixtures("hasty_recipe")
 def test_prior_without_a_mean_has_densities_too():
     prior = Independent(Cauchy(torch.zeros(2), torch.ones(2)), 1)
     torch.manual_seed(1)
@@ -128,6 +129,7 @@ def test_network_without_a_name_beside_a_base_is_built_whole(tmp_path):
     assert_same(loaded, posterior)
 
 
+@pytest.mark.usefixtures("hasty_recipe")
 @pytest.mark.parametrize(("kind", "side"), [(NPE, "posterior"), (NLE, "likelihood")])
 def test_side_stays_when_a_trainer_is_loaded(kind, side, tmp_path):
     """There were no simulations left to tell it by, and one in four came out wrong."""
@@ -147,7 +149,7 @@ def find_side(trainer):
     return next(s.estimator.net._side for s in trainer._structures if s.name == GIVEN)
 
 
-@pytest.mark.usefixtures("hasty_stack")
+@pytest.mark.usefixtures("hasty_recipe")
 def test_truncated_rounds_with_a_base_come_back_the_same(tmp_path):
     density = fit_npe()
     x_o = torch.tensor([0.5, -0.5])
