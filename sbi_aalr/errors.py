@@ -80,7 +80,7 @@ class InvalidSimulationsWarning(AALRWarning):
 
 
 class OtherPriorWarning(AALRWarning):
-    """Simulated parameters do not follow the prior that was given."""
+    """Parameters do not follow the prior that was given, or it rules them out."""
 
 
 class FewHeldOutWarning(AALRWarning):

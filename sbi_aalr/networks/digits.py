@@ -40,6 +40,45 @@ def round_for(estimator: nn.Module, x: Tensor) -> Tensor:
     return x.float()
 
 
+def warn_about_lost_digits(x: Tensor, scales: list[Scale], stacklevel: int) -> None:
+    """Warn where data are float32, and those of training had digits that it has not.
+
+    Args:
+        x: Data, shape `(n, *event_shape)`.
+        scales: What the data meet first in the network; see `find_scales`.
+        stacklevel: As the caller would give it to `warnings.warn`.
+
+    Warns:
+        PrecisionWarning: If a standard deviation of the data of training is a few steps
+            of float32 at these data.
+    """
+    if x.dtype == torch.float64:
+        return
+    step = torch.finfo(x.dtype).eps * x.abs().amax(dim=0).double()
+    for scale in scales:
+        # Zero where the data of training were float32 themselves.
+        if scale.remainder is None or not scale.remainder.any():
+            continue
+        few = step / scale.spread
+        if scale.logarithmic is not None:
+            few = few.masked_fill(scale.logarithmic, 0)
+        column = int(few.argmax())
+        if few.flatten()[column] * _FEW_STEPS < 1:
+            continue
+        warnings.warn(
+            PrecisionWarning(
+                f"`x` is {x.dtype}, which has steps of "
+                f"{step.flatten()[column]:.2g} near "
+                f"{float(x[0].flatten()[column]):.7g}, while the data of training "
+                f"spread by {scale.spread.flatten()[column]:.2g} in column {column} "
+                "and had more digits. Give `x` as float64, made without a detour.",
+                float(few.flatten()[column]),
+            ),
+            stacklevel=stacklevel + 1,
+        )
+        return
+
+
 def warn_about_rounding(name: str, batch: Tensor) -> None:
     """Warn where float32 rows differ by a few of its steps only.
 

@@ -44,7 +44,7 @@ def read_csv_rows(
         on_header: Called with the line that was taken for a header.
 
     Returns:
-        The rows, shape `(B, width)`, float32.
+        The rows, shape `(B, width)`, float64.
 
     Raises:
         OSError: If the file is missing or cannot be read.
@@ -54,7 +54,7 @@ def read_csv_rows(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`x` must be a CSV file, but {path} is not a file.")
-    values, header = array("f"), ""
+    values, header = array("d"), ""
     is_first = True
     for where, line in _read_lines(path, width):
         cells = _split(line, where)
@@ -70,7 +70,7 @@ def read_csv_rows(
             + (f" below its header, {header[:60]!r}" if header else "")
             + f". Write one row of {width} numbers, separated by commas, for each."
         )
-    return torch.tensor(values, dtype=torch.float32).reshape(-1, width)
+    return torch.tensor(values, dtype=torch.float64).reshape(-1, width)
 
 
 def _read_lines(path: Path, width: int) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions.transforms import Transform
 
 from sbi_aalr.checks import check_finite, check_positive_int, check_tensor, unmask
-from sbi_aalr.networks.digits import find_scales
+from sbi_aalr.networks.digits import find_scales, warn_about_lost_digits
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 
 
@@ -70,7 +70,7 @@ def check_parameters(parameters: object) -> MHPosteriorParameters:
     )
 
 
-def check_x(x: object, potential_fn: BasePotential) -> Tensor:
+def check_x(x: object, potential_fn: BasePotential, stacklevel: int = 1) -> Tensor:
     """Return observations as rows `(n, *event_shape)`, or raise.
 
     They are float32, and float64 only where the network can tell more digits apart than
@@ -80,10 +80,14 @@ def check_x(x: object, potential_fn: BasePotential) -> Tensor:
         x: One observation, shape `event_shape`, or several rows of that shape: tensors,
             arrays or lists of real numbers of any kind.
         potential_fn: Knows the event shape, if it has a ratio estimator.
+        stacklevel: As the caller would give it to `warnings.warn`.
 
     Raises:
         TypeError: If `x` is not made of real numbers.
         ValueError: If it is empty, has another shape than in training, NaN or infinity.
+
+    Warns:
+        PrecisionWarning: If it is float32, and the data of training had more digits.
     """
     rows = _read_numbers("x", x).detach()
     estimator = find_estimator(potential_fn)
@@ -101,6 +105,7 @@ def check_x(x: object, potential_fn: BasePotential) -> Tensor:
     if rows.numel() == 0:
         raise ValueError(f"`x` must not be empty, got shape {tuple(rows.shape)}.")
     scales = [] if estimator is None else find_scales(estimator.embedding_net_x)
+    warn_about_lost_digits(rows, scales, stacklevel + 1)
     if not any(scale.sees_rounding(rows) for scale in scales):
         # A copy, as the default observation must not follow what the user's becomes.
         rows = rows.to(torch.float32, copy=True)
@@ -199,6 +204,8 @@ def _read_array(name: str, value: object) -> Tensor:
             f"`{name}` must be a tensor or an array of numbers, got "
             f"{type(value).__name__}."
         )
-    kind = np.complex128 if array.dtype.kind == "c" else np.float64
+    kind: Any = np.complex128 if array.dtype.kind == "c" else np.float64
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        kind = np.float32
     # A copy, as torch takes no arrays of another machine's or of negative strides.
     return torch.from_numpy(array.astype(kind, copy=True, order="C"))

@@ -274,7 +274,7 @@ class SbiPosterior(NeuralPosterior):
         return check_theta(theta, self.potential_fn, self._dim, *name).to(self._device)
 
     def _check_x(self, x: Any, depth: int = 2) -> Tensor:
-        rows = check_x(x, self.potential_fn).to(self._device)
+        rows = check_x(x, self.potential_fn, depth + 1).to(self._device)
         prior = getattr(self.potential_fn, "prior", None)
         warn_if_other(prior, rows, stacklevel=depth + 1)
         return rows

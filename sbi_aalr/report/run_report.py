@@ -1,10 +1,12 @@
 """Report on a finished run, from memory or from disk."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sbi_aalr.checks import (
@@ -15,6 +17,7 @@ from sbi_aalr.checks import (
 )
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
+from sbi_aalr.errors import OtherPriorWarning
 from sbi_aalr.report.again import Code, list_commands
 from sbi_aalr.report.checks import NUM_SIMULATIONS, QUICK, SEED, run_checks
 from sbi_aalr.report.evidence import CI_PROB, Checks, Evidence
@@ -75,6 +78,7 @@ def report_run(
 
     Warns:
         FarObservationWarning: If an observation is far from all simulations.
+        OtherPriorWarning: If the prior rules the true parameters out.
     """
     num_simulations = check_positive_int("num_simulations", num_simulations)
     seed = check_seed("seed", seed)
@@ -147,5 +151,17 @@ def _check_truth(truth: Any, run: Run) -> Any:
         raise ValueError(
             f"`truth` must be finite and have shape ({width},) or ({count}, {width}), "
             f"got shape {values.shape}."
+        )
+    rows = torch.as_tensor(values).to(run.chains.theta).reshape(-1, width)
+    num_outside = int(run.target.log_proposal(rows).isneginf().sum())
+    if num_outside:
+        warnings.warn(
+            OtherPriorWarning(
+                f"`truth` lies where the prior has no density, in {num_outside} of "
+                f"{len(rows)} rows: no draw can be there. Compare units and order of "
+                "the parameters with the prior's.",
+                num_outside,
+            ),
+            stacklevel=3,
         )
     return values

@@ -1,6 +1,7 @@
 """How many simulations of a run failed, and what is said of that."""
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sbi_aalr.errors import InvalidSimulationsWarning
@@ -17,6 +18,18 @@ class Account(NamedTuple):
 
     num_simulations: int
     num_failures: int
+
+
+def explain_emptiness(errors: Sequence[str]) -> str:
+    """Why a store has no simulations, from what went wrong with those that failed."""
+    if not errors:
+        return (
+            "holds no simulations yet. Add some by `append`, or by `sbi-aalr simulate`."
+        )
+    return (
+        f"holds no simulations to train on: all {len(errors):,} that were tried "
+        f"failed, the first because {errors[0].rstrip('.')}."
+    )
 
 
 def raise_failure(batch: SimulatedBatch) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from sbi_aalr.checks import check_row_shapes, check_simulations
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.files import check_path
+from sbi_aalr.simulation.failing import explain_emptiness
 from sbi_aalr.simulation.store_arrays import Arrays
 from sbi_aalr.simulation.store_folder import (
     MARKS,
@@ -294,7 +295,5 @@ class SimulationStore:
 
     def _require_rows(self) -> None:
         if not len(self):
-            raise CallOrderError(
-                f"{self.path} holds no simulations yet. Add some by `append`, or by "
-                "`sbi-aalr simulate`."
-            )
+            why = explain_emptiness(self.failures.errors)
+            raise CallOrderError(f"{self.path} {why}")

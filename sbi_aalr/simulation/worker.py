@@ -23,7 +23,7 @@ from sbi_aalr.simulation.time_limits import call_within
 # Parts of a batch that have seeds of their own.
 OF_THETA, OF_BATCH, OF_ROWS, OF_TRIAL = range(4)
 
-_NOT_FINITE = "it returned NaN or infinity"
+_NOT_FINITE = "it returned NaN or infinity, or a number too large for float32"
 TURN = threading.Lock()
 
 Payload = bytes | Callable[..., Any]

@@ -186,6 +186,12 @@ class FitBeside:
             is_late = limit is not None and seconds > _OPENING_TIME * limit
             if is_late and found >= _LEAST_OPENING:
                 break
+        if limit is not None and found < 2 and self._flow.num_tried < wanted:
+            raise ValueError(
+                f"`time_limit` must leave time for simulations, got {limit:g} s, in "
+                f"which {self._flow.num_tried} came of the {wanted} that training "
+                "begins with. Workers start in it, too: allow more."
+            )
         theta, x = (torch.cat(columns) for columns in zip(*parts, strict=True))
         if len(theta) < 2:
             raise ValueError(

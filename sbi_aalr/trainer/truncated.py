@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
@@ -155,7 +156,8 @@ def fit_truncated(
 def _read_observation(x_o: object) -> Tensor:
     """Return the observation, or raise if it is not made of numbers."""
     try:
-        values = torch.as_tensor(x_o)
+        # Lists of numbers have the digits of Python's.
+        values = torch.as_tensor(x_o if isinstance(x_o, Tensor) else np.asarray(x_o))
     except (TypeError, ValueError, RuntimeError):
         values = None
     if values is None or values.is_complex():
@@ -163,7 +165,7 @@ def _read_observation(x_o: object) -> Tensor:
             "`x_o` must be a tensor or an array of real numbers, got "
             f"{type(x_o).__name__ if values is None else values.dtype}."
         )
-    values = values if values.dtype == torch.float64 else values.float()
+    values = values if values.dtype == torch.float32 else values.double()
     return check_finite("x_o", values)
 
 

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import xarray as xr
 from calls import call
+from sbi.utils import BoxUniform
 
 from sbi_aalr import AALR, __version__
 from sbi_aalr.simulators import SLCP
@@ -212,3 +214,27 @@ def test_sample_replaces_nothing(run, tmp_path, rows):
         result = call("sample", run, "--x", x, "--out", out)
         assert result.exit_code == 1 and "`out` must" in result.stderr
         assert out.read_bytes() == before
+
+
+def test_digits_of_observations_reach_the_network(observations, tmp_path):
+    """Read as float32 they gave a posterior that was several sd off, with no word."""
+    centre = 2_460_000.0
+    torch.manual_seed(1)
+    prior = BoxUniform(torch.zeros(1), torch.ones(1))
+    theta = prior.sample((500,))
+    x = centre + theta.double() + 0.02 * torch.randn(500, 1).double()
+    trainer = AALR(prior, base="posterior", show_progress_bars=False)
+    trainer.append_simulations(theta, x).train(seed=1, time_limit=1)
+    posterior = trainer.build_posterior()
+    folder = posterior.save(tmp_path / "run")
+    rows, out = observations("2460000.1", "2460000.2"), tmp_path / "samples.nc"
+    result = call("sample", folder, "--x", rows, "--out", out, "--num-samples", 100)
+    assert result.exit_code == 0, result.stderr
+    x_o = torch.tensor([[centre + 0.1], [centre + 0.2]], dtype=torch.float64)
+    draws = posterior.sample_batched((100,), x_o, seed=1, show_progress_bars=False)
+    with xr.open_datatree(out) as tree:
+        assert tree["observed_data"]["x"].values.tolist() == x_o.tolist()
+        means = tree["posterior"]["theta"].mean(("chain", "draw")).values
+    assert means[:, 0] == pytest.approx(draws.mean(dim=0)[:, 0].numpy(), abs=0.01)
+    # The control: these are 0.25 apart in float32.
+    assert means[1, 0] - means[0, 0] == pytest.approx(0.1, abs=0.05)

@@ -35,6 +35,8 @@ def fail(theta):
     if (theta[:, 0] > 0.8).any():
         raise ValueError("too stiff")
     return simulate(theta)
+def overflow(theta):
+    return 1e200 * theta.double()
 """
 
 
@@ -113,6 +115,15 @@ def test_command_fills_a_store_and_sets_failures_aside(folder):
     assert f"it holds {len(SimulationStore('sims.zarr')):,} that did not" in (
         result.output
     )
+
+
+@pytest.mark.filterwarnings("default::sbi_aalr.errors.InvalidSimulationsWarning")
+def test_command_of_which_all_fail_says_why_and_fails(folder):
+    result = call("overflow")
+    assert result.exit_code == 1
+    message = "all 60 that were tried failed, the first because it returned NaN or"
+    assert message in result.stderr and "too large for float32" in result.stderr
+    assert SimulationStore("sims.zarr").describe()["num_failures"] == 60
 
 
 @pytest.mark.parametrize(

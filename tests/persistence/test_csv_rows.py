@@ -28,15 +28,15 @@ def write(tmp_path):
 )
 def test_rows_are_read(write, content):
     rows = read_csv_rows(write(content), 2)
-    assert rows.dtype == torch.float32
-    assert torch.equal(rows, torch.tensor([[1, 2.5], [-3, 400]]))
+    assert rows.dtype == torch.float64
+    assert torch.equal(rows, torch.tensor([[1, 2.5], [-3, 400]]).double())
 
 
 def test_what_numpy_writes_is_read(tmp_path):
     values = np.random.default_rng(0).normal(size=(5, 3))
     path = tmp_path / "x.csv"
     np.savetxt(path, values, delimiter=",", header="a,b,c")
-    assert torch.equal(read_csv_rows(path, 3), torch.from_numpy(values).float())
+    assert torch.equal(read_csv_rows(path, 3), torch.from_numpy(values))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What a posterior can be made of and asked about, in whatever form and mode."""
 
 import copy
+import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from sbi.inference.posteriors.posterior_parameters import MCMCPosteriorParameter
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from sbi_aalr import MHPosterior, networks
+from sbi_aalr.errors import PrecisionWarning
 from sbi_aalr.mcmc import KERNELS
 from sbi_aalr.posterior.inputs import check_x
 
@@ -90,14 +93,17 @@ def test_default_observation_is_a_copy(posterior):
     assert torch.equal(posterior.default_x, X_O[None])
 
 
-def test_digits_of_an_observation_reach_the_network():
+def make_precise(centre=1e7):
+    """A posterior whose network was given data of float64, for their digits."""
     torch.manual_seed(0)
     theta = torch.randn(500, 1)
-    x = 1e7 + theta.double()
-    estimator = networks.mlp((8,))(theta, x)
-    posterior = MHPosterior.from_estimator(
-        estimator, Independent(Normal(torch.zeros(1), torch.ones(1)), 1)
-    )
+    estimator = networks.mlp((8,))(theta, centre + theta.double())
+    prior = Independent(Normal(torch.zeros(1), torch.ones(1)), 1)
+    return MHPosterior.from_estimator(estimator, prior)
+
+
+def test_digits_of_an_observation_reach_the_network():
+    posterior = make_precise()
     theta, x = torch.zeros(1, 1), torch.tensor([1e7, 1e7 + 0.3], dtype=torch.float64)
     near, far = (posterior.potential(theta, x=row[None]) for row in x)
     assert (near - far).abs() > 1e-3
@@ -105,6 +111,20 @@ def test_digits_of_an_observation_reach_the_network():
     assert x[0].float() == x[1].float()
     rows = [check_x(row[None], posterior.potential_fn).dtype for row in x]
     assert rows == [torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("make", [torch.tensor, partial(np.array, dtype=np.float32)])
+def test_observation_that_has_lost_its_digits_is_told(make):
+    posterior = make_precise()
+    with pytest.warns(PrecisionWarning, match="steps of 1.2 near 1e") as caught:
+        posterior.set_default_x(make([1e7]))
+    assert caught[0].filename == __file__ and caught[0].message.value > 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        for x in ([1e7], np.array([1e7]), torch.tensor([1e7], dtype=torch.float64)):
+            posterior.set_default_x(x)
+        # Where float32 is good enough, whatever the data of training were.
+        make_precise(100.0).set_default_x(make([100.0]))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """Reports of posteriors in memory."""
 
 import re
+import warnings
 
 import pytest
 import torch
 from linear_gaussian import PRIOR, SHORT, X_O, log_ratio, simulate
 from reports import read_words
+from sbi.utils import BoxUniform
 
 from sbi_aalr import MHPosterior
-from sbi_aalr.errors import CallOrderError, FarObservationWarning
+from sbi_aalr.errors import (
+    CallOrderError,
+    FarObservationWarning,
+    OtherPriorWarning,
+)
 from sbi_aalr.mcmc.convergence import rhat
 from sbi_aalr.persistence.run_store import read_run, write_run
 from sbi_aalr.report.run_report import report_run
@@ -63,6 +69,19 @@ def test_posterior_report_of_several_observations(posterior, tmp_path):
     html = path.read_text("utf-8")
     assert html.count("<details>") == 2
     assert "posterior.sample_batched((" in read_words(path)
+
+
+def test_truth_that_the_prior_rules_out_is_told(unpictured, tmp_path):
+    prior = BoxUniform(torch.zeros(2), torch.ones(2))
+    posterior = MHPosterior(lambda theta, x_o: prior.log_prob(theta), prior)
+    posterior.sample_batched((40,), x=torch.zeros(2, 1), seed=5, **SHORT)
+    path = tmp_path / "page.html"
+    truth = torch.tensor([[0.5, 0.5], [0.5, 5.0]])
+    with pytest.warns(OtherPriorWarning, match="no density, in 1 of 2 rows"):
+        posterior.report(path, truth=truth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtherPriorWarning)
+        posterior.report(path, truth=truth[0])
 
 
 def test_posterior_report_refuses_what_does_not_fit(posterior, tmp_path):

@@ -156,6 +156,16 @@ def test_posterior_of_every_structure_sees_the_digits(base):
             assert (expected - rounded).abs().max() > 0.1
 
 
+@pytest.mark.usefixtures("hasty_recipe")
+@pytest.mark.filterwarnings("error::sbi_aalr.errors.PrecisionWarning")
+def test_observation_of_rounds_keeps_the_digits_of_a_list():
+    trainer = AALR(PRIOR, base="posterior", show_progress_bars=False)
+    settings = {"num_rounds": 2, "epsilon": 0.01, "time_limit": 4, "seed": 1}
+    trainer.train_truncated(simulate, X_O.tolist(), 400, **settings)
+    with pytest.raises(PrecisionWarning, match="Give `x` as float64"):
+        trainer.train_truncated(simulate, X_O.float(), 400, **settings)
+
+
 def test_net_that_begins_otherwise_is_given_float32():
     theta, x = (rows[:300] for rows in draw_stored())
     members = [two_towers(8, 1)(theta, x), build_quadratic(theta, x.float())]

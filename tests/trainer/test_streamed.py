@@ -157,6 +157,12 @@ def test_time_limit_holds_while_simulations_are_waited_for():
     assert rates[-1] < 0.5 * max(rates)
 
 
+def test_limit_within_which_nothing_comes_is_named():
+    message = "must leave time for simulations, got 0.5 s, in which 0 came of the 100"
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=message):
+        stream(Counter(0.05), executor=executor, time_limit=0.5)
+
+
 def test_ctrl_c_while_waiting_leaves_what_was_learnt(monkeypatch):
     calls = []
 
