@@ -1,5 +1,6 @@
 """Checks of what a posterior is given: potential, data, parameters, shape of draws."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -105,6 +106,8 @@ def check_x(x: object, potential_fn: BasePotential, stacklevel: int = 1) -> Tens
     if rows.numel() == 0:
         raise ValueError(f"`x` must not be empty, got shape {tuple(rows.shape)}.")
     scales = [] if estimator is None else find_scales(estimator.embedding_net_x)
+    # Where the numbers are: not every device has float64.
+    scales = [copy.deepcopy(scale).to(rows.device) for scale in scales]
     warn_about_lost_digits(rows, scales, stacklevel + 1)
     if not any(scale.sees_rounding(rows) for scale in scales):
         # A copy, as the default observation must not follow what the user's becomes.

@@ -113,6 +113,15 @@ def test_digits_of_an_observation_reach_the_network():
     assert rows == [torch.float32, torch.float64]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("make", [list, np.array, torch.tensor])
+def test_observation_may_be_on_another_device_than_the_network(make):
+    theta, x = PRIOR.sample((64,)), torch.randn(64, 2)
+    estimator = networks.mlp((8,))(theta, x).cuda()
+    posterior = MHPosterior.from_estimator(estimator, PRIOR)
+    assert posterior.sample((5,), x=make([0.5, -0.5]), **SHORT).is_cuda
+
+
 @pytest.mark.parametrize("make", [torch.tensor, partial(np.array, dtype=np.float32)])
 def test_observation_that_has_lost_its_digits_is_told(make):
     posterior = make_precise()
