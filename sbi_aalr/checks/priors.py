@@ -38,7 +38,9 @@ def check_prior(
             f"`{name}` must be a torch Distribution, got {type(value).__name__}. Most "
             "of SciPy's have a counterpart in torch.distributions. A list of such, or "
             "an object with `sample` and `log_prob`, becomes one in the first thing "
-            "that sbi.utils.user_input_checks.process_prior returns."
+            "that sbi.utils.user_input_checks.process_prior returns; where it has "
+            "bounds, pass custom_prior_wrapper_kwargs={'lower_bound': ..., "
+            "'upper_bound': ...}."
         )
     _check_support(name, value)
     try:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.distributions import Distribution, Independent, TransformedDistribution
 
+from sbi_aalr.checks import check_finite
 from sbi_aalr.diagnostics.draws import DrawsLike, read_draws
 from sbi_aalr.diagnostics.plot_style import typeset
 
@@ -37,7 +38,8 @@ def to_getdist(
 
     Raises:
         ImportError: If GetDist is not installed.
-        ValueError: If shapes or names do not fit, or `observation` is missing.
+        ValueError: If shapes or names do not fit, draws are not finite, or
+            `observation` is missing.
     """
     try:
         from getdist import MCSamples  # type: ignore[import, unused-ignore]
@@ -47,6 +49,8 @@ def to_getdist(
         ) from error
     read = read_draws(draws, parameter_names=parameter_names)
     theta = read.for_observation(observation).astype(np.float64)
+    # It would leave such a parameter out, without a word.
+    check_finite("draws", torch.from_numpy(theta).flatten(0, 1), "")
     # GetDist takes names without spaces, and sets labels as mathematics by itself.
     names = [f"p{index}" for index in range(1, theta.shape[-1] + 1)]
     if all(name.isidentifier() for name in read.parameter_names):

@@ -84,6 +84,10 @@ class ThetaCoordinates(nn.Module):
         joined = torch.cat((inner, offset.to(inner).unsqueeze(1)), dim=1)
         return joined.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
+    def has_prior(self, theta: Tensor) -> Tensor:
+        """Whether the prior has density at parameters `(..., D)`, bool, `(...)`."""
+        return ~self.log_prior(theta.to(self._home)).isneginf().to(theta.device)
+
     def invert(self, coordinates: Tensor) -> Tensor:
         """Map coordinates `(..., D)` back to parameters in prior units."""
         coordinates = self.whiten.invert(coordinates)

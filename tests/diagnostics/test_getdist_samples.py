@@ -94,3 +94,11 @@ def test_bounds_of_a_transformed_prior_are_in_its_own_units():
         [StickBreakingTransform()],
     )
     assert set(find_bounds(joined)) == {(None, None)}
+
+
+def test_draws_that_are_not_finite_are_refused(handed):
+    """GetDist would leave such a parameter out."""
+    theta = THETA.clone()
+    theta[1, 3, 1] = torch.nan
+    with pytest.raises(ValueError, match="`draws` must be finite, got NaN"):
+        to_getdist(theta)

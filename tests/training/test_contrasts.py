@@ -7,8 +7,11 @@ import torch
 from exact_ratios import make_density, make_known, make_posterior_density
 from linear_gaussian import draw_pairs, log_ratio
 from sbi.utils import BoxUniform
+from torch.distributions import Normal
+from torch.distributions.transforms import IndependentTransform, identity_transform
 
-from sbi_aalr.networks.density import draw_theta
+from sbi_aalr.networks.density import draw_theta, posterior_mixture
+from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.training import contrasts as module
 from sbi_aalr.training.contrasts import (
     Pool,
@@ -202,3 +205,33 @@ def test_exact_normaliser_of_two_draws_by_hand():
     values = torch.tensor([[0.0, 1.0, -torch.inf], [0.0, 3.0, 2.0]])
     expected = [0.0, math.log((math.e + math.e**3) / 2), 2 - math.log(2)]
     assert estimate_normaliser(values, found).tolist() == pytest.approx(expected)
+
+
+@torch.no_grad()
+def measure_normalisers_at_an_edge(log_prior):
+    """Mean of log Z(x) of the exact ratio, by a density that goes over the edges."""
+    torch.manual_seed(1)
+    theta = torch.rand(2_000, 1)
+    noise = Normal(0.0, 0.5)
+    x = theta + noise.sample(theta.shape)
+    build = posterior_mixture(IndependentTransform(identity_transform, 1), log_prior, 1)
+    proposal = build(theta, x).eval()
+    pairs = theta[:400], x[:400]
+    found = draw(pairs, Pool(theta), [proposal])
+    assert ((found.theta < 0) | (found.theta > 1)).float().mean() > 0.05
+    evidence = noise.cdf(pairs[1]) - noise.cdf(pairs[1] - 1)
+    log_likelihood = noise.log_prob(pairs[1] - found.theta)
+    log_z = estimate_normaliser((log_likelihood - evidence.log())[..., 0], found)
+    return float(log_z.exp().mean()), float(log_z.exp().std()) / 20
+
+
+def test_contrasts_beyond_a_prior_s_edges_do_not_count():
+    """A prior may have edges that its support does not tell, as one of sbi's can."""
+    box = BoxUniform(torch.zeros(1), torch.ones(1))
+    mean, error = measure_normalisers_at_an_edge(LogPrior(box))
+    assert error < 0.02 and abs(mean - 1) < 5 * error
+    # The control: without the edges they do.
+    mean, _ = measure_normalisers_at_an_edge(
+        lambda theta: torch.zeros(theta.shape[:-1])
+    )
+    assert mean > 1.2
