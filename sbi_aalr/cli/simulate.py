@@ -50,10 +50,8 @@ def simulate(
     from sbi_aalr.checks import check_positive_int
     from sbi_aalr.cli.named_simulator import import_prior, import_simulator
     from sbi_aalr.cli.progress_lines import SimulationProgress
-    from sbi_aalr.errors import CallOrderError
     from sbi_aalr.persistence.prior_json import encode_prior
     from sbi_aalr.simulation import Account, SimulationStore, fill_store
-    from sbi_aalr.simulation.failing import explain_emptiness
 
     function = import_simulator(simulator).simulate
     distribution = import_prior(prior)
@@ -92,8 +90,7 @@ def simulate(
         f"{out} holds {account.num_simulations:,} simulations of seed {seed}, of which "
         f"{account.num_failures:,} failed."
     )
+    store.require_rows()
     usable = len(store)
-    if not usable:
-        raise CallOrderError(f"{out} {explain_emptiness(store.failures.errors)}")
     if usable != account.num_simulations - account.num_failures:
         show_line(f"With those of other seeds it holds {usable:,} that did not fail.")

@@ -106,8 +106,9 @@ def check_x(x: object, potential_fn: BasePotential, stacklevel: int = 1) -> Tens
     if rows.numel() == 0:
         raise ValueError(f"`x` must not be empty, got shape {tuple(rows.shape)}.")
     scales = [] if estimator is None else find_scales(estimator.embedding_net_x)
-    # Where the numbers are: not every device has float64.
-    scales = [copy.deepcopy(scale).to(rows.device) for scale in scales]
+    if any(scale.location.device != rows.device for scale in scales):
+        # Compared where the numbers are: not every device has float64.
+        scales = [copy.deepcopy(scale).to(rows.device) for scale in scales]
     warn_about_lost_digits(rows, scales, stacklevel + 1)
     if not any(scale.sees_rounding(rows) for scale in scales):
         # A copy, as the default observation must not follow what the user's becomes.

@@ -14,6 +14,7 @@ from sbi_aalr.checks import (
     check_positive_int,
     check_seed,
     check_type,
+    find_outside,
 )
 from sbi_aalr.diagnostics.draws import to_array
 from sbi_aalr.diagnostics.run_tree import run_to_datatree
@@ -153,7 +154,7 @@ def _check_truth(truth: Any, run: Run) -> Any:
             f"got shape {values.shape}."
         )
     rows = torch.as_tensor(values).to(run.chains.theta).reshape(-1, width)
-    num_outside = int(run.target.log_proposal(rows).isneginf().sum())
+    num_outside = int(find_outside(rows, run.target.proposal).sum())
     if num_outside:
         warnings.warn(
             OtherPriorWarning(

@@ -224,13 +224,13 @@ class SimulationStore:
     @property
     def chunk_rows(self) -> int:
         """Rows that lie together on disk, some megabyte of them."""
-        self._require_rows()
+        self.require_rows()
         return self._arrays.chunk_rows
 
     @property
     def shapes(self) -> tuple[torch.Size, torch.Size]:
         """Shapes of a row of theta and of one of x."""
-        self._require_rows()
+        self.require_rows()
         theta, x = self._arrays.shapes
         return theta, x
 
@@ -293,7 +293,8 @@ class SimulationStore:
                 )
         return len(self)
 
-    def _require_rows(self) -> None:
+    def require_rows(self) -> None:
+        """Raise `CallOrderError` if there are no simulations, and say why."""
         if not len(self):
             why = explain_emptiness(self.failures.errors)
             raise CallOrderError(f"{self.path} {why}")

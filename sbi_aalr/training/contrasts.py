@@ -105,9 +105,9 @@ def draw_contrasts(
     logs += [evaluate(proposal, everything, x) for proposal in proposals]
     stacked = torch.stack(logs, dim=-1) + shares.log()
     log_weight = -pool.log_share - stacked.logsumexp(dim=-1)
-    for proposal in proposals[:1]:
+    if proposals:
         # A density may reach over edges of the prior that its support does not tell.
-        is_beyond = ~proposal.embedding_net_theta.has_prior(drawn)
+        is_beyond = ~proposals[0].embedding_net_theta.has_prior(drawn)
         log_weight[1:].masked_fill_(is_beyond, -torch.inf)
     if pool.keeps is not None:
         kept = pool.keeps(everything.flatten(0, 1)).view(log_weight.shape)

@@ -182,16 +182,6 @@ def test_reading_an_empty_store(store):
         _ = store.chunk_rows
 
 
-def test_store_in_which_all_failed_is_not_called_empty(store):
-    theta, x = make_rows(4)
-    store.append(theta, x * torch.nan)
-    message = (
-        r"all 4 that were tried failed, the first because `x` has NaN or infinity\.$"
-    )
-    with pytest.raises(CallOrderError, match=message):
-        _ = store.chunk_rows
-
-
 @needs_fork
 def test_several_processes_append_side_by_side(store):
     store.append(*make_rows(1))
