@@ -93,10 +93,10 @@ def compare(
         TypeError: If a count is no int, a task has no prior or simulator, or a method
             is no `Method`.
         ValueError: If a name is unknown or not made of letters, digits and
-            underscores, there is none, a count is not positive, or `out` holds a
-            comparison with another number of draws or another task of the same name, a
-            damaged one, or files of the same names that are of none, or a task's prior
-            or simulator cannot be used.
+            underscores, there is none, a count is not positive, a budget is below the
+            rounds of a method, or `out` holds a comparison with another number of draws
+            or another task of the same name, a damaged one, or files of the same names
+            that are of none, or a task's prior or simulator cannot be used.
         OSError: If `out` is a file, or cannot be written to, or the disk is full; rows
             that are done are kept, and the same call goes on from there.
         MemoryError: If memory runs out; as for `OSError`.
@@ -122,6 +122,12 @@ def compare(
                 f"`methods` must be of class `Method`, got {method!r} for {name!r}."
             )
     budgets = _list_numbers("budgets", budgets, check_positive_int)
+    for name, method in chosen_methods.items():
+        if budgets[0] < method.rounds:
+            raise ValueError(
+                f"`budgets` must have a simulation for each of the {method.rounds} "
+                f"rounds of {name!r}, got {budgets[0]}."
+            )
     seeds = _list_numbers("seeds", seeds, check_seed)
     observations = check_positive_int("observations", observations)
     num_samples = check_positive_int("num_samples", num_samples)

@@ -53,6 +53,7 @@ def hypergradient(
         num_terms: K. More are more exact, at the cost of some gradients each.
         scale: $\alpha$, below 2 by the largest eigenvalue. None for 1 by that
             eigenvalue, which power iteration finds at the cost of some more terms.
+            `"conjugate_gradient"` and `"exact"` have no use for it.
         damping: d, added to the diagonal of H. More than the most negative eigenvalue
             makes an indefinite Hessian definite. `"identity"` has no use for it.
 

@@ -183,6 +183,11 @@ def test_simulator_that_follows_no_seed_goes_on(tmp_path, log):
         ({"methods": "aalr"}, TypeError, "`methods` must be a sequence of names"),
         ({"tasks": {"a/b": None}}, ValueError, "`tasks` must be named with letters"),
         ({"budgets": [0]}, ValueError, "`budgets` must be a positive int"),
+        (
+            {"methods": ["npe", "snpe"], "budgets": [40, 9]},
+            ValueError,
+            "`budgets` must have a simulation for each of the 10 rounds of 'snpe', got",
+        ),
         ({"budgets": [1.5]}, TypeError, "`budgets` must be a positive int"),
         ({"seeds": [-1]}, ValueError, "`seeds` must be an int of at least 0"),
         ({"observations": 0}, ValueError, "`observations` must be a positive int"),
