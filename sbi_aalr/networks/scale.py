@@ -23,11 +23,13 @@ _SOME_ROWS = 2_000
 _SMALL_SHARE = 1e-3
 # As many as `torch.quantile` took before torch 2.6.
 _MAX_ENTRIES = 16_000_000
-# Buffers that only some rows ask for.
+# Buffers that only some rows ask for, or that files of before lack.
 _OPTIONAL = {
     "remainder": torch.float32,
     "logarithmic": torch.bool,
     "sorted": torch.bool,
+    "least": torch.float32,
+    "greatest": torch.float32,
 }
 
 
@@ -60,6 +62,9 @@ class Scale(nn.Module):
     remainder: Tensor | None
     logarithmic: Tensor | None
     sorted: Tensor | None
+    # Of the scaled rows; None in files of before.
+    least: Tensor | None
+    greatest: Tensor | None
 
     def __init__(self, batch: Tensor, logarithmic: Tensor | None = None) -> None:
         super().__init__()
@@ -83,6 +88,9 @@ class Scale(nn.Module):
         self.register_buffer("remainder", remainder.float() if is_needed else None)
         self.register_buffer("logarithmic", logarithmic if logarithmic.any() else None)
         self.register_buffer("sorted", None)
+        scaled = (rows - location) / spread
+        self.register_buffer("least", scaled.amin(dim=0).float())
+        self.register_buffer("greatest", scaled.amax(dim=0).float())
 
     def forward(self, rows: Tensor) -> Tensor:
         """Scale rows, shape `(N, *event_shape)`, to order one."""
@@ -110,6 +118,32 @@ class Scale(nn.Module):
             return False
         change = self(rows.double()) - self(rows.float())
         return bool((change.abs() > _SMALL_SHARE).any())
+
+    def measure_excess(self, rows: Tensor) -> Tensor:
+        """How far rows lie beyond those the scales were taken from, in their ranges.
+
+        Args:
+            rows: Shape `(N, *event_shape)`.
+
+        Returns:
+            Distances, same shape: 0 within the range, 1 for a whole range beyond it.
+        """
+        if self.least is None or self.greatest is None:
+            return torch.zeros_like(rows, dtype=self.location.dtype)
+        scaled = self(rows)
+        beyond = torch.maximum(self.least - scaled, scaled - self.greatest)
+        # What was constant has a range of 0.
+        return beyond.clamp(min=0) / (self.greatest - self.least).clamp(min=1)
+
+    def find_range(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest of the rows, `event_shape` each, before scaling."""
+        ends = []
+        for end in (self.least, self.greatest):
+            rows = self.location + self.spread * (0 if end is None else end)
+            if self.logarithmic is not None:
+                rows = torch.where(self.logarithmic, rows.exp(), rows)
+            ends.append(rows)
+        return ends[0], ends[1]
 
     def forget_rows(self) -> None:
         """Have no buffer that only some rows ask for, before weights are loaded."""

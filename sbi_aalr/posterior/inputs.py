@@ -15,6 +15,7 @@ from torch.distributions.transforms import Transform
 
 from sbi_aalr.checks import check_finite, check_positive_int, check_tensor, unmask
 from sbi_aalr.networks.digits import find_scales, warn_about_lost_digits
+from sbi_aalr.networks.reach import warn_if_beyond
 from sbi_aalr.posterior.parameters import MHPosteriorParameters
 
 
@@ -89,6 +90,7 @@ def check_x(x: object, potential_fn: BasePotential, stacklevel: int = 1) -> Tens
 
     Warns:
         PrecisionWarning: If it is float32, and the data of training had more digits.
+        FarObservationWarning: If it is a whole range beyond the data of training.
     """
     rows = _read_numbers("x", x).detach()
     estimator = find_estimator(potential_fn)
@@ -113,7 +115,9 @@ def check_x(x: object, potential_fn: BasePotential, stacklevel: int = 1) -> Tens
     if not any(scale.sees_rounding(rows) for scale in scales):
         # A copy, as the default observation must not follow what the user's becomes.
         rows = rows.to(torch.float32, copy=True)
-    return check_finite("x", rows)
+    check_finite("x", rows)
+    warn_if_beyond(rows, scales, stacklevel + 1)
+    return rows
 
 
 def check_theta(

@@ -2,12 +2,14 @@
 
 import contextlib
 import math
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.posterior import MHPosterior
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.simulation.batches import simulate
@@ -105,7 +107,10 @@ class Round:
             posterior = MHPosterior.from_estimator(
                 estimator, prior, parameter_names=names
             )
-            posterior.set_default_x(x_o)
+            with warnings.catch_warnings():
+                # Told of the first round's simulations, see `warn_if_misspecified`.
+                warnings.simplefilter("ignore", FarObservationWarning)
+                posterior.set_default_x(x_o)
             seed = int(torch.randint(2**31, ()))
             with self._watch():
                 draws = posterior.sample((_NUM_DRAWS,), seed=seed, **_SAMPLING)

@@ -1,0 +1,93 @@
+"""Data a whole range beyond those of training are told of, whatever their kind."""
+
+import warnings
+
+import pytest
+import torch
+from linear_gaussian import PRIOR, SHORT
+
+from sbi_aalr import MHPosterior
+from sbi_aalr.errors import FarObservationWarning
+from sbi_aalr.networks import Scale, mlp
+from sbi_aalr.networks.reach import warn_if_beyond
+
+GENERATOR = torch.Generator().manual_seed(0)
+NOISE = torch.randn(2_000, 1, generator=GENERATOR)
+KINDS = {
+    "noise": (NOISE, [-3.0, 6.0], [-12.0, 12.0]),
+    "one-sided": (NOISE.abs(), [0.0, 6.0], [-5.0, 9.0]),
+    "decades": (10 ** (3 * NOISE), [1e-15, 1e15], [0.0, 1e37]),
+    "precise": (
+        2.46e6 + 0.1 * NOISE.double(),
+        [2.46e6, 2.46e6 + 0.5],
+        [0.0, 2.46e6 + 2],
+    ),
+    "constant": (torch.full((50, 1), 0.3), [0.3, 0.3 + 1e-6], [1.5]),
+    "counts": (NOISE.mul(3).round().abs(), [0, 15], [40, -30]),
+    "sentinel": (
+        NOISE.where(NOISE < 2, torch.tensor(-999.0)),
+        [5.0, -999.0],
+        [2_500.0],
+    ),
+}
+
+
+def list_warnings(scale, *values):
+    rows = torch.tensor([[value] for value in values], dtype=torch.float64)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_if_beyond(rows, [scale], 1)
+    return caught
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_is_a_range_beyond_all_data_is_told(kind):
+    batch, near, far = KINDS[kind]
+    scale = Scale(batch)
+    for value in near:
+        assert not list_warnings(scale, value)
+    for value in far:
+        (warning,) = list_warnings(scale, *near, value)
+        assert warning.category is FarObservationWarning
+        assert warning.message.value > 1
+        assert f"of row {len(near)}, and 1 of {len(near) + 1}" in str(warning.message)
+
+
+def test_message_says_where_and_what_was_there_before():
+    batch = 10 ** torch.cat((NOISE, 3 * NOISE), dim=1)
+    scale = Scale(batch)
+    low, high = batch[:, 1].amin().item(), batch[:, 1].amax().item()
+    with pytest.warns(FarObservationWarning) as caught:
+        warn_if_beyond(torch.tensor([[1.0, 1e37]]), [scale], 1)
+    message = str(caught[0].message)
+    assert "`x` has 1e+37 in column 1 from" in message
+    assert f"from {low:.5g} to {high:.5g} there" in message
+
+
+def test_range_is_saved_and_files_of_before_have_none():
+    scale, other = Scale(NOISE), Scale(1e3 * NOISE)
+    other.load_state_dict(scale.state_dict())
+    assert list_warnings(other, 100.0)
+    older = {name: scale.state_dict()[name] for name in ("location", "spread")}
+    other.load_state_dict(older)
+    assert not list_warnings(other, 100.0)
+
+
+def test_trials_are_compared_by_their_order():
+    scale = Scale(NOISE.view(500, 4, 1).sort(dim=1).values)
+    scale.sort_rows()
+    far = torch.tensor([[[50.0], [0.1], [-0.2], [0.3]]])
+    with pytest.warns(FarObservationWarning, match="`x` has 50 in column 3"):
+        warn_if_beyond(far, [scale], 1)
+
+
+def test_posterior_tells_of_an_observation_in_another_unit():
+    theta = PRIOR.sample((500,))
+    estimator = mlp((8,))(theta, theta + 0.1 * torch.randn_like(theta))
+    posterior = MHPosterior.from_estimator(estimator, PRIOR)
+    with pytest.warns(FarObservationWarning, match="check units") as caught:
+        posterior.sample((5,), x=[300.0, -200.0], **SHORT)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FarObservationWarning)
+        posterior.sample((5,), x=[0.3, -0.2], **SHORT)
