@@ -235,6 +235,6 @@ def test_digits_of_observations_reach_the_network(observations, tmp_path):
     with xr.open_datatree(out) as tree:
         assert tree["observed_data"]["x"].values.tolist() == x_o.tolist()
         means = tree["posterior"]["theta"].mean(("chain", "draw")).values
-    assert means[:, 0] == pytest.approx(draws.mean(dim=0)[:, 0].numpy(), abs=0.01)
+    assert means[:, 0] == pytest.approx(draws.mean(dim=0)[:, 0].numpy(), abs=0.03)
     # The control: these are 0.25 apart in float32.
     assert means[1, 0] - means[0, 0] == pytest.approx(0.1, abs=0.05)

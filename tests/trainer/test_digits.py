@@ -13,6 +13,7 @@ from sbi_aalr.errors import PrecisionWarning
 from sbi_aalr.networks import Scale, Stack, average_log_ratios, two_towers
 from sbi_aalr.networks.digits import find_scales
 from sbi_aalr.networks.stack import Offset
+from sbi_aalr.simulation import SimulationStore
 from sbi_aalr.simulation.guarded import GuardedSimulator
 
 PRIOR = BoxUniform(-torch.ones(1), torch.ones(1))
@@ -121,13 +122,26 @@ def test_digits_are_kept_only_where_they_count():
         theta, x = check_simulations(noise, rows)
         assert x.dtype == kind and theta.dtype == torch.float32
     assert keep_digits(far.float()).dtype == torch.float32
-    # Constants, single rows and counts lose nothing.
+    # Constants and counts lose nothing. Of a single row nobody knows.
     assert keep_digits(torch.full((9, 1), 1e6, dtype=torch.float64)).dtype == (
         torch.float32
     )
-    assert keep_digits(far[:1]).dtype == torch.float32
+    assert keep_digits(far[:1]).dtype == torch.float64
+    assert keep_digits(torch.ones(1, 2, dtype=torch.float64)).dtype == torch.float32
     assert keep_digits(torch.arange(30)[:, None]).dtype == torch.float32
     assert keep_digits(2**40 + torch.arange(30)[:, None]).dtype == torch.float64
+
+
+def test_rows_given_one_by_one_keep_their_digits(tmp_path):
+    theta, x = (rows[:9] for rows in draw_stored())
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    store = SimulationStore(tmp_path / "sims.zarr")
+    for row in range(9):
+        one = theta[row : row + 1], x[row : row + 1]
+        trainer.append_simulations(*one)
+        store.append(*one)
+    assert torch.equal(trainer.get_simulations()[1], x)
+    assert torch.equal(store[:][1], x)
 
 
 @pytest.mark.usefixtures("hasty_stack")
