@@ -245,6 +245,7 @@ def test_a_seed_gives_what_it_gave_when_nothing_was_tried():
     assert found.marginal == pytest.approx(marginal)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty_recipe")
 def test_training_on_an_in_place_simulator_finds_the_parameters():
     low, high = torch.tensor([-3.0, 0.0]), torch.tensor([0.0, 1.0])

@@ -171,6 +171,7 @@ def test_posterior_is_corrected_for_what_failed_and_stays_so_on_disk(tmp_path):
     assert float(wrong[:, 0].mean()) > exact_mean() + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty_recipe")
 def test_stack_is_corrected_for_what_failed_once_and_not_twice(tmp_path):
     store = SimulationStore(tmp_path / "sims.zarr")

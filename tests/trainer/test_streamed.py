@@ -183,7 +183,10 @@ def test_ctrl_c_while_waiting_leaves_what_was_learnt(monkeypatch):
         make_trainer(SMALL).train_online(press, on_error="skip", **FEW)
 
 
-@pytest.mark.parametrize(("has_store", "numbers"), [(False, (1, 30)), (True, (1, 5))])
+@pytest.mark.parametrize(
+    ("has_store", "numbers"),
+    [pytest.param(False, (1, 30), marks=pytest.mark.slow), (True, (1, 5))],
+)
 def test_killed_call_goes_on_bit_for_bit(
     has_store, numbers, inline, tmp_path, monkeypatch
 ):
