@@ -97,6 +97,7 @@ def copy_net(embedding_net: nn.Module, scale: Scale, batch: Tensor) -> nn.Module
     """A copy of an embedding net, once it has been tried with some scaled rows.
 
     Raises:
+        TypeError: As `_check_features` does.
         ValueError: As `_check_features` does.
     """
     net = copy.deepcopy(embedding_net).float()
@@ -109,6 +110,7 @@ def _check_features(embedding_net: nn.Module, scaled: Tensor) -> None:
     """Raise if an embedding net cannot be relied on for some scaled rows.
 
     Raises:
+        TypeError: If it gives no tensor.
         ValueError: If it gives NaN or infinity, or other features to a row that stands
             alone. What it cannot take at all is left to `count_features`.
     """
@@ -117,8 +119,8 @@ def _check_features(embedding_net: nn.Module, scaled: Tensor) -> None:
     embedding_net.eval()
     features = alone = torch.zeros(1, 1)
     with contextlib.suppress(RuntimeError), torch.no_grad():
-        features = embedding_net(scaled).reshape(len(scaled), -1)
-        alone = embedding_net(scaled[:1]).reshape(1, -1)
+        features = _embed(embedding_net, scaled).reshape(len(scaled), -1)
+        alone = _embed(embedding_net, scaled[:1]).reshape(1, -1)
     embedding_net.train(was_training)
     bad = ~torch.isfinite(features).all(dim=1)
     if bad.any():
@@ -141,12 +143,13 @@ def count_features(embedding_net: nn.Module, batch: Tensor) -> int:
     """How many features an embedding net gives.
 
     Raises:
+        TypeError: If it gives no tensor.
         ValueError: If it cannot take such data, or does not give rows of features,
             `(N, F)`.
     """
     try:
         with torch.no_grad():
-            features = embedding_net(batch[:2])
+            features = _embed(embedding_net, batch[:2])
     except RuntimeError as error:
         raise ValueError(
             "An embedding net must take rows of shape "
@@ -161,6 +164,17 @@ def count_features(embedding_net: nn.Module, batch: Tensor) -> int:
             "torch.nn.Flatten()."
         )
     return features.shape[1]
+
+
+def _embed(embedding_net: nn.Module, rows: Tensor) -> Tensor:
+    features = embedding_net(rows)
+    if isinstance(features, Tensor):
+        return features
+    raise TypeError(
+        "An embedding net must give a tensor, (N, F), got "
+        f"{type(features).__name__}. A recurrent net gives its states besides: put it "
+        "into a module that returns the last of its outputs alone."
+    )
 
 
 def _linear(num_inputs: int, num_outputs: int, gain: float) -> nn.Linear:
