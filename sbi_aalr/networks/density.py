@@ -25,6 +25,7 @@ from sbi_aalr.networks.mlp import copy_net, count_features
 from sbi_aalr.networks.regression import regress
 from sbi_aalr.networks.residual import ResidualStack
 from sbi_aalr.networks.scale import Scale
+from sbi_aalr.networks.series import Series
 
 # Scaled features beyond these count as these in the regression.
 _CLIP = 8.0
@@ -47,6 +48,8 @@ class Condition(nn.Module):
         embedding_net: Applied to the scaled condition, such as a CNN for images.
         fixed_correlations: Whether correlations do not depend on the condition; the
             network is a plain perceptron then.
+        is_series: Whether the condition is a series, `(N, F)`, of which the network
+            sees convolutions.
     """
 
     slope: Tensor
@@ -63,6 +66,7 @@ class Condition(nn.Module):
         dropout: float,
         embedding_net: nn.Module | None = None,
         fixed_correlations: bool = False,
+        is_series: bool = False,
     ) -> None:
         super().__init__()
         self.scale = Scale(condition)
@@ -74,6 +78,9 @@ class Condition(nn.Module):
             self.encode = nn.Identity()
             width = count_features(self.embedding_net, self.scale(condition[:2]))
             features = features[:, :0]
+        elif is_series:
+            self.encode = Series(self.scale, self.scale(condition))
+            width = self.encode.num_features
         else:
             self.encode = Encode(features.shape[1], 0)
             width = 3 * features.shape[1]
@@ -132,6 +139,7 @@ def posterior_mixture(
     dropout: float = 0.0,
     embedding_net_x: nn.Module | None = None,
     fixed_correlations: bool = False,
+    is_series: bool = False,
 ) -> Callable[[Tensor, Tensor], RatioEstimator]:
     """Return a builder of log q(theta|x) - log p(theta), q a mixture of Gaussians.
 
@@ -145,6 +153,8 @@ def posterior_mixture(
         embedding_net_x: Applied to scaled data; must give `(N, F)`.
         fixed_correlations: Whether correlations do not depend on x; the network is a
             plain perceptron then.
+        is_series: Whether x is a series, `(N, F)`, of which the network sees
+            convolutions.
 
     Returns:
         A callable `build(theta, x) -> RatioEstimator`.
@@ -165,6 +175,7 @@ def posterior_mixture(
             dropout,
             embedding_net_x,
             bool(fixed_correlations),
+            bool(is_series),
         )
         return RatioEstimator(
             MixtureHead(theta.shape[1], num_components, "posterior"),

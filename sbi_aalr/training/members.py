@@ -106,6 +106,12 @@ def list_members(
     ]
     if has_embedding or not is_vector:
         posterior = posterior[1:]
+    if is_vector and numbers > _MOST_NUMBERS and not is_exchangeable:
+        posterior.append(
+            Member(
+                "posterior_mixture", {**posterior[-1].settings, "is_series": 1}, recipe
+            )
+        )
     likelihood = []
     if is_vector and numbers <= _MOST_NUMBERS:
         likelihood = [

@@ -62,6 +62,18 @@ def test_posterior_alone_has_no_likelihood():
     assert set(name_members("posterior", 8)) == {"posterior_mixture"}
 
 
+def test_long_vectors_are_looked_at_as_series():
+    def list_series(*x_shape, has_embedding=False, trials=False):
+        rows = make_rows(*x_shape)
+        members = list_members("auto", 1_000, *rows, has_embedding, trials)
+        return [m.name for m in members if m.settings.get("is_series")]
+
+    assert list_series(33) == list_series(2_000) == ["posterior_mixture"]
+    assert list_series(32) == list_series(1, 6, 6) == []
+    assert list_series(100, has_embedding=True) == []
+    assert list_series(4, 100, trials=True) == []
+
+
 def test_closed_forms_come_first_and_know_no_net():
     members = list_members("auto", 1_000, *make_rows(8), False)
     closed = [member.recipe is None for member in members]
@@ -73,8 +85,10 @@ def test_closed_forms_come_first_and_know_no_net():
 
 
 @pytest.mark.parametrize("num_simulations", BUDGETS)
-def test_every_member_can_be_built_and_remembers_what_it_is(num_simulations):
+@pytest.mark.parametrize("repeats", [1, 20])
+def test_every_member_can_be_built_and_remembers_what_it_is(num_simulations, repeats):
     theta, _, x = draw_pairs(50, seed=1)
+    x = x.repeat(1, repeats)
     members = list_members("auto", num_simulations, theta, x, False)
     for member in members:
         estimator = build_member(member, make_materials(), theta, x).eval()

@@ -1,0 +1,84 @@
+"""What a network sees of a series: numbers in order, of which neighbours are alike."""
+
+import torch
+from torch import Tensor, nn
+
+from sbi_aalr.networks.encode import squash
+from sbi_aalr.networks.scale import Scale
+
+_CHANNELS, _KERNEL = 32, 5
+# Positions of a long series that are left after the first layer, about.
+_MOST_POSITIONS = 128
+# Stretches of a series, of which averages are taken beside that of the whole.
+_STRETCHES = 4
+_NUM_FEATURES = 16
+_TINY = 1e-6
+
+
+class Series(nn.Module):
+    """Features of a series: convolutions, averaged over the whole and over quarters.
+
+    Three copies of the numbers go in: each scaled by itself; all with one location and
+    one spread; and the differences of these, which are what there is of the steps of a
+    random walk that has gone far.
+
+    Args:
+        scale: The scale of the rows.
+        scaled: Scaled rows, shape `(N, F)`, with F of 15 at least.
+
+    Example:
+        >>> rows = torch.randn(50, 100)
+        >>> scale = Scale(rows)
+        >>> Series(scale, scale(rows))(scale(rows)).shape
+        torch.Size([50, 16])
+    """
+
+    num_features = _NUM_FEATURES
+    gain: Tensor
+    shift: Tensor
+    step: Tensor
+    averages: Tensor
+
+    def __init__(self, scale: Scale, scaled: Tensor) -> None:
+        super().__init__()
+        centred = scale.location - scale.location.median()
+        unit = torch.maximum(scale.spread.median(), centred.abs().median())
+        self.register_buffer("gain", scale.spread / unit)
+        self.register_buffer("shift", centred / unit)
+        size = self._share(scaled).diff(dim=1).abs().median()
+        self.register_buffer("step", size.clamp(min=_TINY))
+        stride = max(1, scaled.shape[1] // _MOST_POSITIONS)
+        self.body = nn.Sequential(
+            nn.Conv1d(3, _CHANNELS, max(_KERNEL, 2 * stride + 1), stride),
+            nn.SiLU(),
+            nn.Conv1d(_CHANNELS, _CHANNELS, _KERNEL, stride=2),
+            nn.SiLU(),
+        )
+        with torch.no_grad():
+            num_positions = self._convolve(scaled[:1]).shape[2]
+        self.register_buffer("averages", _average(num_positions), persistent=False)
+        self.last = nn.Linear(_CHANNELS * (1 + _STRETCHES), _NUM_FEATURES)
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Map scaled rows `(N, F)` to features `(N, 16)`."""
+        return self.last((self._convolve(scaled) @ self.averages).flatten(1))
+
+    def _share(self, scaled: Tensor) -> Tensor:
+        """All numbers in one unit."""
+        return scaled * self.gain + self.shift
+
+    def _convolve(self, scaled: Tensor) -> Tensor:
+        shared = self._share(scaled)
+        steps = nn.functional.pad(shared.diff(dim=1) / self.step, (1, 0))
+        found: Tensor = self.body(squash(torch.stack((scaled, shared, steps), dim=1)))
+        return found
+
+
+def _average(num_positions: int) -> Tensor:
+    """What takes averages over all positions and over stretches, as a matrix."""
+    every = torch.arange(num_positions)
+    groups = (every, *every.tensor_split(_STRETCHES))
+    averages = torch.zeros(num_positions, len(groups))
+    for column, group in enumerate(groups):
+        averages[group, column] = 1 / len(group)
+    return averages
