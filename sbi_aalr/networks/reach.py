@@ -33,14 +33,17 @@ def warn_if_beyond(x: Tensor, scales: list[Scale], stacklevel: int) -> None:
         row, column = divmod(int(excess.argmax()), excess.shape[1])
         low, high = (float(end.flatten()[column]) for end in scale.find_range())
         rows = x if scale.sorted is None else sort_trials(x)
-        value, where = float(rows[row].flatten()[column]), f"in column {column}"
+        value = float(rows[row].flatten()[column])
+        what, which = "`x` is", "it"
         if len(x) > 1:
-            where += f" of row {row}, and {int(is_far.sum())} of {len(x)} rows are far"
+            what = f"{int(is_far.sum())} of {len(x)} rows of `x` are"
+            which = f"row {row}"
         warnings.warn(
             FarObservationWarning(
-                f"`x` has {value:.5g} {where} from the data of training, from "
-                f"{low:.5g} to {high:.5g} there. The network has not been there: check "
-                "units and order of the data, the simulator and the prior.",
+                f"{what} far from the simulations that the network is scaled by: "
+                f"{which} has {value:.5g} in column {column}, where they are from "
+                f"{low:.5g} to {high:.5g}. The network has not been there: check units "
+                "and order of the data, the simulator and the prior.",
                 value=float(excess[row, column]),
             ),
             stacklevel=stacklevel + 1,

@@ -124,7 +124,7 @@ def test_embedding_net_that_looks_at_other_rows_is_refused(how):
 def test_embedding_net_that_gives_no_tensor_is_named(net):
     theta, x = PRIOR.sample((20,)), torch.randn(20, 3)
     for builder in BUILDERS_WITH_NETS:
-        with pytest.raises(TypeError, match="must give a tensor.* got (tuple|list)"):
+        with pytest.raises(TypeError, match=r"must give a tensor.* got (tuple|list)"):
             builder(embedding_net_x=net)(theta, x)
 
 
