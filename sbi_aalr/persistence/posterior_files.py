@@ -219,12 +219,13 @@ def read(
         documents = document.get("cuts", [])
         prior = rebuild_cuts(prior, documents, cuts, **networks, **shapes)
     except Exception as error:
-        are_own = any(own is not None for own in networks.values())
-        if are_own and not isinstance(error, ValueError):
+        own = [f"`{name}`" for name, value in networks.items() if value is not None]
+        if own and not isinstance(error, ValueError):
             raise
+        advice = f" Give the same {' and '.join(own)} as in training." if own else ""
         raise ValueError(
             f"The weights in {paths[1]} do not fit the classifier in {paths[0].name}: "
-            f"{shorten(error)}"
+            f"{shorten(error).rstrip('.:')}.{advice}"
         ) from error
     return Saved(estimator, prior, chosen, x, document.get(NAMES))
 
