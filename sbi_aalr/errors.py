@@ -48,7 +48,11 @@ class LostModesWarning(AALRWarning):
 
 
 class FarObservationWarning(AALRWarning):
-    """An observation is farther from the simulations than any simulation is."""
+    """An observation is farther from the simulations than any simulation is.
+
+    Its `value` is the distance over the typical one, or in ranges of the simulations
+    where a single number is out of them.
+    """
 
 
 class UnsavedPriorWarning(AALRWarning):

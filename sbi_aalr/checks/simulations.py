@@ -25,7 +25,8 @@ def check_simulations(
     """Return copies of stored simulations without gradients, or raise.
 
     They are float32, and data are float64 where float32 would blur them; see
-    `keep_digits`. Whatever becomes of what was given, they stay as they are.
+    `keep_digits`. Of a single row nobody can tell, and it keeps what it has. Whatever
+    becomes of what was given, they stay as they are.
 
     Args:
         theta: Parameters, shape `(N, D)`.
@@ -57,7 +58,9 @@ def check_simulations(
     if earlier:
         shapes = [before.shape[1:] for before in earlier]
         check_row_shapes(theta, x, shapes, "the simulations appended before")
-    theta, x = theta.to(torch.float32, copy=True), keep_digits(x).clone()
+    is_lone = len(x) == 1 and x.dtype == torch.float64
+    theta, x = theta.to(torch.float32, copy=True), x.detach().clone()
+    x = x if is_lone else keep_digits(x)
     check_finite("theta", theta)
     if prior is not None:
         check_inside("theta", theta, prior)

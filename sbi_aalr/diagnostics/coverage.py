@@ -15,6 +15,7 @@ References:
     Delaunoy, Rozet, Wehenkel & Louppe (2022), arXiv:2110.06581, for expected coverage.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,6 +37,7 @@ from sbi_aalr.diagnostics.draws import Array
 from sbi_aalr.diagnostics.inputs import check_rows
 from sbi_aalr.diagnostics.rank_ecdf import find_band
 from sbi_aalr.diagnostics.recovery import draw_recovery
+from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.seeding import seeded
 
 if TYPE_CHECKING:
@@ -214,7 +216,9 @@ def expected_coverage(
     names = check_parameter_names(parameter_names, truth.shape[1])
     false_alarm_rate = check_fraction("false_alarm_rate", false_alarm_rate)
     settings.setdefault("show_progress_bars", False)
-    with seeded(seed):
+    with seeded(seed), warnings.catch_warnings():
+        # Some of many simulations lie far out where tails are heavy.
+        warnings.simplefilter("ignore", FarObservationWarning)
         draws = posterior.sample_batched((count,), x=rows, **settings)
         if draws.shape != (count, *truth.shape):
             raise ValueError(

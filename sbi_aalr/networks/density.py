@@ -24,7 +24,7 @@ from sbi_aalr.networks.mixture import Components, MixtureHead, MixtureLayer
 from sbi_aalr.networks.mlp import copy_net, count_features
 from sbi_aalr.networks.regression import regress
 from sbi_aalr.networks.residual import ResidualStack
-from sbi_aalr.networks.scale import Scale
+from sbi_aalr.networks.scale import Scale, spans_decades
 from sbi_aalr.networks.series import Series
 
 # Scaled features beyond these count as these in the regression.
@@ -69,7 +69,11 @@ class Condition(nn.Module):
         is_series: bool = False,
     ) -> None:
         super().__init__()
-        self.scale = Scale(condition)
+        # A series has one kind of scale, or neighbours could not be compared.
+        logarithmic = spans_decades(condition)
+        if is_series:
+            logarithmic = logarithmic.all().expand(logarithmic.shape)
+        self.scale = Scale(condition, logarithmic)
         self.embedding_net = None
         self.encode: nn.Module
         features = self._find_features(self.scale(condition))

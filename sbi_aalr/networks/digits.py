@@ -59,7 +59,9 @@ def warn_about_lost_digits(x: Tensor, scales: list[Scale], stacklevel: int) -> N
         # Zero where the data of training were float32 themselves.
         if scale.remainder is None or not scale.remainder.any():
             continue
-        few = step / scale.spread
+        # Of i.i.d. trials a scale may be of one.
+        spread = scale.spread.expand_as(step)
+        few = step / spread
         if scale.logarithmic is not None:
             few = few.masked_fill(scale.logarithmic, 0)
         column = int(few.argmax())
@@ -70,7 +72,7 @@ def warn_about_lost_digits(x: Tensor, scales: list[Scale], stacklevel: int) -> N
                 f"`x` is {x.dtype}, which has steps of "
                 f"{step.flatten()[column]:.2g} near "
                 f"{float(x[0].flatten()[column]):.7g}, while the data of training "
-                f"spread by {scale.spread.flatten()[column]:.2g} in column {column} "
+                f"spread by {spread.flatten()[column]:.2g} in column {column} "
                 "and had more digits. Give `x` as float64, made without a detour.",
                 float(few.flatten()[column]),
             ),

@@ -14,6 +14,8 @@ _OUTER_QUANTILES = (0.025, 0.975)
 _MANY_DECADES = 2.5
 # Below the least of float32 there is nothing to tell apart.
 _LEAST = torch.finfo(torch.float32).tiny
+# Scaled rows beyond this lie as far as this.
+_LARGEST = 1e30
 # A value that so many rows share and that is so many spreads from all others stands for
 # something else, such as a simulation that failed.
 _SHARED, _APART = 0.01, 10.0
@@ -88,9 +90,9 @@ class Scale(nn.Module):
         self.register_buffer("remainder", remainder.float() if is_needed else None)
         self.register_buffer("logarithmic", logarithmic if logarithmic.any() else None)
         self.register_buffer("sorted", None)
-        scaled = (rows - location) / spread
-        self.register_buffer("least", scaled.amin(dim=0).float())
-        self.register_buffer("greatest", scaled.amax(dim=0).float())
+        for name, end in (("least", rows.amin(dim=0)), ("greatest", rows.amax(dim=0))):
+            scaled = ((end - location) / spread).clamp(-_LARGEST, _LARGEST)
+            self.register_buffer(name, scaled.float())
 
     def forward(self, rows: Tensor) -> Tensor:
         """Scale rows, shape `(N, *event_shape)`, to order one."""
@@ -130,10 +132,12 @@ class Scale(nn.Module):
         """
         if self.least is None or self.greatest is None:
             return torch.zeros_like(rows, dtype=self.location.dtype)
-        scaled = self(rows)
+        scaled = self(rows).clamp(-_LARGEST, _LARGEST)
         beyond = torch.maximum(self.least - scaled, scaled - self.greatest)
+        rounding = 2 * torch.finfo(torch.float32).eps * self.location.abs()
+        beyond = (beyond - rounding / self.spread).clamp(min=0)
         # What was constant has a range of 0.
-        return beyond.clamp(min=0) / (self.greatest - self.least).clamp(min=1)
+        return beyond / (self.greatest - self.least).clamp(min=1)
 
     def find_range(self) -> tuple[Tensor, Tensor]:
         """Least and greatest of the rows, `event_shape` each, before scaling."""
@@ -162,9 +166,13 @@ class Scale(nn.Module):
         """Take over which buffers there are, too: a network is built from any rows."""
         for name, dtype in _OPTIONAL.items():
             buffer = state_dict.get(prefix + name)
-            found = buffer is None or (buffer.shape, buffer.dtype)
-            if found not in (True, (self.location.shape, dtype)):
-                raise ValueError(f"`{prefix}{name}` does not fit its `location`.")
+            if buffer is not None:
+                is_bool = buffer.dtype == torch.bool
+                fits = buffer.shape == self.location.shape
+                if not fits or is_bool != (dtype == torch.bool):
+                    raise ValueError(f"`{prefix}{name}` does not fit its `location`.")
+                kind = dtype if is_bool else self.location.dtype
+                buffer = buffer.to(self.location.device, kind, copy=True)
             setattr(self, name, buffer)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 

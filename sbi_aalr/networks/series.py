@@ -41,13 +41,23 @@ class Series(nn.Module):
 
     def __init__(self, scale: Scale, scaled: Tensor) -> None:
         super().__init__()
-        centred = scale.location - scale.location.median()
-        unit = torch.maximum(scale.spread.median(), centred.abs().median())
-        self.register_buffer("gain", scale.spread / unit)
-        self.register_buffer("shift", centred / unit)
-        size = self._share(scaled).diff(dim=1).abs().median()
-        self.register_buffer("step", size.clamp(min=_TINY))
-        stride = max(1, scaled.shape[1] // _MOST_POSITIONS)
+        # What never changes has no unit of its own.
+        varies = scaled.amax(dim=0) > scaled.amin(dim=0)
+        varies = varies if varies.any() else torch.ones_like(varies)
+        place = scale.location.double()
+        if scale.remainder is not None:
+            place = place + scale.remainder
+        centred = place - place[varies].median()
+        unit = torch.maximum(
+            scale.spread[varies].median(), centred[varies].abs().median()
+        )
+        self.register_buffer("gain", (scale.spread / unit).float())
+        self.register_buffer("shift", (centred / unit).float())
+        steps = self._share(scaled).diff(dim=1).abs()
+        vary = varies[1:] & varies[:-1]
+        steps = steps[:, vary] if vary.any() else steps
+        self.register_buffer("step", steps.median().clamp(min=_TINY))
+        stride = -(-scaled.shape[1] // _MOST_POSITIONS)
         self.body = nn.Sequential(
             nn.Conv1d(3, _CHANNELS, max(_KERNEL, 2 * stride + 1), stride),
             nn.SiLU(),

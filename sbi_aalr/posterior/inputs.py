@@ -90,7 +90,7 @@ def check_x(x: object, potential_fn: BasePotential, stacklevel: int = 1) -> Tens
 
     Warns:
         PrecisionWarning: If it is float32, and the data of training had more digits.
-        FarObservationWarning: If it is a whole range beyond the data of training.
+        FarObservationWarning: If it is a whole range beyond what was simulated.
     """
     rows = _read_numbers("x", x).detach()
     estimator = find_estimator(potential_fn)

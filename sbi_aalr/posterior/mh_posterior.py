@@ -1,5 +1,6 @@
 """`MHPosterior`: batched likelihood-free Metropolis-Hastings as an sbi posterior."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_device, check_prior
+from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.persistence.posterior_files import read
 from sbi_aalr.posterior.describe import describe
 from sbi_aalr.posterior.inputs import check_estimator, check_parameters
@@ -160,6 +162,9 @@ class MHPosterior(LastRun):
         chosen: dict[str, Any] = {**saved.settings, "parameter_names": names}
         posterior = cls.from_estimator(saved.estimator, saved.prior, **chosen)
         if saved.x is not None:
-            posterior.set_default_x(saved.x)
+            with warnings.catch_warnings():
+                # Told when it was set.
+                warnings.simplefilter("ignore", FarObservationWarning)
+                posterior.set_default_x(saved.x)
         # Moving makes the prior anew, and rounds the factor of a covariance anew.
         return posterior if device == "cpu" else posterior.to(device)

@@ -58,8 +58,7 @@ class SbiPosterior(NeuralPosterior):
         device: str | torch.device | None,
         parameter_names: Sequence[str] | None = None,
     ) -> None:
-        if device is not None:
-            device = check_device("device", device)
+        device = None if device is None else check_device("device", device)
         super().__init__(
             check_potential(potential_fn), check_transform(theta_transform), device
         )
@@ -119,13 +118,11 @@ class SbiPosterior(NeuralPosterior):
 
         Warns:
             ConvergenceWarning: If the chains did not converge in `max_steps`.
-            LostModesWarning: If the chains start from so few points that a mode may
-                have been lost.
+            LostModesWarning: If so few points are starts that a mode may be lost.
             TrialsWarning: If x has more than 20 trials: the ratio's errors add up.
         """
         trials = self._x_else_default_x(x).unsqueeze(0)
         warn_about_trials(self.potential_fn, trials.shape[1])
-        options: dict[str, Any]
         options = {"seed": seed, "show_progress_bars": show_progress_bars, "out": out}
         draws = self._sample(sample_shape, trials, settings, batched=False, **options)
         return draws[:, 0].reshape(*torch.Size(sample_shape), -1)
@@ -192,14 +189,15 @@ class SbiPosterior(NeuralPosterior):
             Log-density, shape `(N,)`, nats; minus infinity outside the prior.
 
         Raises:
-            ValueError: If theta or x has another width than in training, NaN or
-                infinity.
+            ValueError: If theta or x has another width than in training, or NaN.
         """
+        trials = self._x_else_default_x(x)
         with gradients_set("track_gradients", track_gradients):
-            log_density = self.potential(theta, x, track_gradients=track_gradients)
+            found = self.target.log_prob_fn_of_one(trials)(self._check_theta(theta))
             if not isinstance(self.potential_fn, RatioBasedPotential):
-                return log_density
-            return log_density - self.normaliser(x).warn_if_unknown().log_normaliser
+                return found
+            measured = self._measure_normaliser(trials).warn_if_unknown()
+            return found - measured.log_normaliser
 
     def potential(
         self, theta: Tensor, x: Tensor | None = None, track_gradients: bool = False
@@ -217,16 +215,18 @@ class SbiPosterior(NeuralPosterior):
             x: As in `log_prob`.
 
         Returns:
-            Its log-normaliser, shape `(1,)`, which `log_prob` takes off, with its Monte
-            Carlo error.
+            Its log-normaliser, shape `(1,)`, nats, with its Monte Carlo error.
 
         Raises:
             TypeError: If the potential has no ratio estimator.
         """
+        return self._measure_normaliser(self._x_else_default_x(x))
+
+    def _measure_normaliser(self, trials: Tensor) -> Normaliser:
         if self._prior_draws is None:
             potential = check_is_ratio(self.potential_fn)
             self._prior_draws = PriorDraws(potential.ratio_estimator, potential.prior)
-        return self._prior_draws.measure(self._x_else_default_x(x), are_trials=True)
+        return self._prior_draws.measure(trials, are_trials=True)
 
     def set_default_x(self, x: Tensor) -> "SbiPosterior":
         """Set the observation that `sample` and `log_prob` use when given none."""

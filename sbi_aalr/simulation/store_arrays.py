@@ -81,7 +81,8 @@ class Arrays:
             PrecisionWarning: If that has not all of their digits.
         """
         dtype = self.x_dtype
-        if x.dtype == torch.float64 and dtype != torch.float64:
+        # A single row is float64 whatever its digits mean.
+        if x.dtype == torch.float64 and dtype != torch.float64 and len(x) > 1:
             warnings.warn(
                 PrecisionWarning(
                     f"`x` is rounded to float32 as all data in {self.folder} are, and "

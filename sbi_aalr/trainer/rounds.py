@@ -108,7 +108,7 @@ class Round:
                 estimator, prior, parameter_names=names
             )
             with warnings.catch_warnings():
-                # Told of the first round's simulations, see `warn_if_misspecified`.
+                # Where there are enough simulations the first round tells of it.
                 warnings.simplefilter("ignore", FarObservationWarning)
                 posterior.set_default_x(x_o)
             seed = int(torch.randint(2**31, ()))

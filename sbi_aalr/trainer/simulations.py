@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
-from sbi_aalr.checks import check_inside, check_row_shapes
+from sbi_aalr.checks import check_inside, check_row_shapes, keep_digits
 from sbi_aalr.errors import CallOrderError
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior, take_off_cuts
 from sbi_aalr.sampling.validity import Validity, ValidPrior
@@ -82,7 +82,7 @@ def find_rounds(numbers: Sequence[int], starting_round: int) -> list[int]:
 def join_rows(parts: list[Any]) -> Any:
     """All data one after the other, a tensor unless some are in a store."""
     is_stored = any(isinstance(part, StoredRows) for part in parts)
-    return StoredRows(parts) if is_stored else torch.cat(parts)
+    return StoredRows(parts) if is_stored else keep_digits(torch.cat(parts))
 
 
 def make_loaders(

@@ -7,8 +7,10 @@ import torch
 from linear_gaussian import PRIOR, SHORT
 
 from sbi_aalr import MHPosterior
+from sbi_aalr.diagnostics import expected_coverage
 from sbi_aalr.errors import FarObservationWarning
-from sbi_aalr.networks import Scale, mlp
+from sbi_aalr.networks import Scale, likelihood_mixture, mlp
+from sbi_aalr.networks.digits import find_scales
 from sbi_aalr.networks.reach import warn_if_beyond
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -23,6 +25,13 @@ KINDS = {
         [0.0, 2.46e6 + 2],
     ),
     "constant": (torch.full((50, 1), 0.3), [0.3, 0.3 + 1e-6], [1.5]),
+    "number": (torch.full((50, 1), 123456789.0), [123456789.0, 123456792.0], [1e6]),
+    # Out of what float32 holds once it is scaled.
+    "wide": (
+        1e-30 * torch.tensor([[1e40], *NOISE.tolist()], dtype=torch.float64),
+        [0, 1e12],
+        [],
+    ),
     "counts": (NOISE.mul(3).round().abs(), [0, 15], [40, -30]),
     "sentinel": (
         NOISE.where(NOISE < 2, torch.tensor(-999.0)),
@@ -84,10 +93,59 @@ def test_trials_are_compared_by_their_order():
         warn_if_beyond(far, [scale], 1)
 
 
-def test_posterior_tells_of_an_observation_in_another_unit():
+def test_scale_of_a_trial_serves_all_of_them():
+    """The density of a trial has one scale, where `x` has many trials."""
+    theta, x = PRIOR.sample((200,)), torch.randn(200, 6, 2, generator=GENERATOR)
+    build = likelihood_mixture(1, 0, is_exchangeable=True)
+    (scale,) = find_scales(build(theta, x).embedding_net_x)
+    assert scale.least.shape == (2,)
+    far = x[:1].clone()
+    far[0, 3, 1] = 1e6
+    with pytest.warns(FarObservationWarning, match=r"it has 1e\+06 in column 7"):
+        warn_if_beyond(far, [scale], 1)
+
+
+def test_weights_of_another_dtype_are_taken_over():
+    scale, other = Scale(NOISE), Scale(1e3 * NOISE)
+    other.load_state_dict(Scale(NOISE).double().state_dict())
+    assert torch.equal(other(NOISE), scale(NOISE))
+    assert other.least.dtype == torch.float32
+    other.load_state_dict(scale.state_dict())
+    # A copy: what becomes of the one does not become of the other.
+    assert other.least.data_ptr() != scale.least.data_ptr()
+
+
+def make_posterior():
+    torch.manual_seed(0)
     theta = PRIOR.sample((500,))
     estimator = mlp((8,))(theta, theta + 0.1 * torch.randn_like(theta))
-    posterior = MHPosterior.from_estimator(estimator, PRIOR)
+    return MHPosterior.from_estimator(estimator, PRIOR)
+
+
+def list_far(act):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        act()
+    return [one for one in caught if one.category is FarObservationWarning]
+
+
+def test_far_observation_is_told_once(tmp_path):
+    posterior = make_posterior()
+    theta, x = torch.zeros(3, 2), torch.tensor([300.0, -200.0])
+    for act in (posterior.log_prob, posterior.potential):
+        (one,) = list_far(lambda act=act: act(theta, x=x))
+        assert one.filename == __file__
+    assert len(list_far(lambda: posterior.set_default_x(x))) == 1
+    # Of what was told before, and of simulations that are far by themselves, nothing.
+    folder = posterior.save(tmp_path / "run")
+    assert not list_far(lambda: MHPosterior.load(folder, classifier=mlp((8,))))
+    rows = x.expand(3, 2)
+    quick = {**SHORT, "num_samples": 10, "seed": 1}
+    assert not list_far(lambda: expected_coverage(posterior, theta, rows, **quick))
+
+
+def test_posterior_tells_of_an_observation_in_another_unit():
+    posterior = make_posterior()
     with pytest.warns(FarObservationWarning, match="check units") as caught:
         posterior.sample((5,), x=[300.0, -200.0], **SHORT)
     assert caught[0].filename == __file__

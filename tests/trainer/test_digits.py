@@ -122,12 +122,11 @@ def test_digits_are_kept_only_where_they_count():
         theta, x = check_simulations(noise, rows)
         assert x.dtype == kind and theta.dtype == torch.float32
     assert keep_digits(far.float()).dtype == torch.float32
-    # Constants and counts lose nothing. Of a single row nobody knows.
+    # Constants, single rows and counts lose nothing.
     assert keep_digits(torch.full((9, 1), 1e6, dtype=torch.float64)).dtype == (
         torch.float32
     )
-    assert keep_digits(far[:1]).dtype == torch.float64
-    assert keep_digits(torch.ones(1, 2, dtype=torch.float64)).dtype == torch.float32
+    assert keep_digits(far[:1]).dtype == torch.float32
     assert keep_digits(torch.arange(30)[:, None]).dtype == torch.float32
     assert keep_digits(2**40 + torch.arange(30)[:, None]).dtype == torch.float64
 
@@ -142,6 +141,17 @@ def test_rows_given_one_by_one_keep_their_digits(tmp_path):
         store.append(*one)
     assert torch.equal(trainer.get_simulations()[1], x)
     assert torch.equal(store[:][1], x)
+
+
+def test_single_row_changes_nothing_where_digits_mean_nothing(tmp_path):
+    theta, x = PRIOR.sample((99,)), torch.randn(99, 1, dtype=torch.float64)
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    store = SimulationStore(tmp_path / "sims.zarr")
+    for rows in (slice(98), slice(98, 99)):
+        trainer.append_simulations(theta[rows], x[rows])
+        store.append(theta[rows], x[rows])
+    for found in (trainer.get_simulations()[1], store[:][1]):
+        assert torch.equal(found, x.float())
 
 
 @pytest.mark.usefixtures("hasty_stack")
