@@ -121,6 +121,7 @@ def test_two_chains_leave_the_posterior_invariant():
     assert sample_few() < LIMIT
 
 
+@pytest.mark.slow
 def test_a_density_of_q_alone_where_chains_stand_is_caught(monkeypatch):
     """Of three calls in a step two are of the draws: they stay as they are."""
     make_kernel = independence.make_kernel

@@ -66,6 +66,7 @@ def test_run_sbc_finds_no_fault_and_the_control_does(fast):
     assert (checks["ks_pvals"] < 0.01).all()
 
 
+@pytest.mark.slow
 def test_run_sbc_takes_the_log_density_as_its_reducer(fast):
     theta, _, x = draw_pairs(100, seed=6)
     ranks, _ = run_sbc(

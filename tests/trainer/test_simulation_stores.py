@@ -124,6 +124,7 @@ def build_rich(theta, x):
     return RatioEstimator(Net(), theta.shape[1:], x.shape[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty_recipe")
 def test_posterior_is_corrected_for_rows_that_are_left_out():
     torch.manual_seed(1)

@@ -96,6 +96,7 @@ def test_posterior_is_that_of_the_prior_and_not_of_the_proposal():
     assert float(draws.std()) == pytest.approx(1, abs=0.25)
 
 
+@pytest.mark.slow
 def test_posterior_of_the_proposal_is_what_one_gets_otherwise(monkeypatch):
     """The control: a density of theta is taken for one under the prior."""
     monkeypatch.setattr("sbi_aalr.trainer.theta_check.follows_prior", lambda *_: True)

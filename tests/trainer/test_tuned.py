@@ -66,6 +66,7 @@ def get_estimator_of(trainer, tune):
     return torch.nn.ModuleList(one.estimator for one in trainer._structures)
 
 
+@pytest.mark.slow
 def test_every_structure_that_is_trained_is_tuned():
     trainer = make("auto")
     trainer.train(tune=("weight_decay", "octaves", "x_noise"), **SHORT)
