@@ -59,8 +59,8 @@ def check_simulations(
         shapes = [before.shape[1:] for before in earlier]
         check_row_shapes(theta, x, shapes, "the simulations appended before")
     is_lone = len(x) == 1 and x.dtype == torch.float64
-    theta, x = theta.to(torch.float32, copy=True), x.detach().clone()
-    x = x if is_lone else keep_digits(x)
+    theta = theta.to(torch.float32, copy=True)
+    x = (x if is_lone else keep_digits(x)).clone()
     check_finite("theta", theta)
     if prior is not None:
         check_inside("theta", theta, prior)
