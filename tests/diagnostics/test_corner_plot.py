@@ -16,7 +16,7 @@ def get_legend(figure):
 
 
 def test_plot_corner_has_a_labelled_lower_triangle_and_a_legend():
-    before = plt.get_fignums()
+    plt.close("all")
     tree = to_datatree(draw_independent(4, 100, 3), parameter_names=["a", "b", "c"])
     figure = plot_corner(
         tree,
@@ -34,7 +34,7 @@ def test_plot_corner_has_a_labelled_lower_triangle_and_a_legend():
     for patch in (exact, drawn):
         heights, edges, _ = patch.get_data()
         assert (heights * np.diff(edges)).sum() == pytest.approx(1)
-    assert plt.get_fignums() == before
+    assert plt.get_fignums() == []
 
 
 def test_plot_corner_marks_truth_and_keeps_it_in_view():

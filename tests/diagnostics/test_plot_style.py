@@ -9,11 +9,11 @@ from sbi_aalr.diagnostics.plot_style import make_axes
 
 
 def test_make_axes_gives_as_many_as_asked_for_and_pyplot_forgets_them():
-    before = plt.get_fignums()
+    plt.close("all")
     figure, axes = make_axes(6, 2, columns=3)
     assert figure.axes == axes and len(axes) == 3
     assert tuple(figure.get_size_inches()) == (6, 2)
-    assert plt.get_fignums() == before
+    assert plt.get_fignums() == []
 
 
 def test_diagnostics_import_without_plotting_libraries():

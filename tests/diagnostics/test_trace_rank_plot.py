@@ -14,7 +14,7 @@ def get_legend(figure):
 
 
 def test_plot_trace_rank_has_two_panels_a_parameter_and_numbers():
-    before = plt.get_fignums()
+    plt.close("all")
     theta = draw_independent(4, 200, 2, seed=1)
     figure = plot_trace_rank(to_datatree(theta, parameter_names=["rate", "size"]))
     assert [axes.get_ylabel() for axes in figure.axes] == ["rate", "", "size", ""]
@@ -28,7 +28,7 @@ def test_plot_trace_rank_has_two_panels_a_parameter_and_numbers():
         drawn = [line.get_ydata() for line in figure.axes[2 * row].lines]
         np.testing.assert_array_equal(drawn, theta[:, :, row].numpy())
     assert figure.axes[1].get_title(loc="right") == "0 of 4 chains outside"
-    assert plt.get_fignums() == before
+    assert plt.get_fignums() == []
 
 
 def test_plot_trace_rank_names_the_chain_that_disagrees_among_many():

@@ -119,7 +119,8 @@ def test_own_network_must_be_given_again(tmp_path):
         MHPosterior.load(tmp_path)
     loaded = MHPosterior.load(tmp_path, classifier=build_quadratic)
     assert torch.equal(loaded.log_prob(THETA), posterior.log_prob(THETA))
-    with pytest.raises(ValueError, match=r"do not fit.* Give the same `class"):
+    message = r"do not fit the classifier .* Give the same `classifier` as in training"
+    with pytest.raises(ValueError, match=message):
         MHPosterior.load(tmp_path, classifier=networks.mlp((8,)))
 
 
