@@ -94,7 +94,7 @@ $(DEV): pyproject.toml constraints.txt sbi_aalr/_version.py
 	@rm -f $(DEV) $(DOCS)
 	@$(PIP_INSTALL) --no-compile -c constraints.txt -e '.[dev]'
 	@# On all cores, where pip compiles on one. Some packages have files that cannot be.
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 	@touch $@
 
 $(DOCS): $(DEV)

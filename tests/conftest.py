@@ -66,11 +66,24 @@ def hasty_stack():
 
 
 @pytest.fixture(scope="module")
-def hasty_recipe(hasty_stack):
-    """Few passes besides, where it is not the point how good the posterior is."""
+def hasty_towers(hasty_stack):
+    """Few passes of the towers besides, where densities are the point."""
     first, *others = recipe._ENTRIES
     few = first._replace(recipe=first.recipe._replace(num_passes=3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "_ENTRIES", [few, *others])
         patch.setattr(members, "_PLAIN_PASSES", 8)
+        yield
+
+
+@pytest.fixture(scope="module")
+def hasty_recipe(hasty_towers):
+    """Few passes of all, where it is not the point how good the posterior is."""
+    choose = members.choose_density_recipe
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            members,
+            "choose_density_recipe",
+            lambda count: choose(count)._replace(num_passes=8),
+        )
         yield

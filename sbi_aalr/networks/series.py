@@ -12,6 +12,8 @@ _MOST_POSITIONS = 128
 # Stretches of a series, of which averages are taken beside that of the whole.
 _STRETCHES = 4
 _NUM_FEATURES = 16
+# Of fewer numbers no position is left for each stretch.
+_LEAST_NUMBERS = 15
 _TINY = 1e-6
 
 
@@ -25,6 +27,9 @@ class Series(nn.Module):
     Args:
         scale: The scale of the rows.
         scaled: Scaled rows, shape `(N, F)`, with F of 15 at least.
+
+    Raises:
+        ValueError: If the rows have fewer numbers.
 
     Example:
         >>> rows = torch.randn(50, 100)
@@ -41,6 +46,11 @@ class Series(nn.Module):
 
     def __init__(self, scale: Scale, scaled: Tensor) -> None:
         super().__init__()
+        if scaled.shape[1] < _LEAST_NUMBERS:
+            raise ValueError(
+                f"A series (`is_series`) must have {_LEAST_NUMBERS} numbers or more, "
+                f"got {scaled.shape[1]}."
+            )
         # What never changes has no unit of its own.
         varies = scaled.amax(dim=0) > scaled.amin(dim=0)
         varies = varies if varies.any() else torch.ones_like(varies)

@@ -32,6 +32,13 @@ def test_series_of_any_length_have_the_same_number_of_features(length):
     torch.testing.assert_close(build(rows)(rows[:1]), features[:1], atol=1e-5, rtol=0)
 
 
+def test_series_that_is_too_short_is_refused():
+    rows = torch.randn(50, 14)
+    scale = Scale(rows)
+    with pytest.raises(ValueError, match="must have 15 numbers or more, got 14"):
+        Series(scale, scale(rows))
+
+
 def test_unit_of_the_numbers_means_nothing():
     rows = draw_walks(200, 50)
     for gain, shift in ((1e-6, 0.0), (1e6, 0.0), (1.0, -300.0)):

@@ -47,7 +47,7 @@ def measure_widths(num_simulations):
     return ((draws[:, :, 1] - mean).square().mean(dim=0).sqrt() / sd).median()
 
 
-@pytest.mark.usefixtures("hasty_recipe")
+@pytest.mark.usefixtures("hasty_towers")
 @pytest.mark.parametrize(
     ("is_control", "low", "high"),
     [(False, 0.9, 1.6), pytest.param(True, 2.0, 20.0, marks=pytest.mark.slow)],
