@@ -136,11 +136,15 @@ def check_theta(
         ValueError: If it is empty, has another width, NaN or infinity.
     """
     rows = torch.atleast_2d(_read_numbers(name, theta)).to(torch.float32)
-    if rows.ndim != 2 or rows.shape[1] != dim or rows.numel() == 0:
+    if rows.ndim != 2 or rows.shape[1] != dim:
         where = "the prior" if find_estimator(potential_fn) is None else "training"
         raise ValueError(
             f"`{name}` must have shape (N, {dim}), as in {where}, got "
             f"{tuple(rows.shape)}."
+        )
+    if len(rows) == 0:
+        raise ValueError(
+            f"`{name}` must have at least one row, got {tuple(rows.shape)}."
         )
     return check_finite(name, rows)
 

@@ -113,8 +113,7 @@ class SbiPosterior(NeuralPosterior):
             Draws, shape `(*sample_shape, D)`, prior units.
 
         Raises:
-            ValueError: If no x is set, it has another shape than in training or NaN, or
-                `out` cannot be written; see `sample_batched`.
+            ValueError: If no x is set, and for what `sample_batched` raises one.
 
         Warns:
             ConvergenceWarning: If the chains did not converge in `max_steps`.
@@ -205,8 +204,7 @@ class SbiPosterior(NeuralPosterior):
         """Evaluate what is sampled: `log_prob` without its normaliser."""
         trials = self._x_else_default_x(x)
         with gradients_set("track_gradients", track_gradients):
-            rows = self._check_theta(theta)
-            return self.target.log_prob_fn_of_one(trials)(rows)
+            return self.target.log_prob_fn_of_one(trials)(self._check_theta(theta))
 
     def normaliser(self, x: Tensor | None = None) -> Normaliser:
         """Measure by many draws how far the ratio is from being normalised.
@@ -248,13 +246,15 @@ class SbiPosterior(NeuralPosterior):
         self, sample_shape: Shape, x: Tensor, settings: dict[str, Any], **options: Any
     ) -> Tensor:
         """Run the chains and return `(N, B, D)` draws, spread over all of them."""
+        # sbi's importance sampler leaves an s out.
+        shown = settings.pop("show_progress_bar", options["show_progress_bars"])
+        options |= {"show_progress_bars": shown, "parameter_names": self._names}
         num_samples = count_samples(sample_shape)
         chosen, target = change_settings(self.parameters, settings, 3), self.target
         is_guided = target.guide is not None
         plan = make_plan(chosen, num_samples, len(x), target.ratio_dim, is_guided)
         check_memory(plan, self._dim, len(x))
         with gradients_on("sample"), torch.no_grad():
-            options["parameter_names"] = self._names
             self._run = run = sample_run(target, x, plan, **options)
         warn_if_collapsed(run, stacklevel=3)
         if chosen.has_limits:

@@ -60,7 +60,7 @@ def make_tuner(
         for one in structures
         if one.member is None or one.member.recipe is not None
     ] or [trainer._neural_net]
-    for name in attempts[0]:
+    for name in attempts[0] if attempts is not DEFAULT_ATTEMPTS else ():
         if not any(can_tune(name, estimator) for estimator in estimators):
             raise ValueError(
                 f"`tune` cannot have {name!r} here: no estimator that is trained has "

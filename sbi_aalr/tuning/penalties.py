@@ -56,9 +56,18 @@ class WeightPenalty(nn.Module):
         )
 
     def forward(self, model: nn.Module) -> Tensor:
-        """The penalty of a model like the one it was made for, of no dimension."""
+        """The penalty of a model like the one it was made for, of no dimension.
+
+        Raises:
+            ValueError: If the model has another number of weights that need a gradient.
+        """
         weights = _list_weights(model)
         logs = list(self.log_penalties) * (len(weights) if self._is_shared else 1)
+        if len(logs) != len(weights):
+            raise ValueError(
+                f"`model` must have {len(logs)} tensors of weights that need a "
+                f"gradient, as when the penalty was made, got {len(weights)}."
+            )
         terms = [
             (log.exp() * weight.square()).sum()
             for log, weight in zip(logs, weights, strict=True)
@@ -106,11 +115,17 @@ class TermWeights(nn.Module):
         """Sum of the weighted terms; each may have any shape that the others have.
 
         Raises:
-            ValueError: If the names are not those it was made for.
+            ValueError: If the names are not those it was made for, or the shapes are
+                not one.
         """
         if set(terms) != set(self._names):
             raise ValueError(
                 f"`terms` must be {', '.join(self._names)}, got {', '.join(terms)}."
+            )
+        shapes = {name: tuple(terms[name].shape) for name in self._names}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(
+                f"`terms` must have one shape, got {shapes}. Take the mean of each."
             )
         stacked = torch.stack([terms[name] for name in self._names], dim=-1)
         return (stacked * self.compute_weights()).sum(dim=-1)

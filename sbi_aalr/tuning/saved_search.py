@@ -104,13 +104,16 @@ def _check_alike(
         if isinstance(part, Optimizer):
             # Before its first step an optimizer has no state yet.
             found, wanted = (
-                [len(group["params"]) for group in state["param_groups"]]
+                [
+                    (group.keys(), len(group["params"]))
+                    for group in state["param_groups"]
+                ]
                 for state in (states[name], part.state_dict())
             )
         if found != wanted:
             raise ValueError(
                 f"{path} must be of a search that was built like this one, but its "
-                f"`{name}` has other shapes."
+                f"`{name}` has other shapes, or is of another kind."
             )
 
 

@@ -29,6 +29,7 @@ from sbi_aalr.tuning.stepping import (
     Step,
     Stepped,
     check_apart,
+    check_decay,
     check_module,
     check_optimizers,
     check_optional,
@@ -53,7 +54,7 @@ class Search:
             are in `train()`.
         validation_loss: A function of nothing that returns the held-out loss. Model and
             hyperparameters are in `eval()`; it must give the same number twice.
-        optimizer: What steps the weights, one of torch's; several for several parts.
+        optimizer: What steps the weights, without decay: one of torch's, or several.
         hyperparameter_optimizer: What steps the hyperparameters, one of torch's;
             several for several parts.
         inner_steps: Steps of the weights before each step of the hyperparameters.
@@ -70,7 +71,7 @@ class Search:
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If a number has no sense, or an optimizer does not step what it
-            should.
+            should, or decays the weights.
 
     Attributes:
         history: A `Step` for each step of the hyperparameters.
@@ -123,6 +124,7 @@ class Search:
             check_optimizers("optimizer", optimizer, weights),
             check_optional("clip_max_norm", clip_max_norm),
         )
+        check_decay("optimizer", self._weights.optimizers)
         self._knobs = Stepped(
             knobs,
             check_optimizers(

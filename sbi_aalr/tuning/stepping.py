@@ -8,10 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import LBFGS, Optimizer
+from torch.optim import (
+    ASGD,
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adamax,
+    Optimizer,
+    RMSprop,
+)
 
 from sbi_aalr.checks import check_positive_float
-from sbi_aalr.tuning.training_gradient import evaluate
+from sbi_aalr.tuning.training_gradient import check_finite_vector, evaluate, join
+
+# Those that add the decay to the gradient; others of torch's say so in their groups.
+_COUPLED = (ASGD, SGD, Adadelta, Adagrad, Adamax, RMSprop)
+# Decay apart from the gradient that moves a minimum by less than can be measured.
+_MOST_DECAY = 0.1
 
 
 class Step(NamedTuple):
@@ -62,11 +76,19 @@ class Stepped(NamedTuple):
         return norm
 
     def descend(self, compute_loss: Callable[..., Tensor], num_steps: int) -> float:
-        """Take steps down a loss; return its mean before them."""
+        """Take steps down a loss; return its mean before them.
+
+        Raises:
+            ValueError: If the loss or its gradient is not finite; the weights are as
+                they were before that step.
+        """
         total = torch.zeros(())
         for _ in range(num_steps):
             loss = evaluate("training_loss", compute_loss)
-            self.step(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            joined = join(gradients, self.parameters)
+            check_finite_vector("the gradient of `training_loss`", joined)
+            self.step(gradients)
             total = total + loss.detach().cpu()
         return float(total) / num_steps
 
@@ -119,15 +141,39 @@ def check_optimizers(
             f"`{name}` must step by one gradient, but LBFGS evaluates the loss itself. "
             "Use torch.optim.Adam or another."
         )
-    stepped = [p for one in optimizers for g in one.param_groups for p in g["params"]]
-    wanted = {id(p) for p in parameters}
-    if {id(p) for p in stepped} != wanted:
-        missed = len(wanted - {id(p) for p in stepped})
+    # torch's leave those alone that need no gradient.
+    stepped = [
+        id(parameter)
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.requires_grad
+    ]
+    wanted = {id(parameter) for parameter in parameters}
+    if sorted(stepped) != sorted(wanted):
+        found = set(stepped)
         raise ValueError(
-            f"`{name}` must step each parameter it is for and no other, got "
-            f"{len(stepped)} of which {missed} of {len(wanted)} are missing."
+            f"`{name}` must step each of {len(wanted)} parameters once and no other, "
+            f"but {len(wanted - found)} are missing, {len(found - wanted)} are others, "
+            f"and {len(stepped) - len(found)} are there again."
         )
     return list(optimizers)
+
+
+def check_decay(name: str, optimizers: Sequence[Optimizer]) -> None:
+    """Raise if optimizers draw weights away from the minimum of the training loss."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            is_apart = not isinstance(optimizer, _COUPLED)
+            is_apart = group.get("decoupled_weight_decay", is_apart)
+            decay = group.get("weight_decay", 0.0)
+            if decay > (_MOST_DECAY if is_apart else 0.0):
+                raise ValueError(
+                    f"`{name}` must not decay the weights, got weight_decay={decay} of "
+                    f"{type(optimizer).__name__}: the hypergradient sees the training "
+                    "loss alone. Add the penalty to that loss, by `WeightPenalty` for "
+                    "one that is tuned."
+                )
 
 
 def check_optional(name: str, value: float | None) -> float | None:

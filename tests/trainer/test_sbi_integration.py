@@ -16,6 +16,7 @@ from sbi.inference.posteriors import (
     VIPosterior,
 )
 from sbi.inference.trainers.nre.nre_base import RatioEstimatorTrainer
+from sbi.samplers.importance.importance_sampling import importance_sample
 from sbi.utils.user_input_checks import process_prior, process_simulator
 from torch import nn
 
@@ -200,6 +201,16 @@ def test_sbis_own_posteriors_are_still_there(fitted, sampler, kind):
     if sampler in ("rejection", "importance"):
         draws = posterior.sample((20,), x=X_O, show_progress_bars=False)
         assert draws.shape == (20, 2)
+
+
+def test_posterior_is_a_proposal_of_sbis_importance_sampler(fast):
+    potential = fast.potential_fn
+    potential.set_x(X_O)
+    fast.set_default_x(X_O)
+    draws, log_weight = importance_sample(potential, fast, num_samples=300)
+    # The weights of draws from the target itself are one number.
+    assert draws.shape == (300, 2)
+    assert log_weight.std() < 1e-3 and torch.isfinite(log_weight).all()
 
 
 def test_posterior_follows_the_estimator_and_prior_it_is_given(fitted, estimator):

@@ -220,6 +220,13 @@ def test_other_networks_are_tuned_too(classifier, monkeypatch):
     assert get_report(trainer)["is_kept"]
 
 
+def test_by_default_a_network_is_tuned_in_what_it_has(monkeypatch):
+    keep(monkeypatch)
+    trainer = make(classifier="mlp")
+    trainer.train(tune=True, **SHORT)
+    assert get_report(trainer)["names"] == ["weight_decay"]
+
+
 def test_training_goes_on_with_other_things_tuned(monkeypatch):
     keep(monkeypatch)
     trainer = make()

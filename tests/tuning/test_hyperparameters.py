@@ -60,6 +60,11 @@ def test_penalty_checks_its_arguments():
         WeightPenalty(nn.Linear(1, 1), "row")
     with pytest.raises(ValueError, match="`start` must be a positive finite number"):
         WeightPenalty(nn.Linear(1, 1), start=0)
+    model = nn.Linear(1, 1)
+    penalty = WeightPenalty(model)
+    model.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"`model` must have 2 tensors .*got 1"):
+        penalty(model)
 
 
 # Terms of a loss.
@@ -81,6 +86,8 @@ def test_weights_of_terms_check_their_arguments():
         TermWeights({"a": 1.0, "b": 0.0})
     with pytest.raises(ValueError, match="`terms` must be a, b, got a"):
         TermWeights({"a": 1.0, "b": 1.0})({"a": torch.ones(())})
+    with pytest.raises(ValueError, match=r"one shape, got {'a': \(\), 'b': \(2,\)}"):
+        TermWeights({"a": 1.0, "b": 1.0})({"a": torch.ones(()), "b": torch.ones(2)})
 
 
 # Noise.

@@ -133,49 +133,6 @@ def test_seed_repeats_a_search():
 # Going on.
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
-def test_saved_search_goes_on_as_if_nothing_had_happened(tmp_path, optimizer):
-    def start():
-        return build(dropout=0.3, optimizer=optimizer, spectrum_every=3)
-
-    whole = start()
-    whole.run(8)
-    first = start()
-    first.run(4)
-    first.save(tmp_path / "search.safetensors")
-    second = start()
-    second.load(tmp_path / "search.safetensors")
-    assert second.history == first.history
-    second.run(4)
-    for one, other in zip(whole.history, second.history, strict=True):
-        assert one[:-1] == other[:-1]  # all but the seconds
-    assert torch.equal(whole._model.weight, second._model.weight)
-
-
-def test_saved_search_holds_no_code(tmp_path):
-    search = build()
-    search.run(1)
-    search.save(tmp_path / "search.safetensors")
-    content = (tmp_path / "search.safetensors").read_bytes()
-    assert b"pickle" not in content and b"torch" not in content
-
-
-def test_damaged_or_foreign_file_is_refused(tmp_path):
-    path = tmp_path / "search.safetensors"
-    search = build()
-    search.run(1)
-    search.save(path)
-    other = build(Ridge(num_weights=3))
-    with pytest.raises(ValueError, match="built like this one, but its `model`"):
-        other.load(path)
-    assert other.history == [] and len(other._model.weight) == 3
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged"):
-        search.load(path)
-
-
 def test_time_limit_ends_a_search():
     assert len(build().run(10_000, time_limit=0.3)) < 9_000
 
