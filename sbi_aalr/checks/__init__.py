@@ -5,7 +5,7 @@ what to do.
 """
 
 from sbi_aalr.checks.names import check_parameter_names, find_parameter_names
-from sbi_aalr.checks.priors import check_prior, draw_apart
+from sbi_aalr.checks.priors import check_prior, check_support, draw_apart
 from sbi_aalr.checks.ranges import is_in_support
 from sbi_aalr.checks.rows import (
     check_finite,
@@ -59,6 +59,7 @@ __all__ = [
     "check_row_shapes",
     "check_seed",
     "check_simulations",
+    "check_support",
     "check_tensor",
     "check_type",
     "count_parameters",

@@ -42,7 +42,7 @@ def check_prior(
             "bounds, pass custom_prior_wrapper_kwargs={'lower_bound': ..., "
             "'upper_bound': ...}."
         )
-    _check_support(name, value)
+    check_support(name, value)
     try:
         theta = draw_apart(value, _NUM_TRIED)
         log_prob = value.log_prob(theta)
@@ -111,7 +111,8 @@ def draw_apart(prior: Distribution, num_draws: int, calls_before: int = 0) -> Te
     return theta
 
 
-def _check_support(name: str, prior: Distribution) -> None:
+def check_support(name: str, prior: Distribution) -> None:
+    """Raise if parameters are discrete, or bound to one another."""
     for part in _list_constraints(prior):
         if part.is_discrete:
             raise ValueError(

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from sbi.utils.conditional_density_utils import RestrictedPriorForConditional
 from torch import Tensor
+from torch.distributions import Distribution
 
+from sbi_aalr.checks import check_support
 from sbi_aalr.sampling.log_prior import LogPrior
 
 
@@ -55,7 +57,8 @@ def check_proposal(proposal: Any, potential_fn: Any) -> tuple[Any, int]:
 
     Raises:
         TypeError: If it draws nothing, or there is none.
-        ValueError: If draws are no rows of parameters with one log-density each.
+        ValueError: If draws are no rows of parameters with one log-density each, or
+            parameters are discrete or bound to one another.
     """
     if proposal is None:
         proposal = getattr(potential_fn, "prior", None)
@@ -71,6 +74,8 @@ def check_proposal(proposal: Any, potential_fn: Any) -> tuple[Any, int]:
             "`proposal` must be a distribution with `sample` and `log_prob`, got "
             f"{proposal!r:.60} of type {type(proposal).__name__}."
         )
+    if isinstance(proposal, Distribution):
+        check_support("proposal", proposal)
     # Not `fork_rng` without devices: it warns where there are several GPUs.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         if isinstance(proposal, RestrictedPriorForConditional):

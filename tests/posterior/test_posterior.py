@@ -6,7 +6,7 @@ from linear_gaussian import PRIOR, SHORT, X_O, draw_pairs, exact_posterior, log_
 from sbi.inference.potentials import ratio_estimator_based_potential
 from sbi.utils import BoxUniform
 from torch import nn
-from torch.distributions import Exponential, Gamma, Independent, Uniform
+from torch.distributions import Dirichlet, Exponential, Gamma, Independent, Uniform
 
 from sbi_aalr import MHPosterior, networks
 
@@ -139,6 +139,9 @@ def test_any_callable_serves_as_potential():
 
     with pytest.raises(TypeError, match="`proposal` must be a distribution"):
         MHPosterior(potential)
+    # Chains cannot move where parameters sum to one.
+    with pytest.raises(ValueError, match="`proposal` must have parameters that can"):
+        MHPosterior(potential, proposal=Dirichlet(torch.ones(2)))
     posterior = MHPosterior(potential, proposal=PRIOR)
     draws = posterior.sample((5_000,), x=X_O, seed=1, **LONGER)
     assert (draws.mean(dim=0) - X_O).abs().max() < 0.15
