@@ -43,7 +43,8 @@ def check_base(base: object) -> Any:
                 if isinstance(getattr(source, name, None), nn.Module):
                     return getattr(source, name), side
     if isinstance(base, ConditionalDensityEstimator):
-        return base, None
+        # Of discrete numbers in part: data may be so, and parameters are not.
+        return base, "likelihood" if hasattr(base, "discrete_net") else None
     raise TypeError(
         "`base` must be one of 'auto', 'posterior' and 'likelihood', None, or an "
         "estimator or a posterior that sbi's NPE or NLE has trained, got "

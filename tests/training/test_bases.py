@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from sbi.inference import NLE, NPE
+from sbi.inference import MNLE, NLE, NPE
 from torch import nn
 from torch.distributions import Cauchy, Independent, MultivariateNormal, Normal
 
@@ -38,6 +38,22 @@ def test_side_is_told_where_theta_and_x_have_one_shape(kind, side):
         wrap_base(base, LOG_PRIOR, *simulate(900, seed)).net._side for seed in (2, 3)
     }
     assert sides == {side}
+
+
+@pytest.mark.filterwarnings("ignore:The mixed neural density", "ignore:Inferring num")
+def test_density_of_discrete_data_is_a_likelihood():
+    """Parameters given to it as data would be categories that it has never seen."""
+    torch.manual_seed(1)
+    theta, x = simulate(300, 1)
+    x[:, 1] = (x[:, 1] > 0).float()
+    trainer = MNLE(PRIOR, show_progress_bars=False)
+    density = trainer.append_simulations(theta, x).train(max_num_epochs=2)
+    wrapped = wrap_base(check_base(density), LOG_PRIOR, theta, x)
+    assert wrapped.net._side == "likelihood"
+    x = x[:1].expand(300, 2)
+    log_prob = density.log_prob(x.unsqueeze(0), condition=theta)[0]
+    offset = wrapped(theta, x) - log_prob
+    assert log_prob.std() > 0.1 and offset.std() < 1e-4
 
 
 @pytest.mark.parametrize(
