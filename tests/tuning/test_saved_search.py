@@ -63,3 +63,15 @@ def test_state_of_another_kind_of_optimizer_is_refused(tmp_path, saved, other):
         second.load(tmp_path / "search.safetensors")
     assert second.history == [] and torch.equal(second._model.weight, before)
     assert len(second.run(1)) == 1
+
+
+def test_state_may_know_of_a_schedule_and_need_not(tmp_path):
+    path = tmp_path / "search.safetensors"
+    first, second, third = build(), build(), build()
+    for search in (first, third):
+        torch.optim.lr_scheduler.ExponentialLR(search._weights.optimizers[0], 0.9)
+    for saved, other in ((first, second), (second, third)):
+        saved.run(1)
+        saved.save(path)
+        other.load(path)
+        assert other.history == saved.history and len(other.run(1)) > 1
