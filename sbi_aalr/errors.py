@@ -91,6 +91,10 @@ class FewHeldOutWarning(AALRWarning):
     """So few simulations are held out that nothing can be chosen by them."""
 
 
+class TimeLimitWarning(AALRWarning):
+    """A limit of time ended a fit that had hardly begun; its `value` is its steps."""
+
+
 class TuningWarning(AALRWarning):
     """Tuning was given up, and the plain fit is kept; or what tunes was trained on."""
 

@@ -178,6 +178,7 @@ class AALR(SimulatingTrainer):
 
         Warns:
             CheckpointWarning: If a later checkpoint cannot be written.
+            TimeLimitWarning: If `time_limit` ended a fit that had hardly begun.
             TuningWarning: If something could not be tuned.
             UserWarning: If `max_num_epochs` ended the training.
         """

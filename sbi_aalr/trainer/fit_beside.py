@@ -32,7 +32,7 @@ from sbi_aalr.trainer.structures import (
 )
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.growing import GrowingPasses, GrowingRows
-from sbi_aalr.training.history import History
+from sbi_aalr.training.history import History, warn_of_hurry
 from sbi_aalr.training.recipe import (
     Recipe,
     TrainingSettings,
@@ -152,6 +152,7 @@ class FitBeside:
             )
         else:
             describe_fit(trainer, self._planned, recipe)
+            warn_of_hurry([history], settings.time_limit)
         stored = max(0, (recipe.num_passes or 1) - 2)
         trainer._summary["recipe"][-1]["stored_per_fresh"] = stored
         return history

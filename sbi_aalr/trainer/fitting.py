@@ -21,7 +21,7 @@ from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.trainer.begin import begin_network, begin_structures, uses_base
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.training.history import History
+from sbi_aalr.training.history import History, warn_of_hurry
 from sbi_aalr.training.passes import Passes
 from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss
 from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
@@ -150,6 +150,7 @@ def fit_by_recipe(
             f"{settings.time_limit}, which were over before. Give more seconds."
         )
     describe_fit(trainer, passes.num_simulations, recipe)
+    warn_of_hurry([history], settings.time_limit)
     return history
 
 

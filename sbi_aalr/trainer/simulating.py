@@ -91,6 +91,7 @@ class SimulatingTrainer(SbiTrainer):
         Warns:
             CheckpointWarning: If a later checkpoint cannot be written.
             InvalidSimulationsWarning: If some failed and were set aside.
+            TimeLimitWarning: If `time_limit` ended a fit that had hardly begun.
 
         References:
             Hermans et al. (2020), arXiv:1903.04057, Algorithm 1.
@@ -155,6 +156,7 @@ class SimulatingTrainer(SbiTrainer):
             ConvergenceWarning: If the chains that a cut is made from did not converge.
             FarObservationWarning: If the observation is far from all simulations of the
                 first round.
+            TimeLimitWarning: If `time_limit` ended a fit that had hardly begun.
 
         Example:
             >>> from sbi_aalr import AALR

@@ -26,7 +26,7 @@ from sbi_aalr.trainer.stacking import (
     put_stack,
 )
 from sbi_aalr.training.density_loss import DensityLoss
-from sbi_aalr.training.history import History
+from sbi_aalr.training.history import History, warn_of_hurry
 from sbi_aalr.training.passes import pass_over
 from sbi_aalr.training.ranks import count_ranks
 from sbi_aalr.training.ratio_loss import RatioLoss
@@ -214,6 +214,7 @@ def finish_structures(
         trainer._neural_net, assembled = fitted[-1].estimator.eval(), None
         history = history._replace(interruption=error)
     describe_structures(trainer, offered, assembled, histories, recipe, started)
+    warn_of_hurry(histories, settings.time_limit)
     return history
 
 

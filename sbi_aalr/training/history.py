@@ -3,15 +3,21 @@
 import itertools
 import math
 import time
+import warnings
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sbi_aalr.errors import TimeLimitWarning
 from sbi_aalr.training.parcel import Parcel
 
 # Reading losses waits for the device, so it is done for a few steps at once.
 _LAST_STEPS = 1000
+# A fit that ends before these has hardly begun. Of 60 passes over 2,000 simulations of
+# two moons or an epidemic, 2 had 0.7 nats less than all, 8 a third, 30 less than 0.2.
+_FEW_SHARE, _FEW_STEPS = 0.25, 500
 
 
 class History(NamedTuple):
@@ -28,6 +34,8 @@ class History(NamedTuple):
             loss no longer fell. False where the time was up.
         interruption: What Ctrl-C raised, for whoever has more to write down before it
             goes on; None if nobody interrupted.
+        num_planned: Passes it would have had without a limit of time, or which it takes
+            to see that the held-out loss no longer falls; None if there is no end.
     """
 
     losses: list[float]
@@ -38,6 +46,7 @@ class History(NamedTuple):
     seconds: float
     is_finished: bool
     interruption: KeyboardInterrupt | None = None
+    num_planned: int | None = None
 
     def raise_interruption(self) -> None:
         """Let Ctrl-C go on, if there was one."""
@@ -50,7 +59,11 @@ class History(NamedTuple):
             name: torch.tensor(getattr(self, name), dtype=torch.float64)
             for name in _SERIES
         }
-        facts = {"seconds": self.seconds, "is_finished": self.is_finished}
+        facts = {
+            "seconds": self.seconds,
+            "is_finished": self.is_finished,
+            "num_planned": self.num_planned,
+        }
         return Parcel(tensors, facts)
 
 
@@ -67,6 +80,41 @@ def unpack_history(parcel: Parcel) -> History:
     """Make a history of what `History.pack` returned."""
     series: dict[str, Any] = {name: parcel.tensors[name].tolist() for name in _SERIES}
     return History(**series, **parcel.facts)
+
+
+def warn_of_hurry(
+    histories: Iterable[History | None], time_limit: float | None
+) -> None:
+    """Warn if a limit of time ended a fit that had hardly begun.
+
+    Args:
+        histories: The histories of all fits; None where there is none.
+        time_limit: The limit that the user set, seconds; None for none.
+
+    Warns:
+        TimeLimitWarning: If one had fewer than a quarter of its passes, and few steps.
+    """
+    ended = [h for h in histories if h is not None and _is_hurried(h)]
+    if time_limit is None or not ended:
+        return
+    least = min(ended, key=lambda history: len(history.losses))
+    done = len(least.pass_losses)
+    warnings.warn(
+        TimeLimitWarning(
+            f"`time_limit` of {time_limit:g} s ended training in pass {done} of "
+            f"{least.num_planned}, after {len(least.losses)} steps, so that posteriors "
+            "may be far wider than these simulations allow. Give more seconds.",
+            len(least.losses),
+        ),
+        stacklevel=2,
+    )
+
+
+def _is_hurried(history: History) -> bool:
+    if history.is_finished or history.interruption is not None:
+        return False
+    few_passes = len(history.pass_losses) < _FEW_SHARE * (history.num_planned or 0)
+    return few_passes and len(history.losses) < _FEW_STEPS
 
 
 class Recorder:

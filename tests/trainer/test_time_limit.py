@@ -1,16 +1,22 @@
 """A time limit ends training sooner, and never makes it longer."""
 
+import itertools
 import time
+import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from linear_gaussian import PRIOR, draw_pairs, simulate
 from trainers import make_trainer
 
-from sbi_aalr import networks
+from sbi_aalr import AALR, networks
+from sbi_aalr.errors import TimeLimitWarning
 from sbi_aalr.sampling.truncated_prior import cut_prior
 from sbi_aalr.trainer import truncated
+from sbi_aalr.training import budget
+from sbi_aalr.training.history import History, warn_of_hurry
 
 
 def simulate_slowly(theta):
@@ -33,9 +39,10 @@ def measure(act, *arguments, **settings):
 
 def test_slow_simulations_count_from_the_first():
     trainer = make_trainer("two_towers")
-    seconds = measure(
-        trainer.train_online, simulate_slowly, 5_000, time_limit=1.0, seed=1
-    )
+    with pytest.warns(TimeLimitWarning, match="of 1 s ended training in pass 1 of 8,"):
+        seconds = measure(
+            trainer.train_online, simulate_slowly, 5_000, time_limit=1.0, seed=1
+        )
     # A thousand of them would take ten.
     assert 0.7 < seconds < 1.3
     assert len(trainer.summary["training_loss"]) > 5
@@ -81,6 +88,47 @@ def test_stored_simulations_end_in_time():
     seconds = measure(trainer.train, time_limit=0.5, seed=1)
     assert seconds < 0.8 and len(trainer.summary["training_loss"]) < 60
     assert not trainer.summary["interrupted"][-1]
+
+
+def test_stack_that_has_hardly_begun_is_told_of(monkeypatch):
+    """By a clock that runs half a second whenever a fit looks at it."""
+    ticks = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 2)
+    monkeypatch.setattr(budget, "time", clock)
+    trainer = AALR(PRIOR, show_progress_bars=False)
+    theta, _, x = draw_pairs(300, seed=1)
+    with pytest.warns(TimeLimitWarning, match="of 200 s ended training in") as told:
+        trainer.append_simulations(theta, x).train(time_limit=200, seed=1)
+    steps = [one.message.value for one in told if one.category is TimeLimitWarning]
+    assert len(steps) == 1 and 0 < steps[0] < 200
+
+
+@pytest.mark.parametrize(
+    ("num_passes", "num_steps", "changes", "warns"),
+    [
+        (2, 16, {}, True),
+        (2, 16, {"is_finished": True}, False),
+        (2, 16, {"interruption": KeyboardInterrupt()}, False),
+        (2, 16, {"num_planned": None}, False),
+        (15, 120, {}, False),
+        (1, 500, {}, False),
+    ],
+)
+def test_only_fits_that_time_ended_early_are_told_of(
+    num_passes, num_steps, changes, warns
+):
+    short = History(
+        [1.0] * num_steps, [], [1.0] * num_passes, [], [], 1.0, False, num_planned=60
+    )
+    whole = short._replace(losses=[1.0] * 480, is_finished=True)
+    histories = [None, whole, short._replace(**changes)]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_hurry(histories, 5.0)
+        warn_of_hurry(histories, None)
+    assert [str(one.message)[:66] for one in told] == warns * [
+        "`time_limit` of 5 s ended training in pass 2 of 60, after 16 steps"
+    ]
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
