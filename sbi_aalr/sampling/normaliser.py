@@ -169,7 +169,10 @@ class PriorDraws:
         parts = [evaluate(rows)[:, 0] for rows in drawn.split(_BLOCK_ROWS)]
         log_ratio = torch.cat(parts)
         # Half of all draws are of q; log of the mixture less that of the prior.
-        own = log_ratio - _halve(log_q - self._log_prior(drawn))
+        log_prior = self._log_prior(drawn)
+        own = log_ratio - _halve(log_q - log_prior)
+        # Draws of q may reach over edges of the prior that its support does not tell.
+        own = own.masked_fill(log_prior.isneginf(), -torch.inf)
         combine_all = self._parts.combine_all
         shared = (
             evaluate(self._rows)

@@ -1,11 +1,16 @@
+import math
+
 import pytest
 import torch
+from exact_ratios import make_density, make_known
 from linear_gaussian import PRIOR, draw_pairs, log_ratio
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import nn
 
 from sbi_aalr import MHPosterior, networks
 from sbi_aalr.errors import NormaliserWarning
+from sbi_aalr.networks import Stack
+from sbi_aalr.networks.density import draw_theta
 from sbi_aalr.sampling.normaliser import PriorDraws
 
 THETA, _, X = draw_pairs(40, seed=1)
@@ -92,3 +97,43 @@ def test_generators_are_left_alone_and_seeds_repeat():
 def test_wrong_number_of_draws_is_named():
     with pytest.raises(ValueError, match="`num_draws` must be a positive int, got 0"):
         PriorDraws(Exact(0.0), PRIOR, 0).measure(X)
+
+
+class HalfNormal(torch.distributions.Distribution):
+    """A prior with an edge that its support does not tell."""
+
+    support = torch.distributions.constraints.independent(
+        torch.distributions.constraints.real, 1
+    )
+    mean, variance = torch.full((1,), 0.8), torch.full((1,), 0.36)
+
+    def __init__(self):
+        super().__init__(event_shape=torch.Size([1]), validate_args=False)
+
+    def sample(self, sample_shape=()):
+        return torch.randn(*sample_shape, 1).abs()
+
+    def log_prob(self, value):
+        inside = math.log(2) + torch.distributions.Normal(0.0, 1.0).log_prob(value)
+        return torch.where(value > 0, inside, -torch.inf).squeeze(-1)
+
+
+def test_draws_beyond_edges_of_the_prior_count_for_nothing():
+    prior = HalfNormal()
+    torch.manual_seed(1)
+    theta = prior.sample((2_000,))
+    density = make_density(theta, theta + 0.5 * torch.randn_like(theta), prior)
+    exact = make_known(
+        lambda theta, x: -2 * (theta - x).square().sum(-1), theta_dim=1, x_dim=1
+    )
+    estimator = Stack([exact], torch.ones(1), proposal=density)
+    x = torch.tensor([[0.1], [1.5]])
+    # A good part of the density's draws lie where the prior has none.
+    drawn = draw_theta(density, x, 1_000, torch.Generator().manual_seed(1))
+    assert 0.1 < (drawn[:, 0] < 0).float().mean() < 0.6
+    result = PriorDraws(estimator, prior, 20_000).measure(x)
+    grid = torch.linspace(0, 8, 80_001, dtype=torch.float64).unsqueeze(1)
+    heights = (prior.log_prob(grid).unsqueeze(1) - 2 * (grid - x.T).square()).exp()
+    known = torch.trapezoid(heights, grid[:, 0], dim=0).log()
+    assert result.standard_error.max() < 0.03
+    assert ((result.log_normaliser - known).abs() < 4 * result.standard_error).all()
