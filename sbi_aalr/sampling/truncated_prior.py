@@ -1,6 +1,7 @@
 """A prior cut down to where the ratio of one observation is not negligible."""
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ _FEWEST_ROWS, _BLOCK_ROWS = 2**10, 2**17
 # A network is evaluated on blocks that stay in the cache.
 _NETWORK_ROWS = 2_000
 _MOST_DRAWS = 10**9
+# Draws inside the cuts that tell which share of the prior they leave.
+_ENOUGH = 1_000
 # Drawing is shown if it takes longer.
 _SECONDS_UNTIL_SHOWN = 1.0
 # Each side of a box is moved out by this share of its width.
@@ -197,20 +200,32 @@ class TruncatedPrior(Distribution):
         result = torch.where(self.keeps(rows), log_density, -torch.inf)
         return result.reshape(value.shape[:-1])
 
-    @torch.no_grad()
-    def _measure_log_share(self) -> float:
-        """Logarithm of the share of the prior that the cuts keep."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            proposals = self._propose(_BLOCK_ROWS)
-        share = self.keeps(proposals).float().mean().clamp_min(1 / _BLOCK_ROWS).log()
+    def find_log_share(self, num_accepted: int, num_proposed: int) -> float:
+        """Log of the share of the prior that the cuts keep, nats.
+
+        Args:
+            num_accepted: Of the draws that were proposed, those that passed the cuts.
+            num_proposed: Draws that were proposed.
+        """
+        log_share = math.log(max(1, num_accepted) / num_proposed)
         if isinstance(self.prior, BoxUniform):
             # Proposals had the density of the box, which the prior has not.
             low, high = self._find_box()
-            share = (
-                share + self.prior.log_prob((low + high) / 2) + (high - low).log().sum()
-            )
-        return float(share)
+            log_share += float(self.prior.log_prob((low + high) / 2))
+            log_share += float((high - low).log().sum())
+        return log_share
+
+    @torch.no_grad()
+    def _measure_log_share(self) -> float:
+        """The same, by draws that nobody else's depend on."""
+        accepted = proposed = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            while accepted < _ENOUGH and proposed < _MOST_DRAWS:
+                rows = self._propose(_BLOCK_ROWS)
+                accepted += int(self.keeps(rows).sum())
+                proposed += len(rows)
+        return self.find_log_share(accepted, proposed)
 
     def _propose(self, num_rows: int) -> Tensor:
         """Draws of the prior; of a uniform one only inside the boxes of the cuts."""

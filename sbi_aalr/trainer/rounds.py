@@ -1,7 +1,6 @@
 """The parts of a truncated round, each of which is done once, whatever happens."""
 
 import contextlib
-import math
 import warnings
 from typing import Any
 
@@ -19,8 +18,6 @@ from sbi_aalr.training.recipe import TrainingSettings
 from sbi_aalr.types import Simulator
 
 _NUM_DRAWS = 5_000
-# Draws of the prior that tell how much of it is left.
-_NUM_SHARE_DRAWS = 10_000
 # Simulations that are kept, where they are, as soon as they are made.
 _ROWS_AT_ONCE = 1_000
 # What a cut needs to know of the posterior is less than what is reported of one.
@@ -80,16 +77,6 @@ class Round:
             for number, rows in enumerate(theta.split(_ROWS_AT_ONCE))
         ]
         return torch.cat([part.to(theta.device) for part in parts])
-
-    def measure_log_share(self, prior: Distribution) -> float:
-        """Log of the share of the prior that is left, nats."""
-        cut: Any = self._truncated
-
-        def count() -> dict[str, Tensor]:
-            return {"kept": cut.keeps(prior.sample((_NUM_SHARE_DRAWS,)))}
-
-        kept = self._do_once("share", count)["kept"]
-        return math.log(max(1, int(kept.sum())) / len(kept))
 
     def draw_posterior(self, prior: Distribution, x_o: Tensor) -> tuple[Tensor, Tensor]:
         """Draw from the posterior of the trainer's estimator.

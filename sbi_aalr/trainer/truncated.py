@@ -129,7 +129,9 @@ def fit_truncated(
             else:
                 kept = truncated.keeps(theta)
                 for_round._cut = truncated.keeps
-                for_round._cut_log_share = of_round.measure_log_share(prior)
+                for_round._cut_log_share = truncated.find_log_share(
+                    truncated.num_accepted, truncated.num_proposed
+                )
                 if not kept.all():
                     for_round._cut_off = theta[~kept], x[~kept]
                 for_round.append_simulations(theta[kept], x[kept])

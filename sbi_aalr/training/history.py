@@ -103,7 +103,7 @@ def warn_of_hurry(
         TimeLimitWarning(
             f"`time_limit` of {time_limit:g} s ended training in pass {done} of "
             f"{least.num_planned}, after {len(least.losses)} steps, so that posteriors "
-            "may be far wider than these simulations allow. Give more seconds.",
+            "may be wrong, most of them far too wide. Give more seconds.",
             len(least.losses),
         ),
         stacklevel=2,

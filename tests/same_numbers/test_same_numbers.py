@@ -22,6 +22,9 @@ _CHAOTIC = {
     "sample_differential_evolution",
     "sample_hmc",
     "sample_batched",
+    "sample_batched_to_store",
+    "sample_from_proposal",
+    "sample_many_chains",
 }
 # That a store holds the run is tested where it is written.
 _LONG = {"sample_batched_to_store"}

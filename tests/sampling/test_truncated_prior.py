@@ -1,5 +1,7 @@
 """The cut prior is the prior inside, and nothing outside."""
 
+import math
+
 import pytest
 import torch
 from linear_gaussian import PRIOR, exact_posterior, log_ratio
@@ -7,7 +9,7 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import nn
 
-from sbi_aalr.sampling.truncated_prior import TruncatedPrior, cut_prior
+from sbi_aalr.sampling.truncated_prior import Cut, TruncatedPrior, cut_prior
 
 X_O = torch.tensor([[1.0, -2.0]])
 BOX = BoxUniform(-9 * torch.ones(2), 9 * torch.ones(2))
@@ -103,3 +105,26 @@ def test_empty_cut_is_named(monkeypatch):
     cut = make_truncated().cuts[0]._replace(least_log_ratio=1e9)
     with pytest.raises(RuntimeError, match=r"Only 0 of .* draws of the prior passed"):
         TruncatedPrior(PRIOR, (cut,)).sample((5,))
+
+
+def test_small_shares_are_known():
+    """Of a box the volumes tell it; of another prior, as many draws as it takes."""
+    box = BoxUniform(-10 * torch.ones(2), 10 * torch.ones(2))
+    low, high = torch.tensor([1.0, -2.0]), torch.tensor([1.001, -1.998])
+    cut = Cut(Exact(), X_O, -1e30, low, high)
+    truncated = TruncatedPrior(box, (cut,))
+    truncated.sample((100,))
+    known = math.log(0.001 * 0.002 / 20**2)
+    found = truncated.find_log_share(truncated.num_accepted, truncated.num_proposed)
+    assert found == pytest.approx(known, abs=1e-3)
+    inside = (low + high) / 2
+    assert float(truncated.log_prob(inside)) == pytest.approx(
+        -math.log(0.001 * 0.002), abs=1e-3
+    )
+    # A corner of the Gaussian in which a draw of 9,000 lies.
+    corner = torch.tensor([2.3, 2.3]), torch.tensor([9.0, 9.0])
+    truncated = TruncatedPrior(PRIOR, (Cut(Exact(), X_O, -1e30, *corner),))
+    share = float(torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-2.3))) ** 2
+    inside = torch.tensor([3.0, 3.0])
+    expected = float(PRIOR.log_prob(inside)) - math.log(share)
+    assert float(truncated.log_prob(inside)) == pytest.approx(expected, abs=0.16)

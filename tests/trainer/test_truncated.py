@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from linear_gaussian import PRIOR, exact_posterior, simulate
+from sbi.utils import BoxUniform
 from trainers import get_estimator, make_trainer, weights
 
 from sbi_aalr import AALR, networks
@@ -87,6 +88,33 @@ def test_what_is_cut_off_still_serves_densities_of_the_data(monkeypatch):
     assert {one["structure"] for one in of_all} == {"likelihood_mixture"}
     # Closed forms have no passes.
     assert ["num_passes" in one for one in of_all].count(False) == 1
+
+
+@pytest.mark.usefixtures("hasty_recipe")
+def test_round_knows_how_little_of_the_prior_is_left(monkeypatch):
+    """A share told too large makes posteriors too narrow, as far contrasts vanish."""
+    rounds = []
+
+    def begin(trainer, *arguments):
+        rounds.append(trainer)
+        return begin_structures(trainer, *arguments)
+
+    monkeypatch.setattr(fitting, "begin_structures", begin)
+    prior = BoxUniform(-10 * torch.ones(3), 10 * torch.ones(3))
+    trainer = AALR(prior, show_progress_bars=False)
+    trainer.train_truncated(
+        lambda theta: theta + 0.02 * torch.randn_like(theta),
+        torch.tensor([9.99, -3.0, 0.0]),
+        300,
+        num_rounds=2,
+        seed=1,
+    )
+    (cut,) = trainer._truncated_prior.cuts
+    sides = torch.minimum(cut.high, torch.tensor(10.0)) - cut.low
+    inside = cut.low + sides * torch.rand(20_000, 3)
+    share = (sides / 20).prod() * rounds[1]._cut(inside).float().mean()
+    assert share < 1e-6
+    assert abs(rounds[1]._cut_log_share - float(share.log())) < 0.2
 
 
 @pytest.mark.slow
