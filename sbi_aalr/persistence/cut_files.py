@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
-from sbi_aalr.sampling.truncated_prior import Cut, TruncatedPrior
+from sbi_aalr.sampling.cut import Cut
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 
 _LEAST = "least_log_ratio"
 _TENSORS = ("x", "low", "high")

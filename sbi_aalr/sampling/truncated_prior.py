@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -17,47 +17,14 @@ from tqdm.auto import tqdm
 
 from sbi_aalr.checks import check_type
 from sbi_aalr.errors import OtherObservationWarning
-from sbi_aalr.networks.pairs import fix_observations
+from sbi_aalr.sampling.cut import Cut, find_cut
 
 _FEWEST_ROWS, _BLOCK_ROWS = 2**10, 2**17
-# A network is evaluated on blocks that stay in the cache.
-_NETWORK_ROWS = 2_000
 _MOST_DRAWS = 10**9
 # Draws inside the cuts that tell which share of the prior they leave.
 _ENOUGH = 1_000
 # Drawing is shown if it takes longer.
 _SECONDS_UNTIL_SHOWN = 1.0
-# Each side of a box is moved out by this share of its width.
-_MARGIN = 0.05
-
-
-class Cut(NamedTuple):
-    """Where one round's estimator says that parameters are worth simulating.
-
-    Attributes:
-        estimator: The ratio estimator.
-        x: The observation, shape `(1, *event_shape)`.
-        least_log_ratio: Log-ratio below which parameters are left out, nats.
-        low: Lower corner of a box outside which they are too, shape `(D,)`.
-        high: Its upper corner, shape `(D,)`.
-    """
-
-    estimator: RatioEstimator
-    x: Tensor
-    least_log_ratio: float
-    low: Tensor
-    high: Tensor
-
-    @torch.no_grad()
-    def keeps(self, theta: Tensor) -> Tensor:
-        """Which rows of theta, `(N, D)`, lie inside, `(N,)`."""
-        inside = ((theta >= self.low) & (theta <= self.high)).all(dim=1)
-        chosen = inside.nonzero().squeeze(1)
-        if len(chosen):
-            evaluate = fix_observations(self.estimator, self.x)
-            for rows in chosen.split(_NETWORK_ROWS):
-                inside[rows] = evaluate(theta[rows])[:, 0] >= self.least_log_ratio
-        return inside
 
 
 class TruncatedPrior(Distribution):
@@ -262,17 +229,8 @@ def cut_prior(
 
     Returns:
         The truncated prior.
-
-    References:
-        Miller et al. (2021), arXiv:2107.01214; Deistler et al. (2022),
-        arXiv:2210.04815, for thresholds at a quantile.
     """
-    with torch.no_grad():
-        log_ratio = fix_observations(estimator, x)(draws)
-    least = float(torch.quantile(log_ratio, epsilon))
-    low, high = draws.amin(dim=0), draws.amax(dim=0)
-    margin = _MARGIN * (high - low)
-    cut = Cut(estimator, x, least, low - margin, high + margin)
+    cut = find_cut(estimator, x, draws, epsilon)
     if isinstance(prior, TruncatedPrior):
         return TruncatedPrior(prior.prior, (*prior.cuts, cut))
     return TruncatedPrior(prior, (cut,))

@@ -9,7 +9,8 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import nn
 
-from sbi_aalr.sampling.truncated_prior import Cut, TruncatedPrior, cut_prior
+from sbi_aalr.sampling.cut import Cut
+from sbi_aalr.sampling.truncated_prior import TruncatedPrior, cut_prior
 
 X_O = torch.tensor([[1.0, -2.0]])
 BOX = BoxUniform(-9 * torch.ones(2), 9 * torch.ones(2))
