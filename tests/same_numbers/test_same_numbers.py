@@ -14,6 +14,10 @@ from cases import CASES
 from sbi_aalr.networks import residual
 
 _STORED = json.loads(Path(__file__).with_name("numbers.json").read_text())
+# What processors that do not multiply bfloat16 give, where it is something else.
+_ELSEWHERE = json.loads(
+    Path(__file__).with_name("numbers_without_bfloat16.json").read_text()
+)
 # Muon and gated blocks round to bfloat16, which other processors do in another way.
 _ROUNDED = {"train_streamed", "train_streamed_in_passes", "train_stored"}
 # One step that is accepted in the place of another is enough for chains to part.
@@ -23,8 +27,6 @@ _CHAOTIC = {
     "sample_hmc",
     "sample_batched",
     "sample_batched_to_store",
-    "sample_from_proposal",
-    "sample_many_chains",
 }
 # That a store holds the run is tested where it is written.
 _LONG = {"sample_batched_to_store"}
@@ -47,12 +49,13 @@ def test_same_seed_gives_the_stored_numbers(name):
         pytest.skip("its network was trained on a processor that multiplies bfloat16")
     if name in _CHAOTIC and not stored_here:
         pytest.skip("its chains were run on a processor that rounds in another way")
-    names, tolerance = list(_STORED[name]), 1e-3
+    stored = _STORED[name] if stored_here else _ELSEWHERE.get(name, _STORED[name])
+    names, tolerance = list(stored), 1e-3
     if name in _ROUNDED and not stored_here:
         names, tolerance = ["loss"], 0.1
     numbers = CASES[name]()
     for key in names:
-        expected = torch.tensor(_STORED[name][key], dtype=numbers[key].dtype)
+        expected = torch.tensor(stored[key], dtype=numbers[key].dtype)
         torch.testing.assert_close(
             numbers[key].flatten(),
             expected,
