@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Independent, TransformedDistributi
 from sbi_aalr.checks import check_finite
 from sbi_aalr.diagnostics.draws import DrawsLike, read_draws
 from sbi_aalr.diagnostics.plot_style import typeset
+from sbi_aalr.seeding import generators_kept
 
 
 def to_getdist(
@@ -78,14 +79,16 @@ def find_bounds(prior: Any) -> list[tuple[float | None, float | None]]:
     inner = getattr(prior, "prior", None)
     if isinstance(inner, Distribution):
         return find_bounds(inner)
-    count = prior.sample((1,)).shape[-1] if prior.event_shape else 1
+    with generators_kept():
+        count = prior.sample((1,)).shape[-1]
     return _find_pairs(prior, count)
 
 
 def _find_pairs(prior: Any, count: int) -> list[tuple[float | None, float | None]]:
     if isinstance(prior, Independent):
         return _find_pairs(prior.base_dist, count)
-    if isinstance(prior, TransformedDistribution):
+    # A subclass, such as HalfNormal, says itself where it ends.
+    if type(prior) is TransformedDistribution:
         inner = _find_pairs(prior.base_dist, count)
         return _carry_over(inner, prior.transforms)
     ends = [_find_end(prior, names) for names in (("low", "lower"), ("high", "upper"))]
@@ -116,18 +119,14 @@ def _keep_finite(end: float) -> float | None:
 
 def _find_end(prior: Any, names: tuple[str, str]) -> Any:
     """An end of a uniform distribution, or of the support of any other."""
-    while prior is not None:
-        found = getattr(prior, names[0], None)
-        try:
-            support = prior.support
-        except (AttributeError, NotImplementedError):
-            support = None
-        support = getattr(support, "base_constraint", support)
-        found = getattr(support, f"{names[1]}_bound", None) if found is None else found
-        if found is not None:
-            return np.asarray(found, dtype=float)
-        prior = getattr(prior, "base_dist", getattr(prior, "prior", None))
-    return None
+    found = getattr(prior, names[0], None)
+    try:
+        support = prior.support
+    except (AttributeError, NotImplementedError):
+        support = None
+    support = getattr(support, "base_constraint", support)
+    found = getattr(support, f"{names[1]}_bound", None) if found is None else found
+    return None if found is None else np.asarray(found, dtype=float)
 
 
 def _set_as_mathematics(name: str) -> str:

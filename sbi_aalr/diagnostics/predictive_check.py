@@ -221,7 +221,7 @@ def _measure(
     count = cut * trials
     width = (count * width + _SHRINKAGE * width.mean(dim=0)) / (count + _SHRINKAGE)
     # A feature that never varies: any other value of it is infinitely far.
-    width = width.clamp(min=1e-12 * (mean**2).mean().item() + 1e-30)
+    width = torch.maximum(width, 1e-12 * (mean**2).mean(dim=0) + 1e-30)
 
     def discrepancy(values: Tensor) -> Array:
         z = ((values - mean) ** 2 / width).clamp(max=_MOST)

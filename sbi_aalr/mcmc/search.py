@@ -24,7 +24,7 @@ from sbi_aalr.mcmc import mixture_fit
 from sbi_aalr.mcmc.kernel import State
 from sbi_aalr.mcmc.kernels import differential_evolution, jump_walk
 from sbi_aalr.mcmc.separate_modes import BARRIER, fill_mode, separate_modes
-from sbi_aalr.mcmc.shapes import spread
+from sbi_aalr.mcmc.shapes import measure_distances, spread
 from sbi_aalr.mcmc.starts import choose_inverse_temperature, resample_candidates
 from sbi_aalr.mcmc.step import step
 from sbi_aalr.mcmc.student_mixture import StudentMixture, log_density, sample
@@ -134,7 +134,7 @@ def find_missed(cooled: Tensor, population: Tensor, log_prob_fn: LogProbFn) -> T
         Bool, shape `(C,)`.
     """
     width = spread(torch.cat((cooled, population)))
-    distance = torch.cdist((cooled / width)[:, 0], (population / width)[:, 0])
+    distance = measure_distances((cooled / width)[:, 0], (population / width)[:, 0])
     nearest = population[distance.argmin(dim=1)]
     ends = torch.minimum(log_prob_fn(cooled), log_prob_fn(nearest))
     return (log_prob_fn((cooled + nearest) / 2) < ends - BARRIER)[:, 0]

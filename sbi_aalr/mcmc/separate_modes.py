@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from sbi_aalr.mcmc import adaptation
 from sbi_aalr.mcmc.kernel import State
 from sbi_aalr.mcmc.kernels import adaptive_random_walk
-from sbi_aalr.mcmc.shapes import optimal_scale, spread
+from sbi_aalr.mcmc.shapes import measure_distances, optimal_scale, spread
 from sbi_aalr.mcmc.step import step
 from sbi_aalr.types import LogProbFn
 
@@ -43,7 +43,7 @@ def separate_modes(position: Tensor, log_prob_fn: LogProbFn) -> list[Tensor]:
     """
     scaled = (position / spread(position))[:, 0]
     count = min(_NUM_NEIGHBOURS + 1, len(scaled))
-    nearest = torch.cdist(scaled, scaled).topk(count, largest=False).indices
+    nearest = measure_distances(scaled, scaled).topk(count, largest=False).indices
     log_prob = log_prob_fn(position)
     label = torch.arange(len(scaled), device=scaled.device)
     first, second = label.unsqueeze(1).expand_as(nearest).flatten(), nearest.flatten()

@@ -35,6 +35,15 @@ def covariance_cholesky(draws: Tensor) -> Tensor:
     return size.unsqueeze(-1) * torch.linalg.cholesky(_find_covariance(draws / size))
 
 
+def measure_distances(first: Tensor, second: Tensor) -> Tensor:
+    """Euclidean distances, `(N, D)` and `(M, D)` -> `(N, M)`.
+
+    Term by term: squares by a matrix product lose what is small beside the location.
+    """
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(first, second, compute_mode=mode)
+
+
 def _find_covariance(draws: Tensor) -> Tensor:
     centred = (draws - draws.mean(dim=0)).movedim(0, 1)
     covariance = centred.mT @ centred / max(draws.shape[0] - 1, 1)

@@ -116,9 +116,9 @@ def resample_candidates(
     Raises:
         ValueError: If an observation gives no candidate a finite weight.
     """
-    index = _draw_indices(generator, log_weight, inverse_temperature, num_chains)
-    repeats = -(-num_chains // index.shape[0])
-    return candidates[index.repeat(repeats, 1)[:num_chains]]
+    return candidates[
+        _draw_indices(generator, log_weight, inverse_temperature, num_chains)
+    ]
 
 
 def resample_own_candidates(
@@ -149,7 +149,7 @@ def _draw_indices(
     inverse_temperature: Tensor,
     num_chains: int,
 ) -> Tensor:
-    """Draw without replacement, by tempered weights; `(C, B)`, C perhaps fewer."""
+    """Draw by tempered weights, `(C, B)`; again and again where few have weight."""
     log_weight = torch.nan_to_num(
         log_weight, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf
     )
@@ -172,11 +172,10 @@ def _draw_indices(
     ).clamp(min=1e-30)
     score = inverse_temperature * log_weight - (-noise.log()).log()
     score = torch.where(torch.isinf(log_weight), -torch.inf, score)
-    num_usable = int(torch.isfinite(score).sum(0).min())
-    index = score.topk(min(num_chains, num_usable), dim=0).indices
+    index = score.topk(min(num_chains, len(score)), dim=0).indices
     # The order that comes out is by score, and some chains are taken as the first few.
     shuffle = torch.rand(
-        len(index), generator=generator, device=index.device, dtype=score.dtype
+        num_chains, generator=generator, device=index.device, dtype=score.dtype
     )
-    index = index[shuffle.argsort()]
-    return index
+    num_usable = torch.isfinite(score).sum(dim=0).clamp(max=len(index))
+    return index.gather(0, shuffle.argsort().unsqueeze(1) % num_usable)

@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 
 from sbi_aalr.checks import check_support
 from sbi_aalr.sampling.log_prior import LogPrior
+from sbi_aalr.seeding import generators_kept
 
 
 class ConditionalPrior:
@@ -76,8 +77,7 @@ def check_proposal(proposal: Any, potential_fn: Any) -> tuple[Any, int]:
         )
     if isinstance(proposal, Distribution):
         check_support("proposal", proposal)
-    # Not `fork_rng` without devices: it warns where there are several GPUs.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with generators_kept(), torch.no_grad():
         if isinstance(proposal, RestrictedPriorForConditional):
             condition = getattr(potential_fn, "condition", None)
             proposal = ConditionalPrior(proposal, condition)

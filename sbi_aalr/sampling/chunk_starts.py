@@ -80,6 +80,9 @@ def find_starts(
             continue
         position[:, observation] = found.position[rows % len(found.position), 0]
         ancestor_share[observation] = found.ancestor_share[0]
+    # Starts that repeat a few candidates descend from no more than these.
+    usable_share = log_weight.isfinite().sum(dim=0) / shape[0]
+    ancestor_share = torch.minimum(ancestor_share, usable_share)
     return Annealed(position, ancestor_share)
 
 

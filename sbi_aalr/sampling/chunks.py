@@ -56,9 +56,10 @@ def sample_observations(
     generator = torch.Generator(x.device).manual_seed(seed)
     with seeded(int(torch.randint(2**31, (), generator=generator, device=x.device))):
         candidates = target.proposal.sample((plan.settings.num_candidates,))
-    # Steps of one size cannot explore parameters of many.
-    space = unconstrain(target) if bool(spans_decades(candidates).any()) else target
-    if space is not target:
+    space = target
+    if not plan.kernel.needs_prior_units and bool(spans_decades(candidates).any()):
+        # Steps of one size cannot explore parameters of many.
+        space = unconstrain(target)
         candidates = to_unconstrained(target.theta_transform, candidates)
     size = max(_CHUNK, min(_LARGE_CHUNK, len(x) // _FEWEST_CHUNKS))
     chunks = x.split(size)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sbi_aalr.pools import NOT_LOSSES, Pool
 from sbi_aalr.sampling.chunk import FinishedChunks, Job
+from sbi_aalr.sampling.precision import exact_products
 from sbi_aalr.sampling.progress import Progress, count_finished
 from sbi_aalr.sampling.until_converged import Result
 
@@ -100,7 +101,7 @@ def _sample_there(payload: bytes, number: int, x: Tensor) -> Result | Exception:
     """Sample a chunk; an error of its own is returned, unlike one of its worker."""
     try:
         job: Job = cloudpickle.loads(payload)
-        with Progress(len(x), False) as bar:
+        with exact_products(x.device), Progress(len(x), False) as bar:
             return job.sample(number, x, bar)
     except NOT_LOSSES:
         raise

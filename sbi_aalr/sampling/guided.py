@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Generator, Tensor
-from torch.distributions.transforms import Transform
+from torch.distributions.transforms import ComposeTransform, Transform
 
 from sbi_aalr.mcmc.starts import resample_own_candidates
 from sbi_aalr.networks.density import draw_embedded
@@ -47,7 +47,9 @@ class Guide:
         self._transform = theta_transform
 
     def transformed(self, theta_transform: Transform) -> "Guide":
-        """The same in the units that a transform leads to."""
+        """The same in the units that a transform of these leads to."""
+        if self._transform is not None:
+            theta_transform = ComposeTransform([self._transform, theta_transform])
         return Guide(self._proposal, theta_transform)
 
     def draw(

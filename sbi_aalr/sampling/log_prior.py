@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sbi_aalr.checks import is_in_support
+from sbi_aalr.seeding import generators_kept
 
 
 class LogPrior:
@@ -13,8 +14,8 @@ class LogPrior:
     Some of torch's give a finite density there, such as `Exponential`, or raise if they
     validate their arguments; some of sbi's take rows only.
 
-    Made before threads start, as it takes a draw from the global generator, which it
-    leaves as it was; evaluating it draws nothing.
+    Made before threads start, as it takes a draw from the global generators, which it
+    leaves as they were; evaluating it draws nothing.
 
     Args:
         prior: Distribution of parameters of shape `(D,)`.
@@ -28,7 +29,7 @@ class LogPrior:
 
     def __init__(self, prior: Distribution) -> None:
         self._prior = prior
-        with torch.random.fork_rng(devices=[]):
+        with generators_kept():
             self._inside = prior.sample((1,))
         # One coordinate at a time, as a part that is minus infinity hides the others.
         dim = self._inside.shape[-1]

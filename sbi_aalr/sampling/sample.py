@@ -12,6 +12,7 @@ from sbi_aalr.errors import LostModesWarning
 from sbi_aalr.sampling.chunk_starts import LEAST_ANCESTOR_SHARE
 from sbi_aalr.sampling.chunks import FinishedChunks, sample_observations
 from sbi_aalr.sampling.plan import Plan
+from sbi_aalr.sampling.precision import exact_products
 from sbi_aalr.sampling.run import Run
 from sbi_aalr.sampling.target import Target
 
@@ -44,7 +45,7 @@ def sample(
     Returns:
         The run.
     """
-    with torch.no_grad():
+    with torch.no_grad(), exact_products(x.device):
         warmup, chains, convergence, ancestor_share = sample_observations(
             target,
             x,

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from sbi_aalr.checks import check_type
 from sbi_aalr.errors import OtherObservationWarning
 from sbi_aalr.sampling.cut import Cut, find_cut
+from sbi_aalr.seeding import seeded
 
 _FEWEST_ROWS, _BLOCK_ROWS = 2**10, 2**17
 _MOST_DRAWS = 10**9
@@ -186,8 +187,7 @@ class TruncatedPrior(Distribution):
     def _measure_log_share(self) -> float:
         """The same, by draws that nobody else's depend on."""
         accepted = proposed = 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             while accepted < _ENOUGH and proposed < _MOST_DRAWS:
                 rows = self._propose(_BLOCK_ROWS)
                 accepted += int(self.keeps(rows).sum())

@@ -61,16 +61,6 @@ class UnconstrainedSpace(Target):
     target: Target
 
     @property
-    def is_thread_safe(self) -> bool:
-        """Whether several threads may evaluate it at once."""
-        return self.target.is_thread_safe
-
-    @property
-    def ratio_dim(self) -> int | None:
-        """Number of parameters of the ratio estimator; None if there is none."""
-        return self.target.ratio_dim
-
-    @property
     def guide(self) -> Guide | None:
         """What draws from a density close to the posterior; None if nothing does."""
         guide = self.target.guide

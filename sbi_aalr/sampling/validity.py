@@ -20,6 +20,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import linear, logsigmoid, silu
 
+from sbi_aalr.seeding import seeded
+
 _BLOCK_ROWS = 2**14
 _SHARE_ROWS = 2**17
 _MOST_DRAWS = 10**9
@@ -180,8 +182,7 @@ class ValidPrior(Distribution):
     @torch.no_grad()
     def _measure_log_share(self) -> float:
         """Logarithm of the share of the prior's draws that succeed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             theta = self.prior.sample((_SHARE_ROWS,))
         log_prob = self.validity.log_prob(theta)
         return float(torch.logsumexp(log_prob, dim=0)) - math.log(_SHARE_ROWS)

@@ -185,8 +185,9 @@ class Recorder:
     def finish(
         self,
         validation_losses: list[float],
+        num_planned: int | None,
         is_finished: bool,
-        interruption: KeyboardInterrupt | None = None,
+        interruption: KeyboardInterrupt | None,
     ) -> History:
         """Sum up, where a fit has ended by itself or not."""
         losses = _read(self._losses)
@@ -204,6 +205,7 @@ class Recorder:
             seconds=time.perf_counter() - self._started,
             is_finished=is_finished,
             interruption=interruption,
+            num_planned=num_planned,
         )
 
 

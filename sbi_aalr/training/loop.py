@@ -143,9 +143,8 @@ class Fit:
         if others is None or not others.restore_best():
             self._updates.average.apply()
         losses = [] if others is None else others.losses
-        self.history = recorder.finish(losses, is_finished, interruption)._replace(
-            num_planned=self._num_passes or self._stop_after
-        )
+        num_planned = self._num_passes or self._stop_after
+        self.history = recorder.finish(losses, num_planned, is_finished, interruption)
 
     @property
     def num_steps(self) -> int:

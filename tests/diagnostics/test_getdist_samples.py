@@ -11,12 +11,16 @@ from torch.distributions import (
     AffineTransform,
     ExpTransform,
     Gamma,
+    Gumbel,
+    HalfCauchy,
+    HalfNormal,
     Independent,
     LogNormal,
     Normal,
     StickBreakingTransform,
     TransformedDistribution,
     Uniform,
+    Weibull,
 )
 
 from sbi_aalr.diagnostics import to_datatree, to_getdist
@@ -77,6 +81,24 @@ def test_bounds_come_from_the_prior():
     assert find_bounds(MultipleIndependent(parts)) == expected
     normal = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
     assert find_bounds(normal) == [(None, None)] * 2
+
+
+def test_bounds_are_those_of_the_support_and_not_of_what_a_prior_is_made_of():
+    one = torch.ones(1)
+    for bounded, expected in (
+        (Gumbel(one, one), (None, None)),
+        (HalfNormal(one), (0.0, None)),
+        (HalfCauchy(one), (0.0, None)),
+        (Weibull(one, one), (0.0, None)),
+    ):
+        assert find_bounds(Independent(bounded, 1)) == [expected]
+
+
+def test_a_proposal_that_is_no_distribution_has_no_bounds():
+    drawn = SimpleNamespace(sample=lambda shape: torch.zeros(*shape, 3))
+    before = torch.get_rng_state()
+    assert find_bounds(drawn) == [(None, None)] * 3
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_bounds_of_a_transformed_prior_are_in_its_own_units():

@@ -83,6 +83,20 @@ def test_trials_count_together():
     assert found.passed and found.observed.mean() > 4 * FEATURES
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_a_feature_is_judged_by_its_own_size(scale):
+    def simulate_both(theta):
+        x = theta.double() + 0.1 * torch.randn_like(theta.double())
+        return torch.stack((scale * (10 + x[:, 0]), x[:, 1]), dim=1)
+
+    draws = 0.1 * torch.randn(4, 100, 2, generator=torch.Generator().manual_seed(0))
+    observed = torch.tensor([10 * scale, 0.0], dtype=torch.float64)
+    right = to_datatree(draws, observed_data=observed)
+    assert predictive_check(right, simulate_both, PRIOR, seed=1).passed
+    wrong = to_datatree(draws + torch.tensor([0.0, 2.0]), observed_data=observed)
+    assert not predictive_check(wrong, simulate_both, PRIOR, seed=1).passed
+
+
 def test_features_that_never_vary_are_no_trouble():
     def constant(theta):
         return torch.cat((simulate(theta), torch.ones(len(theta), 1)), dim=1)

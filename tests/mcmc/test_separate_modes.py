@@ -1,8 +1,10 @@
 """Modes are told apart by their chains, and filled where few have found them."""
 
+import pytest
 import torch
 from helpers import make_generator
 
+from sbi_aalr.mcmc.search import find_missed
 from sbi_aalr.mcmc.separate_modes import fill_mode, separate_modes
 
 DIM = 10
@@ -36,6 +38,18 @@ def test_modes_are_separated_whatever_their_sizes():
     assert found == {-3: 300, 0: 2, 3: 40}
     # The narrowest is the highest.
     assert float(modes[0].mean().round()) == 0.0
+
+
+@pytest.mark.parametrize("location", [0.0, 1e4])
+def test_modes_are_separated_wherever_they_are(location):
+    """Squared distances by a matrix product would be noise so far from zero."""
+    chains = torch.cat([draw(0, 300), draw(2, 300)]) + location
+    modes = separate_modes(chains, lambda position: log_modes(position - location))
+    assert [len(mode) for mode in modes] == [300, 300]
+    missed = find_missed(
+        chains, chains[::5], lambda position: log_modes(position - location)
+    )
+    assert not missed.any()
 
 
 def test_a_bent_mode_is_one():

@@ -44,6 +44,17 @@ def test_starts_are_distinct_candidates_of_their_own_observation():
         assert (column.mean(dim=0) - torch.tensor(centre)).abs().max() < 0.3
 
 
+def test_an_observation_that_few_candidates_suit_takes_none_from_the_others():
+    candidates = draw_candidates()
+    log_weight = weigh(candidates, [[0.0, 0.0], [0.0, 0.0]])
+    log_weight[3:, 1] = -torch.inf
+    starts = choose(candidates, log_weight, 100)
+    assert torch.unique(starts[:, 0], dim=0).shape[0] == 100
+    few, counts = torch.unique(starts[:, 1], dim=0, return_counts=True)
+    assert torch.equal(few, torch.unique(candidates[:3], dim=0))
+    assert counts.min() >= 33
+
+
 def test_starts_are_wider_than_the_posterior_but_not_the_prior():
     candidates = draw_candidates(20_000)
     log_weight = weigh(candidates, [[0.0, 0.0]], scale=0.05)

@@ -3,6 +3,7 @@
 The log-ratios here are exact, so that the draws are of a posterior that is known.
 """
 
+import math
 import warnings
 
 import pytest
@@ -11,6 +12,7 @@ from exact_ratios import make_density, make_known, make_posterior_density
 from helpers import make_generator, measure_errors
 from linear_gaussian import PRIOR, X_O, draw_pairs, exact_posterior, log_ratio
 from sbi.utils import BoxUniform
+from torch.distributions import AffineTransform
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.errors import AALRWarning
@@ -221,6 +223,12 @@ def test_density_in_other_units_has_the_jacobian():
     )
     shared = moved.pair_with(outside[:, 0], x)
     torch.testing.assert_close(shared[:, 0], log_moved[:, 0], rtol=1e-3, atol=1e-3)
+    # A second transform goes on from the first.
+    twice, log_twice = moved.transformed(AffineTransform(3.0, 2.0, 1)).draw(
+        make_generator(), x, 300
+    )
+    torch.testing.assert_close(twice, 3 + 2 * outside)
+    torch.testing.assert_close(log_twice, log_moved - math.log(2))
 
 
 @pytest.mark.parametrize("kernel", ["jump_walk", "hmc", "adaptive_random_walk"])

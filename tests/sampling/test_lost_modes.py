@@ -207,3 +207,16 @@ def test_target_that_rises_for_ever_is_told_of_and_gives_numbers():
     with pytest.warns(LostModesWarning, match="descend from few draws"):
         draws = posterior.sample((20,), seed=1, **settings, **QUIET)
     assert draws.isfinite().all()
+
+
+def test_starts_that_repeat_few_candidates_are_told_of():
+    """Two boxes that two or three candidates hit: R-hat may see one of them only."""
+
+    def log_boxes(theta):
+        inside = ((theta.abs() - 3).abs() < 0.1).all(dim=-1)
+        return torch.where(inside, 0.0, -torch.inf)
+
+    posterior = make_posterior(1, log_boxes, num_candidates=60)
+    with pytest.warns(LostModesWarning):
+        draws = posterior.sample((100,), seed=7, **QUIET)
+    assert bool((draws > 0).all())

@@ -17,8 +17,10 @@ from torch.distributions import (
 )
 
 from sbi_aalr import MHPosterior
+from sbi_aalr.mcmc import from_proposal
 from sbi_aalr.sampling import chunks
 
+QUIET = {"show_progress_bars": False, "seed": 1}
 LN10 = math.log(10)
 LOG_UNIFORM = TransformedDistribution(
     Uniform(torch.tensor([-12 * LN10]), torch.zeros(1)), [ExpTransform()]
@@ -36,7 +38,7 @@ def measure_up_to(limit):
 
 def draw(potential, prior):
     """Decades of draws, of three runs of many chains for a sharp mean."""
-    settings = {"num_chains": 64, "show_progress_bars": False, "seed": 1}
+    settings = {"num_chains": 64, **QUIET}
 
     def posterior(theta, x_o):
         return potential(theta, x_o) + prior.log_prob(theta)
@@ -97,3 +99,22 @@ def test_measured_decades_have_the_exact_posterior(prior, centre):
     assert ess > 400
     assert abs(decades.mean() - mean) < 5 * deviation / ess**0.5
     assert abs(decades.std() / deviation - 1) < 5 / ess**0.5
+
+
+def test_a_proposal_of_the_users_stays_in_prior_units():
+    prior = Independent(LogNormal(torch.zeros(1), 2.0), 1)
+    least = []
+
+    def propose(generator, position):
+        least.append(float(position.min()))
+        noise = 2 * torch.empty_like(position).normal_(generator=generator)
+        return position * noise.exp(), noise.sum(dim=-1)
+
+    posterior = MHPosterior(
+        lambda theta, x_o: prior.log_prob(theta), prior, kernel=from_proposal(propose)
+    )
+    draws = posterior.sample((1_000,), x=torch.zeros(1), **QUIET)
+    assert min(least) > 0
+    assert posterior.diagnostics()["converged"].all()
+    error = 5 * 2 / float(posterior.diagnostics()["ess_bulk"].min()) ** 0.5
+    assert abs(draws.log().mean()) < error

@@ -72,7 +72,12 @@ def from_proposal(propose: ProposalFn, *, unconstrained: bool = False) -> Kernel
             f"{type(propose).__name__}."
         )
     check_bool("unconstrained", unconstrained)
-    return Kernel(_build, partial(_propose, propose), unconstrained=unconstrained)
+    return Kernel(
+        _build,
+        partial(_propose, propose),
+        unconstrained=unconstrained,
+        needs_prior_units=not unconstrained,
+    )
 
 
 def _build(generator: Generator, starts: Tensor) -> tuple[()]:

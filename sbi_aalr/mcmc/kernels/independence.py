@@ -5,7 +5,7 @@ each observation, from all chains together, and stays as it is within a round of
 It does not depend on where a chain stands, so a chain that accepts has forgotten its
 past and may land in any mode; and the proposals of many steps can be drawn and
 evaluated at once, after which the Metropolis-Hastings rule takes them one by one. The
-heavy tails keep r q-ratios bounded where the fit is too narrow.
+heavy tails keep p/q bounded where the fit is too narrow.
 
 References:
     Tierney (1994), Annals of Statistics 22(4); Andrieu & Thoms (2008) for the fit.

@@ -171,6 +171,7 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         look_ahead if any(kernel.look_ahead for kernel in kernels) else None,
         uses_population=any(kernel.uses_population for kernel in kernels),
         unconstrained=any(kernel.unconstrained for kernel in kernels),
+        needs_prior_units=any(kernel.needs_prior_units for kernel in kernels),
         relearn=relearn,
     )
 
