@@ -63,6 +63,8 @@ class GivenHead(nn.Module):
         theta, log_prior = rows[:, : self._size - 1], rows[:, self._size - 1]
         theta = theta.unflatten(1, self._theta_shape)
         x = rows[:, self._size :].unflatten(1, self._x_shape)
+        dtype = next(self.density.parameters(), rows).dtype
+        theta, x = theta.to(dtype), x.to(dtype)
         if self._side == "posterior":
             log_density = self.density.log_prob(theta.unsqueeze(0), condition=x)[0]
             log_density = log_density - log_prior

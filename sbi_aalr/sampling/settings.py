@@ -27,8 +27,8 @@ class Settings:
             `"auto"` for `"jump_walk"`, and for `"hmc"` where a ratio estimator has more
             than twenty parameters.
         num_chains: Chains for each observation; None for 32, and down to 8 where there
-            are many observations, 4 beside a density. Warm-up runs 100 at least, which is what the kernel
-            needs to learn from, and 8 where a density proposes.
+            are many observations, 4 beside a density. Warm-up runs 100 at least, which
+            is what the kernel needs to learn from, and 8 where a density proposes.
         warmup_steps: Steps in which the kernel learns, which are not kept as draws.
             Up to half as many go before, in which starts are annealed to the posterior.
         thin: Steps from one kept draw to the next; None for 10, or 4 where the ratio

@@ -40,7 +40,8 @@ def describe_estimator(trainer: Any) -> str:
         if recipe["has_correction"]:
             shares += ", with a correction"
         loss = recipe["held_out_loss"]
-        return f"stack of {shares}; {said}, held-out loss {loss:.4f}"
+        told = "" if loss is None else f", held-out loss {loss:.4f}"
+        return f"stack of {shares}; {said}{told}"
     held_out = trainer.summary["validation_loss"]
     if held_out:
         return f"{said}, held-out loss {min(held_out):.4f}"

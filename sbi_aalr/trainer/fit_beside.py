@@ -78,6 +78,8 @@ class FitBeside:
         # Where some fail, contrasts are what is left of the prior, too.
         self._prior = prior if streaming.on_error == "raise" else None
         self.failed: list[list[float]] = journal.progress.setdefault("failed", [])
+        # Times at which the first simulations came, and how many had been tried then.
+        self._arrived: list[tuple[float, int]] = []
 
     def fit(
         self,
@@ -93,15 +95,16 @@ class FitBeside:
         arrivals = self._receive()
         theta, x = self._open(arrivals, settings.time_limit)
         trainer._truncated_prior = trainer._validity = None
-        entry = find_entry(self._num_simulations, settings.time_limit)
+        expected = journal.note("expected", self._expect(settings.time_limit))
+        entry = find_entry(expected, settings.time_limit)
         if journal.note("begins", has_to_begin(trainer, retrain_from_scratch)):
-            begin_anew(trainer, theta, x, entry, self._num_simulations)
+            begin_anew(trainer, theta, x, entry, expected)
         else:
             check_fits(trainer._neural_net, theta, x)
         num_contrasts = get_loss(trainer).num_contrasts
         recipe = choose_recipe(
             entry,
-            self._num_simulations,
+            expected,
             settings,
             is_separable=num_contrasts is None,
             is_streamed=True,
@@ -183,7 +186,8 @@ class FitBeside:
                 break
             parts.append(arrived)
             found += len(arrived[0])
-            seconds = time.perf_counter() - started
+            self._arrived.append((time.perf_counter(), self._flow.num_tried))
+            seconds = self._arrived[-1][0] - started
             is_late = limit is not None and seconds > _OPENING_TIME * limit
             if is_late and found >= _LEAST_OPENING:
                 break
@@ -200,6 +204,14 @@ class FitBeside:
                 f"{self._flow.num_tried} simulations failed."
             )
         return theta, x
+
+    def _expect(self, limit: float | None) -> int:
+        """How many simulations may come within a limit, at the pace of the first."""
+        if limit is None or len(self._arrived) < 2:
+            return self._num_simulations
+        (began, before), *_, (ended, tried) = self._arrived
+        affordable = int(limit * (tried - before) / max(ended - began, 1e-12))
+        return min(self._num_simulations, max(tried, affordable))
 
     def _hold_out(self, theta: Tensor, x: Tensor, recipe: Recipe) -> list[Batch]:
         prior = self._prior

@@ -21,7 +21,7 @@ from sbi_aalr.simulation.batches import Batch
 from sbi_aalr.trainer.begin import begin_network, begin_structures, uses_base
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.trainer.sbi_trainer import SbiTrainer
-from sbi_aalr.training.history import History, warn_of_hurry
+from sbi_aalr.training.history import History, raise_too_short, warn_of_hurry
 from sbi_aalr.training.passes import Passes
 from sbi_aalr.training.ratio_loss import RatioLoss, choose_loss
 from sbi_aalr.training.recipe import Entry, Recipe, TrainingSettings
@@ -145,10 +145,7 @@ def fit_by_recipe(
         show_progress_bars=trainer._show_progress_bars,
     )
     if not history.losses:
-        raise ValueError(
-            "`time_limit` must be long enough to simulate and to take one step, got "
-            f"{settings.time_limit}, which were over before. Give more seconds."
-        )
+        raise_too_short(settings.time_limit)
     describe_fit(trainer, passes.num_simulations, recipe)
     warn_of_hurry([history], settings.time_limit)
     return history

@@ -46,7 +46,13 @@ from sbi_aalr.trainer.streaming import Streaming
 from sbi_aalr.trainer.structures import fit_structures
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses, join_pairs
-from sbi_aalr.training.ranks import count_ranks, gather, share_weights, together
+from sbi_aalr.training.ranks import (
+    average,
+    count_ranks,
+    gather,
+    share_weights,
+    together,
+)
 from sbi_aalr.training.recipe import TrainingSettings, choose_recipe, find_entry
 
 
@@ -130,7 +136,7 @@ def fit_online(
         )
         trainer._validity = None
         theta, _, x = opening.batch
-        total = num_simulations * count_ranks()
+        total = int(average(opening.expect(num_simulations))) * count_ranks()
         entry = find_entry(total, settings.time_limit)
         if journal.note("begins", has_to_begin(trainer, retrain_from_scratch)):
             begin_anew(trainer, theta, x, entry, total)

@@ -33,12 +33,19 @@ class Opening(NamedTuple):
     Attributes:
         batch: The simulations.
         is_cut: Whether the time limit kept them few.
-        most_rows: Rows of a batch that may be simulated at once; None for any number.
+        affordable: Simulations that the time limit would be over with, if they took
+            all of it; None without one.
     """
 
     batch: Batch
     is_cut: bool = False
-    most_rows: int | None = None
+    affordable: int | None = None
+
+    def expect(self, num_simulations: int) -> int:
+        """How many of so many simulations may come, as far as can be told by now."""
+        if self.affordable is None:
+            return num_simulations
+        return min(num_simulations, max(self.affordable, len(self.batch.theta)))
 
 
 class Division(NamedTuple):
@@ -81,15 +88,19 @@ def simulate_opening(
     if time_limit is None:
         return Opening(_make(simulator, prior, wanted))
     started = time.perf_counter()
-    made = _make(simulator, prior, min(wanted, 2 * least_rows))
+    parts: list[Batch] = []
+    rows, more = 0, min(wanted, 2 * least_rows)
     while True:
-        rows = len(made.theta)
+        began = time.perf_counter()
+        parts.append(_make(simulator, prior, more))
+        ended = time.perf_counter()
+        each, rows = (ended - began) / more, rows + more
         more = min(rows, wanted - rows)
-        seconds = (time.perf_counter() - started) / rows
-        if not more or seconds * (rows + more) > _OPENING_SHARE * time_limit:
-            most_rows = int(_BATCH_SHARE * time_limit / max(seconds, 1e-12))
-            return Opening(made, bool(more), most_rows)
-        made = _join(made, _make(simulator, prior, more))
+        # The first call may take time to compile, and says little of the others.
+        ahead = each * more if len(parts) > 1 else 0.0
+        if not more or ended - started + ahead > _OPENING_SHARE * time_limit:
+            affordable = int(time_limit / max(each, 1e-12))
+            return Opening(_join(*parts), bool(more), affordable)
 
 
 def keep_opening(journal: Journal, opening: Opening) -> None:
@@ -97,7 +108,7 @@ def keep_opening(journal: Journal, opening: Opening) -> None:
     columns = opening.batch._asdict().items()
     tensors = {name: rows for name, rows in columns if rows is not None}
     journal.keep_opening(tensors)
-    journal.note("opening", [opening.is_cut, opening.most_rows])
+    journal.note("opening_limits", [opening.is_cut, opening.affordable])
 
 
 def recall_opening(journal: Journal) -> Opening | None:
@@ -105,8 +116,7 @@ def recall_opening(journal: Journal) -> Opening | None:
     tensors = journal.recall_opening()
     if tensors is None:
         return None
-    is_cut, most_rows = journal.note("opening", [False, None])
-    return Opening(Batch(**tensors), is_cut, most_rows)
+    return Opening(Batch(**tensors), *journal.note("opening_limits", [False, None]))
 
 
 def check_rows(
@@ -166,12 +176,14 @@ def divide_simulations(
         left = 0
     held_out = 0
     if always_holds_out or recipe.num_passes != 1:
-        held_out = _count_held_out(num_simulations, opening, least_rows)
+        expected = opening.expect(num_simulations)
+        held_out = _count_held_out(expected, opening, least_rows)
     if 0 < len(made.theta) - held_out < least_rows:
         held_out = len(made.theta) if left else 0
     most_rows = batch_size
-    if opening.most_rows is not None:
-        most_rows = max(min(batch_size, opening.most_rows), least_rows)
+    if opening.affordable is not None:
+        most_rows = min(batch_size, int(_BATCH_SHARE * opening.affordable))
+        most_rows = max(most_rows, least_rows)
     first = list(divide(made.take(slice(held_out, None)), batch_size, least_rows))
     later = max(0, num_done - len(first))
     return Division(
@@ -201,6 +213,6 @@ def _make(simulator: Simulator, prior: Distribution, rows: int) -> Batch:
     return Batch(theta, theta_prime, simulate(simulator, theta).to(theta.device))
 
 
-def _join(first: Batch, second: Batch) -> Batch:
-    columns: Any = zip(first, second, strict=True)
+def _join(*batches: Batch) -> Batch:
+    columns: Any = zip(*batches, strict=True)
     return Batch(*(torch.cat(rows) for rows in columns))

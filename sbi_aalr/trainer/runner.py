@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from sbi_aalr.trainer.journal import Journal
 from sbi_aalr.training.growing import GrowingRows
-from sbi_aalr.training.history import History
+from sbi_aalr.training.history import History, raise_too_short
 from sbi_aalr.training.loop import Fit
 
 
@@ -104,10 +104,7 @@ class Runner:
         if not found and self._interruption is not None:
             raise self._interruption
         if not found:
-            raise ValueError(
-                "`time_limit` must be long enough to simulate and to take one step, "
-                f"got {time_limit}, which were over before. Give more seconds."
-            )
+            raise_too_short(time_limit)
         return found[-1]._replace(interruption=self._interruption)
 
     def _catch_up(self, share: float | None) -> None:

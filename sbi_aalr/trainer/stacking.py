@@ -63,11 +63,6 @@ class Structure(NamedTuple):
         """What it is called in the summary."""
         return "two_towers" if self.member is None else self.member.name
 
-    @property
-    def is_of_data(self) -> bool:
-        """Whether it is a density of the data given parameters."""
-        return self.name == "likelihood_mixture"
-
 
 def keep_better(
     structures: list[Structure], histories: list[History | None]
@@ -121,7 +116,7 @@ def put_stack(
     source: Source,
     structures: list[Structure],
     seconds: float | None,
-) -> Assembled | None:
+) -> Assembled:
     """Put the stack in the place of the trainer's estimator.
 
     Args:
@@ -131,7 +126,7 @@ def put_stack(
         seconds: About how long it may take; None for as long as it takes.
 
     Returns:
-        The stack, and how it came to be; None where too few rows are held out.
+        The stack, and how it came to be.
 
     Warns:
         FewHeldOutWarning: If too few rows are held out to choose by.
@@ -140,8 +135,7 @@ def put_stack(
     estimators = [s.estimator.eval() for s in structures]
     usable = [may_be_used(trainer, source, structure) for structure in structures]
     if len(held_out[0]) < LEAST_HELD_OUT:
-        _put_simplest(trainer, structures, usable, len(held_out[0]))
-        return None
+        return _put_simplest(trainer, structures, usable, len(held_out[0]))
     training = source.training()
     device = held_out[1].device
     seed = int(torch.randint(2**31, ()))
@@ -163,7 +157,7 @@ def put_stack(
 
 def _put_simplest(
     trainer: SbiTrainer, structures: list[Structure], usable: list[bool], num_rows: int
-) -> None:
+) -> Assembled:
     """Put what can hardly be fitted badly: a density that was given, or the first."""
     names = [one.name for one in structures]
     place = usable.index(True)
@@ -173,8 +167,8 @@ def _put_simplest(
     weights = torch.zeros(len(estimators))
     weights[place] = 1.0
     proposal = next((one for one in estimators if is_proposal(one)), None)
-    stack = Stack(estimators, weights, proposal=proposal)
-    trainer._neural_net = stack.to(trainer._device)
+    stack = Stack(estimators, weights, proposal=proposal).to(trainer._device)
+    trainer._neural_net = stack
     warnings.warn(
         FewHeldOutWarning(
             f"{num_rows} rows are held out, and it takes {LEAST_HELD_OUT} to choose "
@@ -184,6 +178,7 @@ def _put_simplest(
         ),
         stacklevel=2,
     )
+    return Assembled(stack, weights)
 
 
 def describe_structures(
@@ -200,7 +195,7 @@ def describe_structures(
         trainer: Whose summary.
         offered: What the stack was to be made of: structures of the trainer, and others
             that lost against one of them.
-        assembled: What `put_stack` returned.
+        assembled: What `put_stack` returned; None if it was interrupted.
         histories: The history of each structure of the trainer; None where there is
             none.
         recipe: How the towers were trained.
@@ -228,7 +223,8 @@ def describe_structures(
         place = places.get(structure.estimator)
         if place is not None and assembled is not None:
             entry["weight"] = float(assembled.weights[place])
-            entry["held_out_loss"] = float(assembled.losses[place])
+            if assembled.losses is not None:
+                entry["held_out_loss"] = float(assembled.losses[place])
         elif assembled is not None and history is not None:
             entry["weight"] = 0.0  # not offered: see `keep_better`
         tried.append(entry)

@@ -211,7 +211,7 @@ def fit_stored(
     history.raise_interruption()
     if show_train_summary:
         tqdm.write(trainer._describe_round(trainer._round, trainer.summary))
-    if history.is_finished and recipe.num_passes == max_num_epochs:
+    if history.is_finished and len(history.pass_losses) == max_num_epochs:
         warnings.warn(
             f"Maximum number of epochs `max_num_epochs={max_num_epochs}` reached, "
             "but network has not yet fully converged. Consider increasing it.",

@@ -26,7 +26,7 @@ from sbi_aalr.trainer.stacking import (
     put_stack,
 )
 from sbi_aalr.training.density_loss import DensityLoss
-from sbi_aalr.training.history import History, warn_of_hurry
+from sbi_aalr.training.history import History, raise_too_short, warn_of_hurry
 from sbi_aalr.training.passes import pass_over
 from sbi_aalr.training.ranks import count_ranks
 from sbi_aalr.training.ratio_loss import RatioLoss
@@ -100,14 +100,13 @@ def fit_structures(
         has_stepped = any(one and one.losses for one in histories)
         if limit is not None and left == 1 and not has_stepped:
             limit = max(limit, _LAST_SHARE * (settings.time_limit or 0.0))
-        batches = list(held_out) if isinstance(held_out, list) else held_out
         try:
             history = journal.fit(
                 number,
                 passes,
                 recipe=own,
                 time_limit=limit,
-                held_out=batches or None,
+                held_out=held_out or None,
                 **choose_fit(trainer, structure, settings, stop_after),
             )
         except KeyboardInterrupt as error:
@@ -187,10 +186,7 @@ def finish_structures(
     """
     structures: list[Structure] = trainer._structures or []
     if history is None or not any(h is not None and h.losses for h in histories):
-        raise ValueError(
-            "`time_limit` must be long enough to simulate and to take one step, got "
-            f"{settings.time_limit}, which were over before. Give more seconds."
-        )
+        raise_too_short(settings.time_limit)
     fitted = keep_better(structures, histories)
     if not any(may_be_used(trainer, source, structure) for structure in fitted):
         history.raise_interruption()

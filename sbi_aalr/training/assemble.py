@@ -50,14 +50,15 @@ class Assembled(NamedTuple):
     Attributes:
         stack: The stack.
         weights: Weight of each structure, shape `(K,)`.
-        losses: Held-out loss of each structure alone, shape `(K,)`, nats.
-        loss: Held-out loss of the stack, nats.
+        losses: Held-out loss of each structure alone, shape `(K,)`, nats; None where
+            too few rows were held out to tell.
+        loss: Held-out loss of the stack, nats, or None.
     """
 
     stack: Stack
     weights: Tensor
-    losses: Tensor
-    loss: float
+    losses: Tensor | None = None
+    loss: float | None = None
 
 
 @float32_by_default()

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from sbi.neural_nets import classifier_nn
 from sbi.neural_nets.net_builders.classifier import build_resnet_classifier
 from sbi.neural_nets.net_builders.estimator_configs import ClassifierConfig
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from sbi_aalr import networks
 from sbi_aalr.checks import check_choice, check_row_shapes
+from sbi_aalr.networks.builder import float32_by_default
 from sbi_aalr.networks.digits import round_for
 from sbi_aalr.training.recipe import Entry, find_entry
 
@@ -134,18 +134,14 @@ def build_network(
         The ratio estimator, on the CPU.
     """
     rows = theta.cpu(), x.cpu()
-    default = torch.get_default_dtype()
     # Networks are float32, whatever else the user computes with.
-    torch.set_default_dtype(torch.float32)
-    try:
+    with float32_by_default():
         network = _build(builder, rows, entry)
         rounded = round_for(network, rows[1])
         if rounded is not rows[1]:
             # It has seen digits that it will not be shown.
             network = _build(builder, (rows[0], rounded), entry)
-        return network
-    finally:
-        torch.set_default_dtype(default)
+    return network
 
 
 def _build(

@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -107,6 +107,18 @@ def warn_of_hurry(
             len(least.losses),
         ),
         stacklevel=2,
+    )
+
+
+def raise_too_short(time_limit: float | None) -> NoReturn:
+    """Say that a limit of time was over before the first step.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        "`time_limit` must be long enough to simulate and to take one step, got "
+        f"{time_limit}, which were over before. Give more seconds."
     )
 
 

@@ -104,7 +104,7 @@ def list_members(
             recipe,
         ),
     ]
-    if has_embedding or not is_vector:
+    if not is_vector:
         posterior = posterior[1:]
     if is_vector and numbers > _MOST_NUMBERS and not is_exchangeable:
         posterior.append(
@@ -137,11 +137,7 @@ def list_members(
             member._replace(settings={**member.settings, "is_exchangeable": 1})
             for member in likelihood
         ]
-    return {
-        "auto": posterior + likelihood,
-        "posterior": posterior,
-        "likelihood": posterior + likelihood,
-    }[base]
+    return posterior if base == "posterior" else posterior + likelihood
 
 
 _FEW, _MANY = 5_000, 50_000

@@ -17,6 +17,8 @@ _SMALL = 0.02
 _LARGEST_EXCESS = 3.0
 # Normalisers that are further than this from the middle, nats, were not found.
 _OUTLIER = 30.0
+# A regression on more, of images, would take longer than all else.
+_MOST_FEATURES = 512
 
 
 def fit_offset(
@@ -74,7 +76,7 @@ def fit_offset(
 def _fit_quadratic(offset: Offset, x: Tensor, log_normaliser: Tensor) -> None:
     """Set the quadratic by ridge regression, where it helps on what is held out."""
     num_held_out = int(_HELD_OUT_SHARE * len(x))
-    if num_held_out < 2:
+    if num_held_out < 2 or 2 * x[0].numel() > _MOST_FEATURES:
         return
     held_out = x[:num_held_out], log_normaliser[:num_held_out]
     before = _measure(offset, *held_out), offset.intercept.clone()

@@ -35,7 +35,7 @@ class StreamedPasses:
 
     Args:
         stream: Fresh batches, the whole budget of them.
-        num_simulations: Simulations in it.
+        num_simulations: Simulations in it, if nothing ends it early.
         batch_size: Rows in a batch of later passes.
         prior: Where fresh theta' come from.
         is_single: Whether there is one pass only, after which nothing is kept.
@@ -73,6 +73,7 @@ class StreamedPasses:
                 yield from self._keep(stream)
             finally:
                 self._is_begun, self.begun = False, 0
+                self._count()
         elif self._kept:
             yield from self._repeat()
 
@@ -92,6 +93,7 @@ class StreamedPasses:
         self._kept, self.begun = list(kept), begun or 0
         if begun is None:
             self._stream = None
+            self._count()
 
     @property
     def is_streaming(self) -> bool:
@@ -110,6 +112,11 @@ class StreamedPasses:
             self._kept = [tuple(torch.cat(column) for column in columns)]
         theta, x = self._kept[0]
         return theta, x
+
+    def _count(self) -> None:
+        """Later passes have what was made, which a limit of time may have cut short."""
+        if self._kept:
+            self.num_simulations = sum(len(theta) for theta, _ in self._kept)
 
     def _keep(self, stream: Iterable[Batch]) -> Iterator[Batch]:
         for batch in stream:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 # Members that weigh less than this are dropped.
 _LEAST_WEIGHT = 0.03
+_LEAST_OF_ALL = 1e-6
 # By how much a member must mend the held-out loss: nats, and standard errors.
 _LEAST_GAIN = 2e-3
 _LEAST_EVIDENCE = 1.0
@@ -77,7 +78,7 @@ def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
         sizes: Numbers that were fitted in each member.
 
     Returns:
-        Weights, shape `(K,)`, zero for members that are left out.
+        Weights, shape `(K,)`, zero for members that are left out. One is positive.
     """
     evidence = Evidence(*(part.double() for part in evidence))
     chosen = list(range(len(evidence.joint)))
@@ -110,7 +111,8 @@ def find_weights(evidence: Evidence, sizes: Sequence[int]) -> Tensor:
             chosen, weights = [index], alone
             break
     found = torch.zeros(len(evidence.joint), dtype=weights.dtype)
-    found[chosen] = weights
+    # Where nothing is better than the prior, one member says next to nothing.
+    found[chosen] = weights.clamp(min=_LEAST_OF_ALL)
     return found.float()
 
 

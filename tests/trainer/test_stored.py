@@ -1,6 +1,7 @@
 """Training on stored simulations: what it recovers, keeps and holds out."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -66,9 +67,13 @@ def test_rounds_can_be_discarded():
 def test_best_epoch_is_kept_and_training_stops_early():
     theta, _, x = draw_pairs(300, seed=1)
     trainer = make_trainer(networks.mlp((64,)))
-    estimator = trainer.append_simulations(theta, x).train(
-        learning_rate=0.02, stop_after_epochs=3, seed=1
-    )
+    trainer.append_simulations(theta, x)
+    with warnings.catch_warnings():
+        # That it ended by itself is no reason to train for longer.
+        warnings.simplefilter("error")
+        estimator = trainer.train(
+            learning_rate=0.02, stop_after_epochs=3, max_num_epochs=500, seed=1
+        )
     losses = trainer.summary["validation_loss"]
     assert losses.index(min(losses)) == len(losses) - 4
     assert trainer.summary["best_validation_loss"] == [min(losses)]
@@ -87,3 +92,9 @@ def test_resumed_training_holds_out_the_same_rows():
     assert not torch.equal(first, second)
     trainer.train(seed=2, **settings)
     assert not torch.equal(trainer.val_indices, held_out)
+
+
+def test_budget_of_passes_that_is_used_up_is_told_of():
+    trainer = append(make_trainer())
+    with pytest.warns(UserWarning, match="`max_num_epochs=2` reached"):
+        trainer.train(max_num_epochs=2, stop_after_epochs=2, seed=1)

@@ -244,6 +244,7 @@ def test_closed_form_is_kept_where_too_few_rows_are_held_out():
     trainer = append(make_trainer("two_towers", base="auto"), 60)
     with pytest.warns(FewHeldOutWarning, match="6 rows are held out.*posterior_mix"):
         trainer.train(seed=1, max_num_epochs=10)
+    assert "stack of posterior_mixture 1;" in str(trainer)
     posterior = trainer.build_posterior()
     x_o = torch.tensor([[0.5, -0.5]])
     draws = posterior.sample((2_000,), x_o, seed=1, show_progress_bars=False)

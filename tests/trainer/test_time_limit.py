@@ -14,9 +14,12 @@ from trainers import make_trainer
 from sbi_aalr import AALR, networks
 from sbi_aalr.errors import TimeLimitWarning
 from sbi_aalr.sampling.truncated_prior import cut_prior
-from sbi_aalr.trainer import truncated
+from sbi_aalr.simulation.batches import stream
+from sbi_aalr.trainer import opening, truncated
+from sbi_aalr.trainer.opening import simulate_opening
 from sbi_aalr.training import budget
 from sbi_aalr.training.history import History, warn_of_hurry
+from sbi_aalr.training.passes import StreamedPasses
 
 
 def simulate_slowly(theta):
@@ -49,6 +52,32 @@ def test_slow_simulations_count_from_the_first():
     assert len(trainer.summary["validation_loss"]) == 1
     rates = trainer.summary["learning_rate"]
     assert rates[-1] < 0.3 * max(rates)
+
+
+@pytest.mark.parametrize("seconds_to_compile", [0.0, 3.0])
+def test_training_is_sized_for_the_simulations_that_may_come(
+    seconds_to_compile, monkeypatch
+):
+    """A million would want large batches, of which a few thousand make hardly any."""
+    now = [0.0]
+    monkeypatch.setattr(opening, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def simulate_by_the_clock(theta):
+        now[0] += 0.01 * len(theta) + (0.0 if now[0] else seconds_to_compile)
+        return simulate(theta)
+
+    made = simulate_opening(simulate_by_the_clock, PRIOR, 1_000_000, None, 30.0)
+    assert made.is_cut and 1 < now[0] < 0.3 * 30
+    assert made.affordable == pytest.approx(3_000, rel=0.01)
+    assert made.expect(1_000_000) == made.affordable and made.expect(500) == 500
+
+
+def test_simulations_that_time_cuts_short_are_as_many_as_came():
+    passes = StreamedPasses(
+        itertools.islice(stream(simulate, PRIOR, 900, 30), 2), 900, 30, PRIOR, False
+    )
+    list(passes)
+    assert passes.num_simulations == 60
 
 
 def test_fast_simulations_are_as_many_as_without_a_limit():

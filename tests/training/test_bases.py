@@ -203,3 +203,9 @@ def test_density_of_float64_is_a_base():
     double = wrap_base(check_base(density.double()), LOG_PRIOR, *rows)(*rows)
     assert double.dtype == torch.float32
     assert torch.allclose(single, double, atol=1e-3)
+
+
+def test_data_of_float64_are_taken_as_the_density_takes_them():
+    theta, x = simulate(500, 1)
+    density = wrap_base(check_base(fit_npe()), LOG_PRIOR, theta, x)
+    assert torch.allclose(density(theta, x), density(theta, x.double()).float())

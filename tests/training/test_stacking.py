@@ -278,3 +278,13 @@ def test_few_rows_do_not_say_that_weights_should_sum_to_more_than_one(
     monkeypatch.undo()
     strong = collect((theta[:12], x[:12]), lambda theta, x: 3 * log_ratio(theta, x))
     assert float(weigh(strong)[0]) < 0.7
+
+
+def test_one_member_is_kept_where_nothing_is_better_than_the_prior():
+    generator = torch.Generator().manual_seed(0)
+    joint = 2 * torch.randn(2, 200, generator=generator) - 1
+    contrasts = 2 * torch.randn(2, 32, 200, generator=generator)
+    evidence = Evidence(joint, contrasts, torch.zeros(200), torch.zeros(32, 200))
+    weights = find_weights(evidence, [10, 100])
+    # A stack of none could not be built.
+    assert int((weights > 0).sum()) == 1 and float(weights.max()) < 0.1
