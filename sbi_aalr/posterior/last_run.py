@@ -126,7 +126,8 @@ class LastRun(SbiPosterior):
             training: A trainer's `summary`, of which the losses are shown.
             title: Heading of the page.
             num_simulations: Simulations for the ROC test. All other checks together
-                take some 80,000 at most.
+                take some 80,000 at most, and more only for hundreds of observations
+                or trials.
             seed: Makes the checks repeatable.
             ci_prob: Probability of the intervals on the page.
             exclude_invalid_x: Simulate again, at the same parameters, where the

@@ -6,12 +6,13 @@ from typing import Any
 
 import xarray as xr
 
-# Settings of a run that are written out, with what they are if left out.
+# Settings of a run that are written out, with what they are if left out. Trees keep
+# none that is None.
 _SETTINGS: dict[str, Any] = {
     "kernel": "auto",
     "num_chains": None,
     "warmup_steps": 200,
-    "thin": 10,
+    "thin": None,
     "init_strategy": "resample",
     "num_candidates": 10_000,
     "max_rhat": 1.01,
@@ -49,11 +50,11 @@ def list_commands(tree: xr.DataTree, path: str | Path, given: Mapping[str, Any])
     sample: dict[str, Any] = {"x": Code("x")}
     if "seed" in attributes:
         sample["seed"] = attributes["seed"]
-    sample |= {
-        name: attributes[name]
-        for name, usual in _SETTINGS.items()
-        if name in attributes and attributes[name] != usual
-    }
+    if "max_steps" in attributes:
+        settings = {name: attributes.get(name) for name in _SETTINGS}
+        if attributes.get("is_auto_kernel"):
+            settings["kernel"] = "auto"
+        sample |= {k: v for k, v in settings.items() if v != _SETTINGS[k]}
     report = {
         name: value
         for name, value in given.items()

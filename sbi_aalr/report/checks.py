@@ -36,6 +36,8 @@ _NUM_COVERAGE = 100
 _NUM_NEIGHBOURS = 5_000
 _MIN_NEIGHBOURS = 200
 _NUM_PREDICTIONS = 10_000
+# Of the posterior, where many trials make each dear.
+_MIN_CHECKED_DRAWS = 5
 _NUM_BALANCE = 10_000
 _MAX_NORMALISED = 10
 _MIN_NORMALISED_DRAWS = 10_000
@@ -77,7 +79,7 @@ def run_checks(
         prior: The prior.
         truth: True parameters, shape `(D,)` or `(B, D)`.
         num_simulations: Simulations for the ROC test; all others together take some
-            80,000 at most.
+            80,000 at most, and more only for hundreds of observations or trials.
         seed: Makes the checks repeatable.
         exclude_invalid_x: Simulate again where the simulator gives NaN or infinity.
         on_phase: Called with a few words at the start of each check.
@@ -116,32 +118,43 @@ def run_checks(
         num_simulations=max(2, min(num_simulations, _NUM_BALANCE)),
         seed=seed,
     )
-    on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
+    num_trials = int(tree["observed_data"]["x"].sizes.get("trial", 1))
     num_neighbours = max(min(num_simulations, _NUM_NEIGHBOURS), _MIN_NEIGHBOURS)
     with seeded(seed):
         theta_prior = prior.sample((_NUM_COVERAGE,))
         x_prior = batched(theta_prior)
         others = batched(prior.sample((num_neighbours,)))
-    coverage = expected_coverage(
-        posterior,
-        theta_prior,
-        x_prior,
-        num_samples=_COVERAGE_DRAWS,
-        parameter_names=draws.parameter_names,
-        seed=seed,
-    )
+    coverage = None
+    if num_trials == 1:
+        on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
+        coverage = expected_coverage(
+            posterior,
+            theta_prior,
+            x_prior,
+            num_samples=_COVERAGE_DRAWS,
+            parameter_names=draws.parameter_names,
+            seed=seed,
+        )
     on_phase("Simulating from the posterior")
-    num_draws = max(100, min(1_000, _NUM_PREDICTIONS // draws.theta.shape[2]))
+    num_rows = draws.theta.shape[2] * num_trials
+    num_draws = max(100, min(1_000, _NUM_PREDICTIONS // num_rows))
     predicted = add_predictive(tree, batched, prior, num_draws=num_draws, seed=seed)
     checks = Checks(
         ratio_roc=roc,
         roc_theta=theta.numpy(),
         normalisation=normalisation,
         agreement=agreement,
-        predictive=predictive_check(tree, batched, prior, seed=seed),
+        predictive=predictive_check(
+            tree,
+            batched,
+            prior,
+            num_draws=max(_MIN_CHECKED_DRAWS, 100 // num_trials),
+            seed=seed,
+        ),
         balance=balance,
         coverage=coverage,
         familiarity=warn_if_misspecified(rows, others, stacklevel=4),
+        num_trials=num_trials,
     )
     return checks, predicted
 

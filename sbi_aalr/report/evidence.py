@@ -41,6 +41,7 @@ class Checks:
         familiarity: How far the observations are from simulations.
         agreement: Whether chains and weighted prior draws agree.
         predictive: Whether the posterior predicts the observations.
+        num_trials: How many trials were sampled together.
     """
 
     ratio_roc: RatioROC | None = None
@@ -51,6 +52,7 @@ class Checks:
     familiarity: Misspecification | None = None
     agreement: PriorAgreement | None = None
     predictive: PredictiveCheck | None = None
+    num_trials: int = 1
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def picture_checks(evidence: Evidence) -> tuple[list[Picture], list[Missing]]:
     for field, (name, words) in _CHECKS.items():
         check = getattr(evidence.checks, field)
         if check is None:
-            missing.append(Missing(name, _explain_missing(field)))
+            missing.append(Missing(name, _explain_missing(field, evidence)))
             continue
         if field == "ratio_roc" and evidence.checks.roc_theta is not None:
             place = ", ".join(f"{value:.3g}" for value in evidence.checks.roc_theta)
@@ -186,7 +186,9 @@ def _picture_recovery(found: ExpectedCoverage) -> Picture:
     )
 
 
-def _explain_missing(field: str) -> str:
+def _explain_missing(field: str, evidence: Evidence) -> str:
+    if field == "coverage" and evidence.checks.num_trials > 1:
+        return "Of single trials it would say nothing of the sum of several."
     if field == "normalisation":
         return "It needs a ratio, and not the sum that i.i.d. trials make."
     return "It needs the simulator. Pass `simulator=`, or `--simulator`."

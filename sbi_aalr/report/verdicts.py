@@ -120,6 +120,13 @@ def judge_convergence(
 def judge_calibration(checks: Checks) -> Verdict:
     """Say whether regions hold the truth as often as they claim."""
     question, found = "Calibrated?", checks.coverage
+    if checks.num_trials > 1:
+        reason = (
+            "Errors of the ratio add up over trials, so that coverage of single ones "
+            f"would say nothing of {checks.num_trials} together. Simulate sets of as "
+            "many, and see how far their posteriors are off."
+        )
+        return Verdict(question, "unknown", "Not measured", reason)
     if found is None:
         return Verdict(question, "unknown", "Not run", _explain_missing("coverage"))
     if found.passed is None:

@@ -36,6 +36,7 @@ class Plan(NamedTuple):
         thin: Steps from one draw to the next.
         guided_thin: The same where a density of the target's proposes; None if none
             may.
+        given: The settings as the user gave them.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class Plan(NamedTuple):
     num_draws: int
     thin: int
     guided_thin: int | None = None
+    given: Settings = Settings()
 
 
 def make_plan(
@@ -81,7 +83,7 @@ def make_plan(
     may_follow = is_guided and name == "auto"
     if name == "auto":
         name = "jump_walk" if (ratio_dim or 0) <= _MAX_JUMP_DIM else "hmc"
-    user_thin = settings.thin
+    given, user_thin = settings, settings.thin
     thin = user_thin or (_GUIDED_THIN if is_guided else _THIN)
     settings = replace(settings, num_chains=num_chains, kernel=name, thin=thin)
     num_draws = -(-num_samples // num_chains)
@@ -99,6 +101,7 @@ def make_plan(
         num_draws,
         thin,
         (user_thin or _FOLLOWING_THIN) if may_follow else None,
+        given,
     )
 
 

@@ -63,6 +63,9 @@ def sample(
         batched=batched,
         settings={
             **plan.settings.to_dict(),
+            # To make the same run again; the kernel by name would be another one.
+            "is_auto_kernel": plan.given.kernel == "auto",
+            "thin": plan.given.thin,
             "num_samples": plan.num_samples,
             "seed": seed,
         },

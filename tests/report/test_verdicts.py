@@ -170,3 +170,23 @@ def test_order_puts_faults_first_then_r_hat_then_ess():
 def test_sum_is_as_bad_as_the_worst(states, expected):
     verdicts = [Verdict("Q?", state, "", "") for state in states]
     assert sum_up(verdicts).state == expected
+
+
+def test_coverage_of_single_trials_says_nothing_of_many_together():
+    torch.manual_seed(3)
+    trials = simulate(torch.tensor([[0.5, -0.5]]).expand(50, 2))
+    calls = []
+
+    def count(theta):
+        calls.append(len(theta))
+        return simulate(theta)
+
+    mean, scale = exact_posterior(trials[:1])
+    draws = mean + scale * torch.randn(4, 250, 2) / 50**0.5
+    tree = to_datatree(draws, observed_data=trials)
+    exact = POSTERIORS["exact"], RATIOS["exact"]
+    checks, _ = run_checks(tree, *exact, count, PRIOR, num_simulations=4_000)
+    verdict = judge(tree, checks)["Calibrated?"]
+    assert (verdict.state, checks.coverage) == ("unknown", None)
+    assert "50 together" in verdict.reason
+    assert sum(calls) < 80_000
