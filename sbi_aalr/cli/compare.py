@@ -45,7 +45,7 @@ def compare(
     matplotlib.use("agg")
     table = run(
         _read_tasks(tasks),
-        methods.split(","),
+        _split(methods),
         _read_ints("budgets", budgets),
         out=out,
         observations=observations,
@@ -65,7 +65,7 @@ def compare(
 
 def _read_tasks(text: str) -> Any:
     """Names of tasks; with those of the user's, tasks by name."""
-    words = [word.strip() for word in text.split(",")]
+    words = _split(text)
     if not any(":" in word for word in words):
         return words
     from sbi_aalr.cli.named_simulator import import_task
@@ -86,6 +86,10 @@ def _read_tasks(text: str) -> Any:
                 f"{word!r}."
             )
     return tasks
+
+
+def _split(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def _read_ints(name: str, text: str) -> list[int]:

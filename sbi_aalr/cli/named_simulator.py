@@ -137,7 +137,7 @@ def import_embedding_net(path: str) -> nn.Module:
     """
     found = _import("embedding_net", path)
     if callable(found) and not isinstance(found, nn.Module):
-        found = found()
+        found = _make("embedding_net", path, found)
     if not isinstance(found, nn.Module):
         raise TypeError(
             "`embedding_net` must be a torch module, or a function that gives one, got "
@@ -206,11 +206,15 @@ def _import(option: str, path: str) -> Any:
         raise ValueError(
             f"`{option}` must name something in {module_name}, got {name}."
         )
-    if not isinstance(found, type):
-        return found
+    return _make(option, path, found) if isinstance(found, type) else found
+
+
+def _make(option: str, path: str, build: Callable[[], Any]) -> Any:
+    """What a class or a function gives."""
     try:
-        return found()
+        return build()
     except (Exception, SystemExit) as error:
+        name = path.partition(":")[2]
         raise TypeError(
             f"`{option}` must name a class that needs no arguments, or an object, but "
             f"{name}() raised {type(error).__name__}: {error}."

@@ -51,7 +51,7 @@ def simulate(
     from sbi_aalr.cli.named_simulator import import_prior, import_simulator
     from sbi_aalr.cli.progress_lines import SimulationProgress
     from sbi_aalr.persistence.prior_json import encode_prior
-    from sbi_aalr.simulation import Account, SimulationStore, fill_store
+    from sbi_aalr.simulation import SimulationStore, fill_store
 
     function = import_simulator(simulator).simulate
     distribution = import_prior(prior)
@@ -68,10 +68,6 @@ def simulate(
         open_executor(workers, scheduler) as executor,
         SimulationProgress(num_simulations, done) as progress,
     ):
-
-        def show(account: Account) -> None:
-            progress.update(*account)
-
         account = fill_store(
             store,
             function,
@@ -84,7 +80,7 @@ def simulate(
             num_retries=retries,
             on_error=on_error,
             facts=facts,
-            on_batch=show,
+            on_batch=lambda account: progress.update(*account),
         )
     show_line(
         f"{out} holds {account.num_simulations:,} simulations of seed {seed}, of which "

@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 from sbi_aalr.persistence.network_json import encode_network, rebuild_network
 from sbi_aalr.sampling.cut import Cut
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
+from sbi_aalr.training.parcel import select
 
 _LEAST = "least_log_ratio"
 _TENSORS = ("x", "low", "high")
@@ -76,7 +77,7 @@ def rebuild_cuts(
     cuts = []
     shapes = {"x": (1, *x_shape), "low": (*theta_shape,), "high": (*theta_shape,)}
     for number, document in enumerate(documents):
-        parts = select(tensors, f"{number}.")
+        parts = select(f"{number}.", tensors)
         for name, shape in shapes.items():
             check_values(name, parts.get(name), shape)
         least = document[_LEAST]
@@ -84,7 +85,7 @@ def rebuild_cuts(
             raise ValueError(f"`{_LEAST}` must be a float, got {least!r:.60}.")
         estimator = rebuild_network(
             {name: value for name, value in document.items() if name != _LEAST},
-            select(parts, _ESTIMATOR),
+            select(_ESTIMATOR, parts),
             theta_shape=theta_shape,
             x_shape=x_shape,
             classifier=classifier,
@@ -95,15 +96,6 @@ def rebuild_cuts(
         values = {name: parts[name].clone() for name in _TENSORS}
         cuts.append(Cut(estimator=estimator, least_log_ratio=least, **values))
     return TruncatedPrior(prior, tuple(cuts))
-
-
-def select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with a prefix, without it."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
 
 
 def check_values(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:

@@ -8,12 +8,12 @@ process, sees to that.
 """
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +35,7 @@ from sbi_aalr.sampling.settings import Settings
 from sbi_aalr.sampling.target import RatioTarget, Target
 from sbi_aalr.sampling.until_converged import Result
 from sbi_aalr.seeding import seeded
+from sbi_aalr.training.parcel import select
 
 _FORMAT = 3
 _RUN = "run.json"
@@ -126,10 +127,10 @@ class ChunkFiles:
                 )
             tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
             return Result(
-                Chains(**_collect(_WARMUP, tensors)),
-                Chains(**_collect(_CHAINS, tensors)),
-                Convergence(**_collect(_CONVERGENCE, tensors)),
-                **_collect(_STARTS, tensors),
+                Chains(**select(f"{_WARMUP}.", tensors)),
+                Chains(**select(f"{_CHAINS}.", tensors)),
+                Convergence(**select(f"{_CONVERGENCE}.", tensors)),
+                **select(f"{_STARTS}.", tensors),
             )
         except ValueError as error:
             raise ValueError(
@@ -271,18 +272,8 @@ def _check_content(folder: Path) -> None:
 
 def _is_same(found: Any, value: Any) -> bool:
     if isinstance(found, list) and isinstance(value, list):
-        return len(found) == len(value) and all(map(_is_same, found, value))
-    if isinstance(found, float) and isinstance(value, float):
-        # As sums depend a little on the number of threads.
-        both_nan = math.isnan(found) and math.isnan(value)
-        return both_nan or math.isclose(found, value, rel_tol=1e-3, abs_tol=1e-3)
+        # Log-densities: sums depend a little on the number of threads.
+        return len(found) == len(value) and np.allclose(
+            found, value, rtol=1e-3, atol=1e-3, equal_nan=True
+        )
     return bool(found == value)
-
-
-def _collect(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = f"{group}."
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

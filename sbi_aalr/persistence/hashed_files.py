@@ -46,9 +46,14 @@ def remove_unnamed(
 ) -> None:
     """Remove the files beside a main file that it does not name."""
     known = {locate(main, digest) for digest in digests}
-    for path in main.parent.glob(_name(main, "[0-9a-f]" * DIGITS)):
+    for path in list_hashed(main):
         if path not in known and is_ours(path):
             path.unlink(missing_ok=True)
+
+
+def list_hashed(main: Path) -> list[Path]:
+    """The files of any hashes beside a main file."""
+    return sorted(main.parent.glob(_name(main, "[0-9a-f]" * DIGITS)))
 
 
 def _name(main: Path, digits: str) -> str:

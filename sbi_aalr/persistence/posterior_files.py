@@ -29,7 +29,6 @@ from sbi_aalr.persistence.cut_files import (
     check_values,
     encode_cuts,
     rebuild_cuts,
-    select,
 )
 from sbi_aalr.persistence.network_json import (
     encode_network,
@@ -52,6 +51,7 @@ from sbi_aalr.persistence.prior_json import decode_prior, encode_prior, is_same_
 from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior
 from sbi_aalr.training.bases import check_given_base
+from sbi_aalr.training.parcel import select
 
 _ESTIMATOR, _CUTS = "estimator.", "cuts."
 # What the command takes again, and how it calls it.
@@ -209,7 +209,7 @@ def read(
             )
     prior = _choose_prior(paths[0], document, prior)
     networks: dict[str, Any] = {"classifier": classifier, **embedded}
-    weights, cuts = select(tensors, _ESTIMATOR), select(tensors, _CUTS)
+    weights, cuts = select(_ESTIMATOR, tensors), select(_CUTS, tensors)
     try:
         estimator = rebuild_network(network, weights, prior=prior, **networks, **shapes)
         x = tensors.get("x")

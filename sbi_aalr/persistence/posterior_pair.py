@@ -21,10 +21,9 @@ from sbi_aalr.files import (
     write_sealed,
     write_tensors,
 )
+from sbi_aalr.persistence.hashed_files import DIGITS, list_hashed, locate
 from sbi_aalr.persistence.run_folder import POSTERIOR_SETTINGS, POSTERIOR_WEIGHTS
 
-# So many digits of the hash tell files apart; all of them are compared.
-_DIGITS = 16
 _FORMAT = "format"
 
 
@@ -43,7 +42,8 @@ def write_pair(
     """
     digest = hash_tensors(tensors)
     _finish_killed(folder)
-    beside, usual = _locate(folder, digest), folder / POSTERIOR_WEIGHTS
+    usual = folder / POSTERIOR_WEIGHTS
+    beside = locate(usual, digest)
     # The number of the format keeps them from those that another version left there.
     head = {_FORMAT: str(document[_FORMAT])}
     write_tensors(beside, tensors, head, like=usual)
@@ -63,8 +63,8 @@ def find_weights(folder: Path, digest: object) -> Path:
         digest: The hash that they name; None in the first format.
     """
     usual = folder / POSTERIOR_WEIGHTS
-    if isinstance(digest, str) and digest[:_DIGITS].isalnum():
-        beside = _locate(folder, digest)
+    if isinstance(digest, str) and digest[:DIGITS].isalnum():
+        beside = locate(usual, digest)
         if beside.is_file():
             return beside
     return usual
@@ -74,25 +74,19 @@ def _put_in_place(beside: Path, usual: Path) -> None:
     os.replace(beside, usual)
 
 
-def _locate(folder: Path, digest: str) -> Path:
-    weights = Path(POSTERIOR_WEIGHTS)
-    return folder / f"{weights.stem}-{digest[:_DIGITS]}{weights.suffix}"
-
-
 def _finish_killed(folder: Path) -> None:
     """Put the weights of a killed save in their place, or remove what nobody names."""
     try:
         digest = str(read_sealed(folder / POSTERIOR_SETTINGS).get("weights"))
     except (OSError, ValueError):
         digest = ""
-    weights = Path(POSTERIOR_WEIGHTS)
-    pattern = f"{weights.stem}-{'[0-9a-f]' * _DIGITS}{weights.suffix}"
-    for path in folder.glob(pattern):
+    usual = folder / POSTERIOR_WEIGHTS
+    for path in list_hashed(usual):
         # What another program named so stays.
         with contextlib.suppress(ValueError):
             if _FORMAT not in read_headed_tensors(path)[1]:
                 continue
-            if path == _locate(folder, digest):
-                os.replace(path, folder / POSTERIOR_WEIGHTS)
+            if path == locate(usual, digest):
+                os.replace(path, usual)
             else:
                 path.unlink()

@@ -1,9 +1,9 @@
 """Simulations as they are made, in the order of their numbers, to be trained on.
 
-The same seed gives the same simulations as `fill_store` does, whatever the executor. A
-number of batches is in flight; while there is training on what has come, others are
-handed out as soon as some are done. With a store, what is there is read, and what is
-made goes there.
+The same seed gives the same simulations as `fill_store` does with batches of as many
+rows, whatever the executor. A number of batches is in flight; while there is training
+on what has come, others are handed out as soon as some are done. With a store, what is
+there is read, and what is made goes there.
 """
 
 import contextlib

@@ -73,7 +73,7 @@ class SimulationStore:
     def append(self, theta: Tensor, x: Tensor) -> None:
         """Add simulations; when this returns, they are on disk.
 
-        Rows with NaN or infinity in `x` are kept apart, among the failures.
+        Rows that are not finite in `x`, as float32, are kept apart, among the failures.
 
         Args:
             theta: Parameters, shape `(N, D)`.
@@ -86,11 +86,9 @@ class SimulationStore:
                 than those in the store, or parameters are not finite.
         """
         theta, x = check_simulations(theta, x, allow_invalid_x=True)
-        valid = torch.isfinite(x).flatten(1).all(dim=1)
-        failures = [
-            Failure(tuple(row.tolist()), "`x` has NaN or infinity.")
-            for row in theta[~valid]
-        ]
+        valid = torch.isfinite(x.float()).flatten(1).all(dim=1)
+        error = "`x` has NaN or infinity."
+        failures = [Failure(tuple(row), error) for row in theta[~valid].tolist()]
         self._write(theta[valid], x[valid], failures)
 
     def append_batch(
@@ -141,7 +139,8 @@ class SimulationStore:
         (mark,) = (m for m in known if (m.run, m.batch) == (run, batch))
         rows = FrozenRows(self._arrays, Layout([mark]))
         theta, x = (rows.read(name, 0, len(rows)) for name in ("theta", "x"))
-        return theta, x, join_failures([mark], self._arrays.shapes).theta
+        failed = join_failures([mark], self._arrays.shapes).theta
+        return theta.reshape(-1, failed.shape[1]), x, failed
 
     def _write(
         self,

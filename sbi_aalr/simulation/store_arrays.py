@@ -129,7 +129,7 @@ class Arrays:
             raise ValueError(f"{self.folder / name} is damaged: {error}.") from error
         rows = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
         # Of a chunk that is not there, all is NaN; of one that is, nothing.
-        if np.isnan(rows.sum()):
+        if np.isnan(np.min(rows, initial=0)):
             raise ValueError(f"{self.folder / name} is damaged: a chunk is missing.")
         return torch.from_numpy(rows)
 

@@ -206,7 +206,7 @@ def _simulate_batch(simulate: Callable[..., Any], job: Job) -> Outcome | None:
             continue
         if x.shape == (len(theta), *job.form.event_shape):
             # Not tried again: with this seed it is what the batch gives.
-            valid = torch.isfinite(x).flatten(1).all(dim=1)
+            valid = torch.isfinite(x.float()).flatten(1).all(dim=1)
             failures = [
                 (job.rows[i], Failure(tuple(theta[i].tolist()), _NOT_FINITE, seed))
                 for i in (~valid).nonzero().flatten().tolist()

@@ -104,10 +104,6 @@ class OctaveGains(nn.Module):
             "folded into them, but something else reads one."
         )
 
-    def compute_gains(self) -> list[Tensor]:
-        """The gains of each encoding, shape `(K,)` for K octaves."""
-        return [log.exp() for log in self.logs]
-
 
 def _spread_gains(log: Tensor, num_features: int) -> Tensor:
     """Gains of all columns of an encoding: 1, but for the waves of each feature."""

@@ -26,7 +26,7 @@ def test_command_goes_on_and_shows_means_and_errors(tmp_path):
         write_row(out, key, {**metrics, "c2st": 0.61 + extra})
         key = key._replace(method="aalr")
         write_row(out, key, {}, "ValueError: no [brackets]")
-    options = ("--tasks", "two_moons", "--methods", "aalr,npe", "--budgets", 1_000)
+    options = ("--tasks", "two_moons", "--methods", "aalr, npe", "--budgets", 1_000)
     options += ("--seeds", 7, "--observations", 2, "--out", out)
     result = call("compare", *options)
     # As some rows failed.

@@ -29,6 +29,9 @@ nothing = 3
 def make_net():
     return net
 
+def fail_to_make():
+    return {}["net"]
+
 class MyTask:
     def __init__(self):
         self.prior = TwoMoons().prior
@@ -111,6 +114,7 @@ def test_embedding_net_is_named_where_the_whole_network_is_not(
     for name, message in (
         ("nothing", "`embedding_net` must be a torch module"),
         ("nobody", "`embedding_net` must name something in own_model"),
+        ("fail_to_make", "fail_to_make() raised KeyError"),
     ):
         wrong = ("--embedding-net", f"own_model:{name}")
         result = call(*sample, "--out", chains, *wrong)

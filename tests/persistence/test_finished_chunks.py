@@ -211,3 +211,20 @@ def test_run_under_a_prior_of_parts_is_kept(many, tmp_path):
     draws = sample(posterior, many, out)
     assert out.is_file() and draws.shape[-1] == 2
     assert torch.equal(sample(posterior, many, tmp_path / "again.nc"), draws)
+
+
+def test_limits_that_are_a_little_looser_are_other_limits(tmp_path):
+    run = {"max_rhat": 1.01, "min_ess": 400.0, "log_prob": [-3.0, float("-inf"), 2.0]}
+    run["format"] = finished_chunks._FORMAT
+    kept = ChunkFiles(tmp_path, run)
+    kept._locate(0).touch()
+    # Sums depend on the number of threads.
+    ChunkFiles(tmp_path, run | {"log_prob": [-3.0001, float("-inf"), 2.0]})
+    for change in (
+        {"max_rhat": 1.0105},
+        {"min_ess": 400.3},
+        {"log_prob": [-3.0, float("-inf"), 2.1]},
+    ):
+        (name,) = change
+        with pytest.raises(ValueError, match=f"`{name}` was"):
+            ChunkFiles(tmp_path, run | change)

@@ -12,6 +12,7 @@ from sbi_aalr.errors import InvalidSimulationsWarning
 from sbi_aalr.pools import own_processes
 from sbi_aalr.seeding import seeded
 from sbi_aalr.simulation import SimulationStore, fill_store
+from sbi_aalr.simulation import fill as filling
 
 pytestmark = pytest.mark.filterwarnings(
     # Python warns of threads in the parent, which the workers do not use.
@@ -245,3 +246,19 @@ def test_seed_of_a_store_is_that_of_what_is_in_it(tmp_path):
     for seed in (2, 3):
         store, _ = fill(tmp_path / "sims", unreliable.simulate, seed=seed, **settings)
         assert store.describe()["seed"] == 2
+
+
+def test_last_digits_of_a_processor_make_no_other_prior(tmp_path, monkeypatch):
+    store, _ = fill(tmp_path / "sims", unreliable.simulate)
+    draw = filling.draw_theta
+
+    def draw_elsewhere(prior, rows, *key):
+        return draw(prior, rows, *key) * (1 + 2e-6)
+
+    monkeypatch.setattr(filling, "draw_theta", draw_elsewhere)
+    fill(store.path, unreliable.simulate)
+    known = store.describe()["prior_draws"]
+    monkeypatch.setattr(filling, "draw_theta", lambda *given: draw(*given) + 0.01)
+    with pytest.raises(ValueError, match="`prior_draws` was"):
+        fill(store.path, unreliable.simulate)
+    assert store.describe()["prior_draws"] == known
