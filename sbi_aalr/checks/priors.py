@@ -1,5 +1,6 @@
 """Checks of priors: whether one can be learned and sampled with, told at the start."""
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,14 +102,16 @@ def draw_apart(prior: Distribution, num_draws: int, calls_before: int = 0) -> Te
         num_draws: Number of rows.
         calls_before: How often as many are drawn before.
     """
-    numpy_state = np.random.get_state()
-    # Not `fork_rng` without devices: it warns where there are several GPUs.
-    with torch.random.fork_rng(devices=[]):
-        for _ in range(calls_before):
-            prior.sample((num_draws,))
-        theta = prior.sample((num_draws,))
-    np.random.set_state(numpy_state)
-    return theta
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        # Not `fork_rng` without devices: it warns where there are several GPUs.
+        with torch.random.fork_rng(devices=[]):
+            for _ in range(calls_before):
+                prior.sample((num_draws,))
+            return prior.sample((num_draws,))
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 def check_support(name: str, prior: Distribution) -> None:

@@ -216,7 +216,7 @@ def _make(option: str, path: str, build: Callable[[], Any]) -> Any:
     except (Exception, SystemExit) as error:
         name = path.partition(":")[2]
         raise TypeError(
-            f"`{option}` must name a class that needs no arguments, or an object, but "
+            f"`{option}` must name an object, or what makes one without arguments, but "
             f"{name}() raised {type(error).__name__}: {error}."
         ) from error
 

@@ -87,8 +87,9 @@ def find_bounds(prior: Any) -> list[tuple[float | None, float | None]]:
 def _find_pairs(prior: Any, count: int) -> list[tuple[float | None, float | None]]:
     if isinstance(prior, Independent):
         return _find_pairs(prior.base_dist, count)
-    # A subclass, such as HalfNormal, says itself where it ends.
-    if type(prior) is TransformedDistribution:
+    is_transformed = isinstance(prior, TransformedDistribution)
+    # Some, such as HalfNormal, say themselves where they end.
+    if is_transformed and type(prior).support is TransformedDistribution.support:
         inner = _find_pairs(prior.base_dist, count)
         return _carry_over(inner, prior.transforms)
     ends = [_find_end(prior, names) for names in (("low", "lower"), ("high", "upper"))]

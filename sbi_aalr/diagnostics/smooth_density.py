@@ -78,7 +78,8 @@ def smooth_line(
     """
     from scipy.ndimage import gaussian_filter1d
 
-    counts, edges = np.histogram(values, _BINS, range=window)
+    # In float32 a narrow window far from zero has fewer numbers than bins.
+    counts, edges = np.histogram(values.astype(float), _BINS, range=window)
     own = _range_of(counts)
     heights = counts.astype(float)
     width = _find_bandwidth(counts[own], num_effective) if counts.any() else 0.0
@@ -105,8 +106,9 @@ def smooth_plane(
     """
     from scipy.signal import fftconvolve
 
+    first, second = pairs.astype(float).T
     counts, *edges = np.histogram2d(
-        pairs[:, 0], pairs[:, 1], bins=_BINS_OF_PAIRS, range=np.array(window)
+        first, second, bins=_BINS_OF_PAIRS, range=np.array(window)
     )
     density = counts
     if counts.any():

@@ -164,7 +164,7 @@ def _draw_density(axes: "Axes", column: Array) -> None:
         low, high = low - 0.5, high + 0.5
     counts, *edges = np.histogram2d(
         np.broadcast_to(np.arange(num_draws), column.shape).ravel(),
-        column.ravel(),
+        column.ravel().astype(float),
         bins=(min(num_draws, 80), 60),
         range=[(-0.5, num_draws - 0.5), (low, high)],
     )

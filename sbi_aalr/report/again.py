@@ -18,6 +18,7 @@ _SETTINGS: dict[str, Any] = {
     "max_rhat": 1.01,
     "min_ess": 400,
     "max_steps": 50_000,
+    "max_batch_size": None,
 }
 _DEFAULTS: dict[str, Any] = {"title": "Posterior", "ci_prob": 0.95}
 
@@ -52,8 +53,12 @@ def list_commands(tree: xr.DataTree, path: str | Path, given: Mapping[str, Any])
         sample["seed"] = attributes["seed"]
     if "max_steps" in attributes:
         settings = {name: attributes.get(name) for name in _SETTINGS}
+        if attributes.get("is_auto_thin"):
+            settings["thin"] = None
         if attributes.get("is_auto_kernel"):
             settings["kernel"] = "auto"
+        elif settings["kernel"] == "custom":
+            settings["kernel"] = Code("kernel")
         sample |= {k: v for k, v in settings.items() if v != _SETTINGS[k]}
     report = {
         name: value

@@ -16,6 +16,7 @@ State: TypeAlias = Literal["good", "doubtful", "bad", "unknown"]
 # A flaw that a test can see but a user may live with.
 _SMALL_AUC = 0.55
 _SMALL_LOG_MEAN = 0.2
+_SMALL_IMBALANCE = 0.1
 # A p-value so much smaller than its limit leaves no doubt.
 _GRAVE_SHARE = 0.1
 # Above this chains tell different stories.
@@ -157,6 +158,8 @@ def judge_ratio(checks: Checks) -> Verdict:
         if normalisation is not None and normalisation in failed:
             off = np.abs(normalisation.log_mean[normalisation.judged]).max()
             small &= bool(off <= _SMALL_LOG_MEAN)
+        if balance is not None and balance in failed:
+            small &= abs(balance.total - 1) <= _SMALL_IMBALANCE
         if small:
             return Verdict(question, "doubtful", "A small flaw", reason)
         return Verdict(question, "bad", "No", reason)

@@ -45,6 +45,7 @@ def sample(
     Returns:
         The run.
     """
+    name = plan.settings.kernel
     with torch.no_grad(), exact_products(x.device):
         warmup, chains, convergence, ancestor_share = sample_observations(
             target,
@@ -63,9 +64,10 @@ def sample(
         batched=batched,
         settings={
             **plan.settings.to_dict(),
-            # To make the same run again; the kernel by name would be another one.
+            "kernel": name if isinstance(name, str) else "custom",
+            # To make the same run again: who names what is chosen gets another one.
             "is_auto_kernel": plan.given.kernel == "auto",
-            "thin": plan.given.thin,
+            "is_auto_thin": plan.given.thin is None,
             "num_samples": plan.num_samples,
             "seed": seed,
         },

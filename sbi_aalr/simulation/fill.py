@@ -217,9 +217,11 @@ def begin_run(
         identity["prior_draws"] = hash_tensors({"theta": probe})
     for name, value in identity.items():
         if not _is_same(known.get(name), value):
+            change = f"was {known[name]} and is {value}"
             raise ValueError(
                 f"{store.path} must be filled by the simulator and the prior that "
-                f"filled it first, but `{name}` was {known[name]} and is {value}. "
+                f"filled it first, but `{name}` "
+                f"{'differ' if isinstance(value, list) else change}. "
                 "Choose another store."
             )
     news = {"seed": seed, "prior": repr(prior), **identity, **facts}

@@ -113,6 +113,7 @@ class FitBeside:
         check_rows(self._num_simulations, recipe.batch_size, num_contrasts)
         num_held_out = int(_HELD_OUT_SHARE * len(theta))
         self._planned = self._num_simulations - num_held_out
+        self._expected = min(self._planned, expected)
         rest = theta[num_held_out:], x[num_held_out:]
         self._rows = GrowingRows(self._planned, *rest)
         held_out = self._hold_out(theta[:num_held_out], x[:num_held_out], recipe)
@@ -154,7 +155,7 @@ class FitBeside:
                 trainer, source, histories, history, recipe, settings, started, {}
             )
         else:
-            describe_fit(trainer, self._planned, recipe)
+            describe_fit(trainer, self._rows.count, recipe)
             warn_of_hurry([history], settings.time_limit)
         stored = max(0, (recipe.num_passes or 1) - 2)
         trainer._summary["recipe"][-1]["stored_per_fresh"] = stored
@@ -186,8 +187,11 @@ class FitBeside:
                 break
             parts.append(arrived)
             found += len(arrived[0])
-            self._arrived.append((time.perf_counter(), self._flow.num_tried))
-            seconds = self._arrived[-1][0] - started
+            now, tried = time.perf_counter(), self._flow.num_tried
+            # Under a limit nothing comes now and then, while workers start.
+            if tried > (self._arrived[-1][1] if self._arrived else 0):
+                self._arrived.append((now, tried))
+            seconds = now - started
             is_late = limit is not None and seconds > _OPENING_TIME * limit
             if is_late and found >= _LEAST_OPENING:
                 break
@@ -235,7 +239,7 @@ class FitBeside:
         repeats = max(1, (recipe.num_passes or 1) - 1)
         passes = GrowingPasses(
             self._rows,
-            self._planned,
+            self._expected,
             recipe.batch_size,
             -(-recipe.batch_size // repeats),
             self._prior,

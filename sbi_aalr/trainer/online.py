@@ -47,8 +47,8 @@ from sbi_aalr.trainer.structures import fit_structures
 from sbi_aalr.training.classifiers import check_fits
 from sbi_aalr.training.passes import StreamedPasses, join_pairs
 from sbi_aalr.training.ranks import (
-    average,
     count_ranks,
+    find_most,
     gather,
     share_weights,
     together,
@@ -136,7 +136,11 @@ def fit_online(
         )
         trainer._validity = None
         theta, _, x = opening.batch
-        total = int(average(opening.expect(num_simulations))) * count_ranks()
+        if opening.affordable is not None:
+            # Of all processes alike, lest they divide their simulations otherwise.
+            most = find_most(max(opening.affordable, len(theta)))
+            opening = opening._replace(affordable=int(most))
+        total = opening.expect(num_simulations) * count_ranks()
         entry = find_entry(total, settings.time_limit)
         if journal.note("begins", has_to_begin(trainer, retrain_from_scratch)):
             begin_anew(trainer, theta, x, entry, total)

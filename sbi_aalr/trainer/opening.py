@@ -87,7 +87,7 @@ def simulate_opening(
     wanted = min(num_simulations, max(_OPENING_ROWS, least_rows))
     if time_limit is None:
         return Opening(_make(simulator, prior, wanted))
-    started = time.perf_counter()
+    allowed, started = _OPENING_SHARE * time_limit, time.perf_counter()
     parts: list[Batch] = []
     rows, more = 0, min(wanted, 2 * least_rows)
     while True:
@@ -96,9 +96,11 @@ def simulate_opening(
         ended = time.perf_counter()
         each, rows = (ended - began) / more, rows + more
         more = min(rows, wanted - rows)
-        # The first call may take time to compile, and says little of the others.
-        ahead = each * more if len(parts) > 1 else 0.0
-        if not more or ended - started + ahead > _OPENING_SHARE * time_limit:
+        spent = ended - started
+        if more and len(parts) == 1:
+            # It may have compiled, and says little of what other calls will take.
+            more = more if spent <= allowed else 1
+        elif not more or spent + each * more > allowed:
             affordable = int(time_limit / max(each, 1e-12))
             return Opening(_join(*parts), bool(more), affordable)
 

@@ -17,7 +17,7 @@ _SMALL = 0.02
 _LARGEST_EXCESS = 3.0
 # Normalisers that are further than this from the middle, nats, were not found.
 _OUTLIER = 30.0
-# A regression on more, of images, would take longer than all else.
+# A regression on more, as of images, would take longer than all else.
 _MOST_FEATURES = 512
 
 

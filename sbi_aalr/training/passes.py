@@ -64,6 +64,7 @@ class StreamedPasses:
         self._prior = prior
         self._is_single = is_single
         self._kept: list[tuple[Tensor, ...]] = []
+        self._num_made = 0
 
     def __iter__(self) -> Iterator[Batch]:
         if self._stream is not None:
@@ -91,6 +92,7 @@ class StreamedPasses:
                 begins; None where it is over.
         """
         self._kept, self.begun = list(kept), begun or 0
+        self._num_made = sum(len(theta) for theta, _ in kept)
         if begun is None:
             self._stream = None
             self._count()
@@ -115,11 +117,12 @@ class StreamedPasses:
 
     def _count(self) -> None:
         """Later passes have what was made, which a limit of time may have cut short."""
-        if self._kept:
-            self.num_simulations = sum(len(theta) for theta, _ in self._kept)
+        if self._num_made:
+            self.num_simulations = self._num_made
 
     def _keep(self, stream: Iterable[Batch]) -> Iterator[Batch]:
         for batch in stream:
+            self._num_made += len(batch.theta)
             if not self._is_single:
                 self._kept.append((batch.theta, batch.x))
                 if self._new is not None:

@@ -94,6 +94,19 @@ def test_bounds_are_those_of_the_support_and_not_of_what_a_prior_is_made_of():
         assert find_bounds(Independent(bounded, 1)) == [expected]
 
 
+class LogUniform(TransformedDistribution):
+    """A prior of the user's, by inheritance."""
+
+    def __init__(self, low, high):
+        base = Uniform(torch.tensor([math.log(low)]), torch.tensor([math.log(high)]))
+        super().__init__(base, [ExpTransform()])
+
+
+def test_bounds_of_a_transformed_prior_of_the_users():
+    (bounds,) = find_bounds(Independent(LogUniform(1e-3, 10.0), 1))
+    assert bounds == pytest.approx((1e-3, 10.0))
+
+
 def test_a_proposal_that_is_no_distribution_has_no_bounds():
     drawn = SimpleNamespace(sample=lambda shape: torch.zeros(*shape, 3))
     before = torch.get_rng_state()

@@ -87,3 +87,14 @@ def test_draws_far_out_do_not_coarsen_the_rest():
     assert high - low < 15
     heights, _ = smooth_line(values, (low, high), len(values))
     assert heights.max() == pytest.approx(norm.pdf(0), rel=0.1)
+
+
+def test_draws_of_float32_far_from_zero_have_enough_bins():
+    """Between 6,563 and the next number of float32 lie 5e-4."""
+    values = (6563 + 0.02 * np.random.default_rng(1).normal(size=2_000)).astype("f4")
+    window = float(values.min()), float(values.max())
+    heights, edges = smooth_line(values, window, 2_000)
+    assert np.sum(heights * np.diff(edges)) == pytest.approx(1)
+    pairs = np.stack((values, values[::-1]), axis=1)
+    plane = smooth_plane(pairs, (window, window), 2_000, (0.95, 0.68))
+    assert np.isfinite(plane.density).all()

@@ -6,6 +6,7 @@ from exact_ratios import make_known, make_posterior_density
 from linear_gaussian import PRIOR, X_O
 
 from sbi_aalr import MHPosterior
+from sbi_aalr.mcmc.kernels import hmc
 from sbi_aalr.networks import Stack
 from sbi_aalr.report.again import list_commands
 
@@ -21,6 +22,7 @@ QUIET = {"show_progress_bars": False}
         {"kernel": "jump_walk"},
         {"max_rhat": None, "min_ess": None},
         {"num_chains": 8, "warmup_steps": 100},
+        {"max_batch_size": 64},
     ],
 )
 @pytest.mark.parametrize("is_guided", [True, False])
@@ -37,3 +39,10 @@ def test_printed_call_gives_the_same_draws(given, is_guided):
     code = f"{call.removesuffix(')').rstrip(', ')}, **QUIET)"
     names = {"posterior": posterior, "x": X_O, "QUIET": QUIET}
     assert torch.equal(eval(code, names), draws)
+
+
+def test_kernel_of_the_users_is_called_by_name():
+    posterior = MHPosterior.from_estimator(make_known(), PRIOR)
+    posterior.sample((10,), x=X_O, seed=1, kernel=hmc.KERNEL, **QUIET)
+    commands = list_commands(posterior.to_datatree(), "page.html", {})
+    assert "kernel=kernel" in commands and "0x" not in commands

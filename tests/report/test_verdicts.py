@@ -9,11 +9,20 @@ from helpers import make_generator
 from linear_gaussian import PRIOR, X_O, exact_posterior, simulate
 from spoiled import KINDS, POSTERIORS, RATIOS
 
-from sbi_aalr.diagnostics import measure_misspecification, to_datatree
+from sbi_aalr.diagnostics import (
+    ClassifierBalance,
+    measure_misspecification,
+    to_datatree,
+)
 from sbi_aalr.errors import FarObservationWarning
 from sbi_aalr.report import Checks, Evidence, Verdict, run_checks
 from sbi_aalr.report.evidence import ChainCheck
-from sbi_aalr.report.verdicts import judge_all, judge_convergence, sum_up
+from sbi_aalr.report.verdicts import (
+    judge_all,
+    judge_convergence,
+    judge_ratio,
+    sum_up,
+)
 
 
 def make_tree(x_o=X_O, **attributes):
@@ -190,3 +199,11 @@ def test_coverage_of_single_trials_says_nothing_of_many_together():
     assert (verdict.state, checks.coverage) == ("unknown", None)
     assert "50 together" in verdict.reason
     assert sum(calls) < 80_000
+
+
+def test_a_large_imbalance_is_no_small_flaw():
+    """A level that is off by many nats, where the other tests cannot be judged."""
+    for total, state in ((0.94, "doubtful"), (0.38, "bad")):
+        balance = ClassifierBalance(total, 0.0, 0.005, 3.0, 0.05)
+        verdict = judge_ratio(Checks(balance=balance))
+        assert (verdict.question, verdict.state) == ("Ratio sound?", state)

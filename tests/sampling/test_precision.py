@@ -17,6 +17,26 @@ def _allow_bfloat16():
     torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.parametrize("backend", [torch.backends.mkldnn, torch.backends.cuda])
+def test_settings_of_a_backend_give_way_and_come_back(backend):
+    """Where these are used, torch refuses to read the older one."""
+    backend.matmul.fp32_precision = "tf32"
+    seen = set()
+
+    def potential(theta, x_o):
+        seen.add(backend.matmul.fp32_precision)
+        return -theta.square().sum(dim=1)
+
+    posterior = MHPosterior(potential, BOX)
+    seen.clear()
+    try:
+        posterior.sample((10,), x=torch.zeros(1), show_progress_bars=False, seed=1)
+        assert seen == {"ieee"} and backend.matmul.fp32_precision == "tf32"
+    finally:
+        backend.matmul.fp32_precision = "none"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 @pytest.mark.usefixtures("_allow_bfloat16")
 def test_no_product_is_rounded_to_bfloat16_and_the_setting_comes_back():
     seen = set()

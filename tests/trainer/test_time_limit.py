@@ -54,7 +54,7 @@ def test_slow_simulations_count_from_the_first():
     assert rates[-1] < 0.3 * max(rates)
 
 
-@pytest.mark.parametrize("seconds_to_compile", [0.0, 3.0])
+@pytest.mark.parametrize("seconds_to_compile", [0.0, 3.0, 7.0])
 def test_training_is_sized_for_the_simulations_that_may_come(
     seconds_to_compile, monkeypatch
 ):
@@ -78,6 +78,11 @@ def test_simulations_that_time_cuts_short_are_as_many_as_came():
     )
     list(passes)
     assert passes.num_simulations == 60
+    single = StreamedPasses(
+        itertools.islice(stream(simulate, PRIOR, 900, 30), 2), 900, 30, PRIOR, True
+    )
+    list(single)
+    assert single.num_simulations == 60
 
 
 def test_fast_simulations_are_as_many_as_without_a_limit():

@@ -60,6 +60,15 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
             f"`probabilities` must be positive and sum to 1, got {list(probabilities)}."
         )
 
+    is_unconstrained = any(kernel.unconstrained for kernel in kernels)
+    needs_prior_units = any(kernel.needs_prior_units for kernel in kernels)
+    if is_unconstrained and needs_prior_units:
+        raise ValueError(
+            "`kernels` must all propose in one space, got one for unconstrained "
+            "positions and a proposal in prior units. Make that one with "
+            "`from_proposal(..., unconstrained=True)`, for positions without bounds."
+        )
+
     def build(generator: Generator, starts: Tensor) -> tuple[Any, ...]:
         return tuple(kernel.build(generator, starts) for kernel in kernels)
 
@@ -170,8 +179,8 @@ def mix(kernels: Sequence[Kernel], probabilities: Sequence[float]) -> Kernel:
         refit,
         look_ahead if any(kernel.look_ahead for kernel in kernels) else None,
         uses_population=any(kernel.uses_population for kernel in kernels),
-        unconstrained=any(kernel.unconstrained for kernel in kernels),
-        needs_prior_units=any(kernel.needs_prior_units for kernel in kernels),
+        unconstrained=is_unconstrained,
+        needs_prior_units=needs_prior_units,
         relearn=relearn,
     )
 

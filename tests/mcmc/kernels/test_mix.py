@@ -149,3 +149,16 @@ def test_flags_are_those_of_any_part():
 def test_wrong_probabilities_are_refused(number, probabilities, match):
     with pytest.raises(ValueError, match=match):
         mix([random_walk.KERNEL] * number, probabilities)
+
+
+def test_a_proposal_in_prior_units_is_not_mixed_with_one_without_bounds():
+    """Hamiltonian steps would take it where its reflections mean nothing."""
+
+    def reflect(generator, position):
+        noise = torch.empty_like(position).normal_(generator=generator)
+        return 1 - (1 - (position + noise).abs()).abs()
+
+    with pytest.raises(ValueError, match="in one space, got"):
+        mix([from_proposal(reflect), KERNELS["hmc"]], [0.5, 0.5])
+    free = from_proposal(reflect, unconstrained=True)
+    assert mix([free, KERNELS["hmc"]], [0.5, 0.5]).unconstrained
