@@ -72,7 +72,7 @@ class OtherObservationWarning(AALRWarning):
 
 
 class NormaliserWarning(AALRWarning):
-    """So few draws tell a normaliser that a log-density is off by a constant."""
+    """A normaliser is hardly known, so that what it is the constant of is off."""
 
 
 class UnusedSettingsWarning(AALRWarning):

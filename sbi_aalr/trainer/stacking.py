@@ -9,7 +9,7 @@ import torch
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor
 
-from sbi_aalr.errors import FewHeldOutWarning
+from sbi_aalr.errors import FewHeldOutWarning, NormaliserWarning
 from sbi_aalr.networks import Stack
 from sbi_aalr.networks.given_density import GIVEN_DENSITY
 from sbi_aalr.simulation.batches import Batch
@@ -43,6 +43,10 @@ class Source(NamedTuple):
     training: Callable[[], tuple[Tensor, Tensor]]
     held_out: Callable[[], tuple[Tensor, Tensor]]
     follows_prior: bool = True
+
+
+# Nats. With 1,000 simulations it is 0.04 to 1.3 on the tasks of sbibm.
+_LARGE_LEVEL_ERROR = 5.0
 
 
 class Structure(NamedTuple):
@@ -130,6 +134,7 @@ def put_stack(
 
     Warns:
         FewHeldOutWarning: If too few rows are held out to choose by.
+        NormaliserWarning: If the level of the ratio could not be learned.
     """
     held_out = source.held_out()
     estimators = [s.estimator.eval() for s in structures]
@@ -152,6 +157,18 @@ def put_stack(
         )
     )
     trainer._neural_net = assembled.stack
+    if assembled.level_error > _LARGE_LEVEL_ERROR:
+        warnings.warn(
+            NormaliserWarning(
+                "The level of the log-ratio is off by about "
+                f"{assembled.level_error:.3g} nats from one `x` to another. Posteriors "
+                "and `log_prob` have no level and are as they are, but what asks the "
+                "ratio itself, such as `ratio_roc`, will find it wrong. Simulate more, "
+                "or give `x` as numbers that say how the data scatter.",
+                assembled.level_error,
+            ),
+            stacklevel=2,
+        )
     return assembled
 
 

@@ -21,7 +21,7 @@ from sbi_aalr.training.contrasts import (
     evaluate,
 )
 from sbi_aalr.training.correct import Pairs, fit_correction
-from sbi_aalr.training.offset import fit_offset
+from sbi_aalr.training.offset import fit_offset, measure_level_error
 from sbi_aalr.training.stacking import Evidence, find_weights, measure_loss
 
 _MOST_HELD_OUT = 2_000
@@ -53,12 +53,14 @@ class Assembled(NamedTuple):
         losses: Held-out loss of each structure alone, shape `(K,)`, nats; None where
             too few rows were held out to tell.
         loss: Held-out loss of the stack, nats, or None.
+        level_error: See `measure_level_error`, nats.
     """
 
     stack: Stack
     weights: Tensor
     losses: Tensor | None = None
     loss: float | None = None
+    level_error: float = 0.0
 
 
 @float32_by_default()
@@ -163,10 +165,12 @@ def assemble(
     offset = build_alike(build, x_training, stack.embedding_net_x).to(theta.device)
     with torch.enable_grad():
         is_useful = fit_offset(offset, x_training, normalisers, clock.left)
+    level_error = 0.0
     if is_useful:
         offset.eval().requires_grad_(False)
         stack = Stack(structures, weights, offset, proposal, mended)
-    return Assembled(stack.to(theta.device), weights, losses.cpu(), loss)
+        level_error = measure_level_error(offset, x_training, normalisers)
+    return Assembled(stack.to(theta.device), weights, losses.cpu(), loss, level_error)
 
 
 def is_proposal(structure: RatioEstimator) -> bool:

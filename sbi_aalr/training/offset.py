@@ -73,6 +73,22 @@ def fit_offset(
     return True
 
 
+@torch.no_grad()
+def measure_level_error(offset: Offset, x: Tensor, log_normaliser: Tensor) -> float:
+    """How far the level of the log-ratio is off at one x as against another.
+
+    Args:
+        offset: Fitted, in evaluation mode.
+        x: Data, shape `(N, *event_shape)`.
+        log_normaliser: Estimates of log Z(x), shape `(N,)`, nats.
+
+    Returns:
+        Median distance of c(x) + log Z(x) from its median, nats.
+    """
+    level = offset(x)[:, 0] + log_normaliser
+    return float((level - level.median()).abs().median())
+
+
 def _fit_quadratic(offset: Offset, x: Tensor, log_normaliser: Tensor) -> None:
     """Set the quadratic by ridge regression, where it helps on what is held out."""
     num_held_out = int(_HELD_OUT_SHARE * len(x))
