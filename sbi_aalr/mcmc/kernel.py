@@ -103,11 +103,11 @@ class Kernel(NamedTuple):
             stands still; moving all at once would break detailed balance.
         unconstrained: Whether the kernel needs a target without bounds. It is then run
             through the prior's transform.
-        needs_prior_units: Whether positions must be in prior units, as in a proposal of
-            the user's.
         relearn: Parameters after a round of draws that has not converged, as `refit`,
             from all draws so far. A shape that a scale was tuned for is better left as
             it is, as the scale stays.
+        needs_prior_units: Whether positions must be in prior units, as in a proposal of
+            the user's.
     """
 
     build: Callable[[Generator, Tensor], Any]
@@ -117,5 +117,5 @@ class Kernel(NamedTuple):
     look_ahead: Callable[[Generator, LogProbFn, Any, int, int], Steps] | None = None
     uses_population: bool = False
     unconstrained: bool = False
-    needs_prior_units: bool = False
     relearn: Callable[[Generator, Any, Tensor], Any] = _keep_after_window
+    needs_prior_units: bool = False

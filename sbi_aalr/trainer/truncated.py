@@ -12,6 +12,7 @@ References:
     arXiv:2107.01214.
 """
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from sbi_aalr.diagnostics.misspecification import (
     MIN_SIMULATIONS,
     warn_if_misspecified,
 )
-from sbi_aalr.errors import CallOrderError
+from sbi_aalr.errors import CallOrderError, NormaliserWarning
 from sbi_aalr.files import hash_tensors
 from sbi_aalr.persistence.checkpoint_files import remove_checkpoint
 from sbi_aalr.sampling.truncated_prior import TruncatedPrior, cut_prior
@@ -136,10 +137,13 @@ def fit_truncated(
                     for_round._cut_off = theta[~kept], x[~kept]
                 for_round.append_simulations(theta[kept], x[kept])
             try:
-                for_round.train(
-                    time_limit=settings.time_limit,
-                    **_checkpoint_within(checkpoints, journal, index),
-                )
+                with warnings.catch_warnings():
+                    # The next round asks for posteriors, whatever the ratio's level.
+                    warnings.simplefilter("ignore", NormaliserWarning)
+                    for_round.train(
+                        time_limit=settings.time_limit,
+                        **_checkpoint_within(checkpoints, journal, index),
+                    )
             except KeyboardInterrupt:
                 # What the round before has learnt is of more use, if there was one.
                 if index == 0 and for_round._neural_net is not None:
