@@ -120,21 +120,20 @@ def run_checks(
     )
     num_trials = int(tree["observed_data"]["x"].sizes.get("trial", 1))
     num_neighbours = max(min(num_simulations, _NUM_NEIGHBOURS), _MIN_NEIGHBOURS)
-    with seeded(seed):
-        theta_prior = prior.sample((_NUM_COVERAGE,))
-        x_prior = batched(theta_prior)
-        others = batched(prior.sample((num_neighbours,)))
     coverage = None
-    if num_trials == 1:
-        on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
-        coverage = expected_coverage(
-            posterior,
-            theta_prior,
-            x_prior,
-            num_samples=_COVERAGE_DRAWS,
-            parameter_names=draws.parameter_names,
-            seed=seed,
-        )
+    with seeded(seed):
+        if num_trials == 1:
+            on_phase(f"Measuring coverage over {_NUM_COVERAGE} simulated observations")
+            theta_prior = prior.sample((_NUM_COVERAGE,))
+            coverage = expected_coverage(
+                posterior,
+                theta_prior,
+                batched(theta_prior),
+                num_samples=_COVERAGE_DRAWS,
+                parameter_names=draws.parameter_names,
+                seed=seed,
+            )
+        others = batched(prior.sample((num_neighbours,)))
     on_phase("Simulating from the posterior")
     num_rows = draws.theta.shape[2] * num_trials
     num_draws = max(100, min(1_000, _NUM_PREDICTIONS // num_rows))

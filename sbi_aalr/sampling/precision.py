@@ -5,7 +5,8 @@ bfloat16 leave nothing of. Chains would then go to the wrong places without a si
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +15,16 @@ import torch
 @contextlib.contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
     """Multiply matrices of float32 in full inside, under `torch.autocast` too."""
-    with _full_float32(), torch.autocast(device.type, enabled=False):
-        yield
+    restore = _multiply_in_full()
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        restore()
 
 
-@contextlib.contextmanager
-def _full_float32() -> Iterator[None]:
+def _multiply_in_full() -> Callable[[], None]:
+    """Set it so, and return what sets it back."""
     try:
         allowed = torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -28,16 +33,12 @@ def _full_float32() -> Iterator[None]:
         backends = [getattr(torch.backends, name).matmul for name in names]
         each = [backend.fp32_precision for backend in backends]
         _set(backends, ["ieee"] * len(backends))
-        try:
-            yield
-        finally:
-            _set(backends, each)
-        return
+        return partial(_set, backends, each)
+    if allowed == "highest":
+        # To set it again would take those of the backends from who sets them later.
+        return lambda: None
     torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(allowed)
+    return partial(torch.set_float32_matmul_precision, allowed)
 
 
 def _set(backends: list[Any], precisions: list[str]) -> None:

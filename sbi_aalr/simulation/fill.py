@@ -217,11 +217,12 @@ def begin_run(
         identity["prior_draws"] = hash_tensors({"theta": probe})
     for name, value in identity.items():
         if not _is_same(known.get(name), value):
-            change = f"was {known[name]} and is {value}"
+            was, is_now = known[name], value
+            if isinstance(value, list):
+                was, is_now = "of another prior", "not of that"
             raise ValueError(
                 f"{store.path} must be filled by the simulator and the prior that "
-                f"filled it first, but `{name}` "
-                f"{'differ' if isinstance(value, list) else change}. "
+                f"filled it first, but `{name}` was {was} and is {is_now}. "
                 "Choose another store."
             )
     news = {"seed": seed, "prior": repr(prior), **identity, **facts}

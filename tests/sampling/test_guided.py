@@ -3,7 +3,6 @@
 The log-ratios here are exact, so that the draws are of a posterior that is known.
 """
 
-import math
 import warnings
 
 import pytest
@@ -12,7 +11,6 @@ from exact_ratios import make_density, make_known, make_posterior_density
 from helpers import make_generator, measure_errors
 from linear_gaussian import PRIOR, X_O, draw_pairs, exact_posterior, log_ratio
 from sbi.utils import BoxUniform
-from torch.distributions import AffineTransform
 
 from sbi_aalr import MHPosterior
 from sbi_aalr.errors import AALRWarning
@@ -25,7 +23,6 @@ from sbi_aalr.sampling.guided import (
 from sbi_aalr.sampling.guided_kernel import LEAST_SHARE, WARMUP_THIN, follow
 from sbi_aalr.sampling.log_prior import LogPrior
 from sbi_aalr.sampling.plan import make_plan
-from sbi_aalr.sampling.prior_transform import find_transform
 from sbi_aalr.sampling.settings import Settings
 
 QUIET = {"show_progress_bars": False}
@@ -202,33 +199,6 @@ def test_draws_at_the_very_edge_of_the_support_are_no_numbers_lost():
     theta, is_warned = sample(posterior, x, 800)
     errors = measure_errors(1_000 * (1 - theta), torch.ones(1, 1), min_ess=100)
     assert is_warned or (errors < 5).all()
-
-
-@torch.no_grad()
-def test_density_in_other_units_has_the_jacobian():
-    prior = BOX
-    torch.manual_seed(1)
-    theta = prior.sample((400,))
-    proposal = make_density(theta, theta + 0.5 * torch.randn_like(theta), prior)
-    transform = find_transform(prior)
-    x = torch.zeros(2, 1)
-    plain, moved = Guide(proposal), Guide(proposal).transformed(transform)
-    inside, log_q = plain.draw(make_generator(), x, 300)
-    outside, log_moved = moved.draw(make_generator(), x, 300)
-    rows = transform(inside.flatten(0, 1))
-    torch.testing.assert_close(outside.flatten(0, 1), rows)
-    jacobian = transform.log_abs_det_jacobian(inside.flatten(0, 1), rows)
-    torch.testing.assert_close(
-        log_moved, log_q - jacobian.view(300, 2), rtol=1e-3, atol=1e-3
-    )
-    shared = moved.pair_with(outside[:, 0], x)
-    torch.testing.assert_close(shared[:, 0], log_moved[:, 0], rtol=1e-3, atol=1e-3)
-    # A second transform goes on from the first.
-    twice, log_twice = moved.transformed(AffineTransform(3.0, 2.0, 1)).draw(
-        make_generator(), x, 300
-    )
-    torch.testing.assert_close(twice, 3 + 2 * outside)
-    torch.testing.assert_close(log_twice, log_moved - math.log(2))
 
 
 @pytest.mark.parametrize("kernel", ["jump_walk", "hmc", "adaptive_random_walk"])

@@ -37,6 +37,14 @@ def test_settings_of_a_backend_give_way_and_come_back(backend):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+def test_who_allows_nothing_finds_the_settings_of_backends_as_they_were():
+    backends = torch.backends.mkldnn, torch.backends.cuda
+    before = [backend.matmul.fp32_precision for backend in backends]
+    posterior = MHPosterior(lambda theta, x_o: -theta.square().sum(dim=1), BOX)
+    posterior.sample((10,), x=torch.zeros(1), show_progress_bars=False, seed=1)
+    assert [backend.matmul.fp32_precision for backend in backends] == before
+
+
 @pytest.mark.usefixtures("_allow_bfloat16")
 def test_no_product_is_rounded_to_bfloat16_and_the_setting_comes_back():
     seen = set()

@@ -8,7 +8,6 @@ from sbi_aalr import AALR
 from sbi_aalr.simulation import SimulationStore, fill_store
 
 BOX = BoxUniform(torch.zeros(2), torch.ones(2))
-FAIL_LATE = "ignore::sbi_aalr.errors.InvalidSimulationsWarning"
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def test_numbers_that_float32_does_not_hold_are_kept_apart(store):
     assert torch.isfinite(store[:][1]).all()
 
 
-@pytest.mark.filterwarnings(FAIL_LATE)
+@pytest.mark.filterwarnings("ignore::sbi_aalr.errors.InvalidSimulationsWarning")
 def test_batches_that_failed_as_a_whole_are_passed_over(store):
     def simulate(theta):
         if (theta[:, 0] > 0.6).any():

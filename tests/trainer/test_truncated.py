@@ -77,8 +77,11 @@ def test_what_is_cut_off_still_serves_densities_of_the_data(monkeypatch):
     assert rounds[1]._cut(theta).all() and not rounds[1]._cut(cut_off).any()
     assert len(theta) + len(cut_off) == 800
     inside = int(0.9 * len(theta))
-    is_of_data = "likelihood_mixture".__eq__
-    last = {(is_of_data(one.name), one.sees_all, n) for k, one, n in seen if k == 2}
+    last = {
+        (one.name == "likelihood_mixture", one.sees_all, n)
+        for k, one, n in seen
+        if k == 2
+    }
     assert last == {
         (True, True, inside + len(cut_off)),
         (True, False, inside),
